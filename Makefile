@@ -1,0 +1,32 @@
+PYTHON ?= python3
+UV := .venv/bin/uv
+READY := .venv/.ready
+
+.PHONY: table quick suite test lint clean
+
+table: $(READY)  ## the paper's table on the built-in demo
+	.venv/bin/snakemake reproduce_table
+
+quick: $(READY)  ## the same with half the training
+	.venv/bin/snakemake --configfile configs/quick.yaml reproduce_table
+
+suite: $(READY)  ## five rows, three seeds
+	.venv/bin/snakemake --configfile configs/suite.yaml reproduce_table
+
+test: $(READY)
+	.venv/bin/pytest
+
+lint: $(READY)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/snakefmt --check Snakefile workflow
+	.venv/bin/snakemake --lint
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet uv==0.13.9
+	$(UV) sync --quiet --inexact
+	touch $@
+
+clean:
+	rm -rf results mlflow.db mlartifacts .snakemake

@@ -1,0 +1,7 @@
+"""``python -m gol`` is the command ``gol``."""
+
+import sys
+
+from gol.cli import main
+
+sys.exit(main())

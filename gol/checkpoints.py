@@ -1,0 +1,88 @@
+"""Checkpoints: written atomically, read without unpickling code, pruned to the newest two.
+
+The layout is mmcv's (``state_dict``, ``optimizer``, ``meta``), so stock mmdet reads ours.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gol.errors import UserError
+from gol.files import atomic_path
+
+KEEP = 2
+
+
+def save_checkpoint(path: str | Path, **content: Any) -> None:
+    """Writes ``content`` to ``path`` atomically.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # torch's zip writer reports a full disk this way
+            raise OSError(str(error).splitlines()[0]) from error
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU; tensors and plain values only, never code.
+
+    Raises:
+        UserError: the file is missing, truncated, or holds anything else.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # torch raises half a dozen types for a damaged file
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is no checkpoint of tensors (truncated?): {reason}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def load_weights(detector: torch.nn.Module, path: str | Path) -> None:
+    """Loads a checkpoint's ``state_dict`` strictly.
+
+    Raises:
+        UserError: a tensor is missing, unexpected or of another shape, for instance because the
+            checkpoint has another number of classes.
+    """
+    content = load_checkpoint(path)
+    found, wanted = content.get("state_dict", content), detector.state_dict()
+    problems = [f"missing {key}" for key in wanted if key not in found]
+    problems += [f"unexpected {key}" for key in found if key not in wanted]
+    problems += [
+        f"{key} is {tuple(found[key].shape)}, the model has {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in found and found[key].shape != wanted[key].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UserError(f"{path} does not fit the model: {'; '.join(problems[:3])}{more}")
+    detector.load_state_dict(found)
+
+
+def checkpoint_path(folder: Path, iteration: int) -> Path:
+    """Name of the checkpoint after ``iteration`` iterations; sorts by iteration."""
+    return folder / f"iteration_{iteration:08d}.pth"
+
+
+def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest readable checkpoint; a truncated one falls back to the one before."""
+    for path in sorted(folder.glob("iteration_*.pth"), reverse=True):
+        try:
+            return load_checkpoint(path)
+        except UserError:
+            continue
+    return None
+
+
+def prune(folder: Path) -> None:
+    """Removes all but the newest checkpoints."""
+    for path in sorted(folder.glob("iteration_*.pth"))[:-KEEP]:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,214 @@
+"""`gol <verb>`: each step of the pipeline as a command that a person can run by hand."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from gol.errors import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one verb; returns 0, or 2 after one line on stderr about bad input."""
+    args = _parser().parse_args(arguments)
+    try:
+        args.do(args)
+    except UserError as error:
+        print(f"gol {args.verb}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"gol {args.verb}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `gol experiments | head`
+        sys.stderr.close()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="gol", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True, parser_class=_Parser)
+
+    def verb(name: str, do: Any, text: str, *options: tuple) -> None:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(do=do)
+        for names, settings in options:
+            sub.add_argument(*names, **settings)
+
+    def option(*names: str, **settings: Any) -> tuple:
+        return names, settings
+
+    run = option("run", type=Path, help="run folder, prepared by `gol config`")
+    dataset = option("--dataset", default="demo", help="name in configs/datasets, or a YAML file")
+    device = option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
+    out = option("--out", type=Path, required=True, help="where to write")
+
+    verb("experiments", _experiments, "List the experiments and their axes.")
+    verb(
+        "demo",
+        _demo,
+        "Draw the images and annotations of the built-in demo.",
+        dataset,
+        out,
+    )
+    verb(
+        "preprocess",
+        _preprocess,
+        "Check a dataset's annotations and write them in one schema, with class statistics.",
+        dataset,
+        out,
+    )
+    verb(
+        "config",
+        _config,
+        "Resolve an experiment into a run folder's config.json.",
+        option("experiment", help="name listed by `gol experiments`"),
+        option("--run", type=Path, required=True, help="run folder to prepare"),
+        option("--dataset", help="dataset instead of the experiment's own"),
+        option("--data", type=Path, help="folder written by `gol preprocess`"),
+        option("--seed", type=int, default=0, help="default 0"),
+        option("--set", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. optimizer.lr=0.01"),
+    )
+    verb("train", _train, "Train, or continue, a run in this process.", run, device)
+    verb("launch", _launch, "Train a run as a submitit job and wait for it.", run, device)
+    verb(
+        "detect",
+        _detect,
+        "Detect on the test images with a trained run.",
+        run,
+        out,
+        option("--scoring", help="activation for the scores (default: the config's first)"),
+        option("--checkpoint", type=Path, help="weights instead of the run's model.pth"),
+        device,
+    )
+    verb(
+        "evaluate",
+        _evaluate,
+        "Score detections against annotations by the LVIS protocol.",
+        option("annotations", type=Path, help="prepared annotation file"),
+        option("detections", type=Path, help="JSON written by `gol detect`"),
+        out,
+    )
+    store = option("--store", default="sqlite:///mlflow.db", help="MLflow store (default: mlflow.db)")
+    verb("store", _store, "Create the MLflow store.", store)
+    verb(
+        "track",
+        _track,
+        "Log a finished run to MLflow; again changes nothing.",
+        run,
+        store,
+        option("--name", required=True, help="MLflow experiment"),
+    )
+    verb(
+        "table",
+        _table,
+        "Table and figures of several runs.",
+        option("runs", type=Path, nargs="+", help="run folders, in the order of the rows"),
+        out,
+    )
+    return parser
+
+
+def _experiments(args: argparse.Namespace) -> None:
+    from gol.config import experiment_entry, experiments
+
+    for name in experiments():
+        axes = experiment_entry(name)["axes"]
+        print(f"{name:<55} " + " ".join(f"{axis}={value}" for axis, value in axes.items()))
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from gol.config import load_dataset
+    from gol.data.demo import draw_demo
+
+    dataset = load_dataset(args.dataset)
+    if dataset["source"] != "demo":
+        raise UserError(f"dataset '{args.dataset}' is not drawn: its source is {dataset['source']}")
+    draw_demo(args.out, **dataset["draw"])
+
+
+def _preprocess(args: argparse.Namespace) -> None:
+    from gol.config import load_dataset, split_files
+    from gol.data.preprocess import preprocess_dataset
+
+    dataset = load_dataset(args.dataset)
+    files = [file for split in ("train", "val") for file in split_files(dataset, split, args.out)]
+    settings = {key: dataset[key] for key in ("thresholds", "decode", "drop_bad")}
+    summary = preprocess_dataset(*files, args.out, **settings)
+    print(summary["text"])
+
+
+def _config(args: argparse.Namespace) -> None:
+    import yaml
+
+    from gol.config import fingerprint, load_experiment, save_config
+
+    overrides: dict[str, Any] = {"seed": args.seed}
+    if args.dataset:
+        overrides["dataset"] = args.dataset
+    for text in args.set:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text}: expected KEY=VALUE")
+        overrides[key] = yaml.safe_load(value)
+    config = load_experiment(args.experiment, overrides, args.data)
+    save_config(config, args.run)
+    print(f"{args.run}: {args.experiment}, seed {args.seed}, {fingerprint(config)[:12]}")
+
+
+def _train(args: argparse.Namespace) -> None:
+    from gol.train import train
+
+    _print_training(train(args.run, args.device))
+
+
+def _launch(args: argparse.Namespace) -> None:
+    from gol.launch import launch
+
+    _print_training(launch(args.run, args.device))
+
+
+def _print_training(summary: dict[str, Any]) -> None:
+    print(
+        f"{summary['iterations']} iterations in {summary['seconds']:.0f} s, "
+        f"{summary['images_per_second']:.1f} img/s on {summary['device']}"
+    )
+
+
+def _detect(args: argparse.Namespace) -> None:
+    from gol.detect import detect
+
+    count = detect(args.run, args.out, args.scoring, args.checkpoint, args.device)
+    print(f"{count} detections in {args.out}")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from gol.evaluate import evaluate_file, format_metrics
+
+    print(format_metrics(evaluate_file(args.annotations, args.detections, args.out)))
+
+
+def _store(args: argparse.Namespace) -> None:
+    from gol.tracking import create_store
+
+    create_store(args.store)
+
+
+def _track(args: argparse.Namespace) -> None:
+    from gol.tracking import log_run
+
+    print(log_run(args.run, args.store, args.name))
+
+
+def _table(args: argparse.Namespace) -> None:
+    from gol.report import report
+
+    print(report(args.runs, args.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,373 @@
+"""Axes in, one resolved mmdet config out.
+
+An experiment names one value for each axis; each value lives in one place: ``configs/models`` (a
+file a detector or backbone), ``configs/datasets`` (a file a dataset) or ``configs/axes.yaml``.
+"""
+
+import hashlib
+import importlib.util
+import inspect
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gol.errors import UserError, choices
+from gol.files import read_json, write_json
+from gol.losses import LOSSES
+
+DEFAULT_AXES = {
+    "detector": "mask_rcnn",
+    "layer": "linear",
+    "mask_predictor": "conv",
+    "sampler": "random",
+}
+AXES = (
+    "detector",
+    "backbone",
+    "classifier",
+    "layer",
+    "mask_predictor",
+    "sampler",
+    "schedule",
+    "dataset",
+)
+_SOURCE_KEYS = {"demo": ["draw"], "files": ["train", "val"]}
+_DATASET_DEFAULTS = {
+    "num_classes": None,
+    "statistics": None,
+    "thresholds": [10, 100],
+    "decode": True,
+    "drop_bad": False,
+}
+_DATASET_KEYS = {
+    "source",
+    "draw",
+    "train",
+    "val",
+    "statement",
+    "image_scales",
+    "normalize",
+    "pad",
+    "repeat_threshold",
+    "rare_frequency",
+    *_DATASET_DEFAULTS,
+}
+
+
+def configs_folder() -> Path:
+    """The folder ``configs``: beside the package in a checkout, inside it when installed."""
+    package = Path(__file__).resolve().parent
+    return next(path for path in (package.parent / "configs", package / "configs") if path.is_dir())
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Reads a YAML file with the safe loader.
+
+    Raises:
+        UserError: the file is missing or no YAML.
+    """
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+
+
+@cache
+def _table() -> dict[str, dict]:
+    return read_yaml(configs_folder() / "experiments.yaml")
+
+
+@cache
+def _models(kind: str) -> dict[str, dict]:
+    files = sorted((configs_folder() / "models").glob("*.yaml"))
+    return {f.stem: content for f in files if (content := read_yaml(f))["kind"] == kind}
+
+
+def experiments() -> list[str]:
+    """Names of all experiments, in the order of ``configs/experiments.yaml``."""
+    return list(_table())
+
+
+def experiment_entry(name: str) -> dict[str, Any]:
+    """The experiment's label, its axes (all of them) and the published numbers beside it or None.
+
+    Raises:
+        UserError: there is no experiment of this name.
+    """
+    entry = _pick("experiment", name, _table())
+    published = _table()[entry["compare"]] if "compare" in entry else entry
+    return {
+        "label": entry["label"],
+        "axes": {**DEFAULT_AXES, **entry["axes"]},
+        "published": published.get("published"),
+    }
+
+
+def axis_values(axis: str) -> dict[str, Any]:
+    """All values of one axis: name to definition."""
+    if axis in ("detector", "backbone"):
+        return _models(axis)
+    if axis == "dataset":
+        files = sorted((configs_folder() / "datasets").glob("*.yaml"))
+        return {file.stem: read_yaml(file) for file in files}
+    return read_yaml(configs_folder() / "axes.yaml")[axis]
+
+
+def load_dataset(dataset: str) -> dict[str, Any]:
+    """A dataset's definition, by its name in ``configs/datasets`` or from a YAML file.
+
+    Raises:
+        UserError: unknown name, unreadable file, unknown or missing key.
+    """
+    known = axis_values("dataset")
+    is_file = str(dataset).endswith((".yaml", ".yml"))
+    found = read_yaml(dataset) if is_file else _pick("dataset", dataset, known)
+    if not isinstance(found, dict):
+        raise UserError(f"{dataset} is no dataset: expected the keys {choices(sorted(_DATASET_KEYS))}")
+    for key in found:
+        if key not in _DATASET_KEYS:
+            raise UserError(
+                f"unknown key '{key}' in dataset {dataset}; allowed: {choices(sorted(_DATASET_KEYS))}"
+            )
+    if found.get("source") not in _SOURCE_KEYS:
+        raise UserError(f"dataset {dataset}: source must be one of {choices(_SOURCE_KEYS)}")
+    for key in _SOURCE_KEYS[found["source"]]:
+        if key not in found:
+            raise UserError(f"dataset {dataset}: key '{key}' is missing")
+    return {**_DATASET_DEFAULTS, **found}
+
+
+def split_files(dataset: Mapping, split: str, prepared: str | Path) -> tuple[Path, Path]:
+    """A split's raw annotation file and image folder: as defined, or where `gol demo` draws them."""
+    if dataset["source"] == "demo":
+        raw = Path(prepared) / "raw"
+        return raw / f"{split}.json", raw / split
+    return Path(dataset[split]["annotations"]), Path(dataset[split]["images"])
+
+
+def load_experiment(
+    name: str,
+    overrides: Mapping[str, Any] | None = None,
+    prepared: str | Path | None = None,
+) -> Any:
+    """Resolves an experiment.
+
+    Args:
+        name: one of ``experiments()``.
+        overrides: axis values (``backbone``, ``dataset`` …), ``seed``, or dotted keys of the
+            resolved config such as ``optimizer.lr``. ``dataset`` may be a YAML file too.
+        prepared: folder with ``train.json``, ``val.json`` and ``classes.json`` of the dataset, as
+            written by ``gol preprocess``; default ``results/<dataset>/data``.
+
+    Returns:
+        mmcv ``Config`` that mmdet's own tools accept too; its key ``gol`` holds what is ours.
+
+    Raises:
+        UserError: unknown experiment, axis value or config key, with what is allowed.
+    """
+    entry, overrides = experiment_entry(name), dict(overrides or {})
+    axes = entry["axes"]
+    axes.update({axis: overrides.pop(axis) for axis in AXES if axis in overrides})
+    seed = overrides.pop("seed", 0)
+    values = {axis: _pick(axis, axes[axis], axis_values(axis)) for axis in AXES if axis != "dataset"}
+    dataset = load_dataset(axes["dataset"])
+    prepared = Path(prepared or Path("results") / Path(axes["dataset"]).stem / "data")
+
+    config = _base(values["detector"], values["backbone"])
+    _set_heads(config.model, values, dataset, _statistics(dataset, prepared))
+    _set_data(config, values, dataset, prepared)
+    _set_schedule(config, values["schedule"])
+    config.custom_imports = {"imports": ["gol.models"], "allow_failed_imports": False}
+    config.seed = seed
+    config.gol = {
+        "experiment": name,
+        **entry,
+        "seed": seed,
+        "scorings": values["classifier"]["scorings"],
+        "statement": dataset.get("statement"),
+        "precision": "float32",
+        "checkpoint_interval": 500,
+        "threads": 1,
+    }
+    _apply_overrides(config, overrides)
+    return type(config)(config._cfg_dict.to_dict())  # plain dicts become mmcv's
+
+
+def save_config(config: Any, run: Path) -> None:
+    """Writes a resolved config as ``config.json`` into a run folder."""
+    write_json(run / "config.json", config._cfg_dict.to_dict(), indent=1)
+
+
+def load_config(run: str | Path) -> Any:
+    """Reads a run folder's ``config.json`` as an mmcv ``Config``; no code is executed.
+
+    Raises:
+        UserError: the file is missing, truncated or no config.
+    """
+    from gol import compat
+
+    compat.quiet()
+    from mmcv import Config
+
+    path = Path(run) / "config.json"
+    content = read_json(path)
+    if not isinstance(content, dict) or "gol" not in content:
+        raise UserError(f"{path} is no resolved config: write one with `gol config`")
+    return Config(_tuples(content))
+
+
+def _tuples(value: Any, key: str = "") -> Any:
+    """JSON has no tuples, and mmdet tells one image scale (a tuple) from a list of them."""
+    if isinstance(value, dict):
+        return {name: _tuples(item, name) for name, item in value.items()}
+    if isinstance(value, list):
+        if key == "img_scale":
+            return [tuple(item) for item in value] if isinstance(value[0], list) else tuple(value)
+        return [_tuples(item) for item in value]
+    return value
+
+
+def fingerprint(config: Any) -> str:
+    """SHA-256 of the resolved config: two runs with the same one are the same experiment."""
+    return hashlib.sha256(json.dumps(config._cfg_dict, sort_keys=True).encode()).hexdigest()
+
+
+def _pick(kind: str, name: Any, allowed: Mapping[str, Any]) -> Any:
+    if name not in allowed:
+        raise UserError(f"unknown {kind} '{name}'; allowed: {choices(allowed)}")
+    return allowed[name]
+
+
+def _base(detector: dict, backbone: dict) -> Any:
+    from gol import compat
+
+    compat.quiet()
+    from mmcv import Config
+
+    # Importing mmdet takes seconds, and only its folder is wanted.
+    folder = Path(importlib.util.find_spec("mmdet").origin).parent
+    base = folder / ".mim/configs/_base_/models" / f"{detector['base']}.py"
+    config = Config(Config.fromfile(str(base))._cfg_dict.to_dict())
+    for part in (detector, backbone):
+        config.merge_from_dict({"model": part["model"]})
+    return config
+
+
+def _statistics(dataset: Mapping, prepared: Path) -> dict[str, Any]:
+    """How the dataset tells a loss its class frequencies, and how many classes there are."""
+    if dataset.get("statistics"):
+        return {"version": dataset["statistics"], "num_classes": dataset["num_classes"]}
+    from gol.data.statistics import ClassStatistics
+
+    path, count = prepared / "classes.json", dataset.get("num_classes")
+    if path.exists():
+        found = len(ClassStatistics.load(path).ids)
+        if count not in (None, found):
+            raise UserError(f"{path} has {found} classes, but the dataset says num_classes: {count}")
+        count = found
+    if count is None:
+        raise UserError(f"{path} is missing: run `gol preprocess` first, or state num_classes")
+    return {"class_statistics": str(path), "num_classes": count}
+
+
+def _set_heads(model: Any, values: Mapping, dataset: Mapping, statistics: Mapping) -> None:
+    classifier, roi_head = values["classifier"], model.roi_head
+    offered = {**statistics, "lambda_": dataset["rare_frequency"]}
+    loss = dict(classifier["loss"])
+    if loss["type"] in LOSSES:
+        asked = inspect.signature(LOSSES[loss["type"]]).parameters
+        loss |= {key: value for key, value in offered.items() if key in asked}
+    bias = classifier["bias"]
+    for head in _as_list(roi_head.bbox_head):
+        head.num_classes, head.loss_cls = offered["num_classes"], loss
+        if bias is not None:
+            init = {"type": "Constant", "val": 0.001, "bias": bias}
+            head.init_cfg = {**init, "override": {"name": "fc_cls"}}
+        if values["layer"]:
+            head.cls_predictor_cfg = values["layer"]
+    for head in _as_list(roi_head.get("mask_head") or []):
+        head.num_classes = offered["num_classes"]
+        if values["mask_predictor"]:
+            head.predictor_cfg = values["mask_predictor"]
+
+
+def _as_list(value: Any) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _set_data(config: Any, values: Mapping, dataset: Mapping, prepared: Path) -> None:
+    scales = [tuple(scale) for scale in dataset["image_scales"]]
+    normalize = {"type": "Normalize", **dataset["normalize"]}
+    pad = {"type": "Pad", "size_divisor": dataset["pad"]}
+    train = [
+        {"type": "LoadImageFromFile"},
+        {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True},
+        {"type": "Resize", "img_scale": scales, "multiscale_mode": "value", "keep_ratio": True},
+        {"type": "RandomFlip", "flip_ratio": 0.5},
+        normalize,
+        pad,
+        {"type": "DefaultFormatBundle"},
+        {"type": "Collect", "keys": ["img", "gt_bboxes", "gt_labels", "gt_masks"]},
+    ]
+    test_transforms = [
+        {"type": "Resize", "keep_ratio": True},
+        {"type": "RandomFlip"},
+        normalize,
+        pad,
+        {"type": "ImageToTensor", "keys": ["img"]},
+        {"type": "Collect", "keys": ["img"]},
+    ]
+    test = [
+        {"type": "LoadImageFromFile"},
+        {"type": "MultiScaleFlipAug", "img_scale": scales[-1], "flip": False, "transforms": test_transforms},
+    ]
+
+    def part(split: str, pipeline: list) -> dict:
+        return {
+            "type": "InstanceDataset",
+            "ann_file": str(prepared / f"{split}.json"),
+            "img_prefix": str(split_files(dataset, split, prepared)[1]),
+            "pipeline": pipeline,
+        }
+
+    train_part = part("train", train)
+    if values["sampler"]["repeat"]:
+        train_part = {
+            "type": "ClassBalancedDataset",
+            "oversample_thr": dataset["repeat_threshold"],
+            "dataset": train_part,
+        }
+    config.data = {
+        "samples_per_gpu": values["schedule"]["batch"],
+        "workers_per_gpu": 0,
+        "train": train_part,
+        "val": part("val", test),
+        "test": part("val", test),
+    }
+
+
+def _set_schedule(config: Any, schedule: Mapping) -> None:
+    config.optimizer = schedule["optimizer"]
+    config.optimizer_config = {"grad_clip": schedule["grad_clip"]}
+    config.lr_config = schedule["lr_config"]
+    config.runner = {"type": "EpochBasedRunner", "max_epochs": schedule["max_epochs"]}
+    config.evaluation = {"metric": ["bbox", "segm"], "interval": schedule["max_epochs"]}
+
+
+def _apply_overrides(config: Any, overrides: Mapping[str, Any]) -> None:
+    for key, value in overrides.items():
+        *folders, last = key.split(".")
+        place = config._cfg_dict
+        for depth, part in enumerate([*folders, last]):
+            if not isinstance(place, Mapping) or part not in place:
+                where = ".".join(folders[:depth]) or "the config"
+                allowed = [*AXES, "seed", *place] if depth == 0 else list(place)
+                raise UserError(f"unknown key '{part}' in {where} (override {key}); allowed: {choices(allowed)}")
+            place = place[part]
+        config.merge_from_dict({key: value})

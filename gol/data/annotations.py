@@ -1,0 +1,296 @@
+"""Reading and checking annotation files of the LVIS or the COCO schema.
+
+One pass finds every problem and makes the clean copy that the rest of the project reads. An
+*error* needs a person: the file and its images do not belong together, or an annotation cannot
+mean what it says. What is *repaired* is reported and then handled as :data:`KINDS` says.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gol.data.images import file_names, find_image, image_problem
+from gol.data.objects import clean_annotation, describe
+from gol.errors import UserError, choices
+from gol.files import read_json
+
+SECTIONS = ("images", "annotations", "categories")
+KINDS = {
+    "missing or wrong key": "error",
+    "duplicate image id": "error",
+    "duplicate annotation id": "error",
+    "duplicate category id": "error",
+    "duplicate category name": "error",
+    "unknown image": "error",
+    "unknown category": "error",
+    "box outside the image": "error",
+    "mask outside the image": "error",
+    "mask without a polygon": "error",
+    "RLE that does not fit": "error",
+    "missing image file": "error",
+    "unreadable image file": "error",
+    "image of another size": "error",
+    "box up to 1 px outside the image": "repaired: clipped",
+    "mask up to 1 px outside the image": "repaired: clipped",
+    "degenerate polygon": "repaired: polygon left out",
+    "zero area": "repaired: annotation left out",
+}
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Problem:
+    """All findings of one kind.
+
+    Attributes:
+        kind: a key of :data:`KINDS`.
+        severity: "error", or "repaired: " and how.
+        count: number of findings.
+        examples: the first three.
+    """
+
+    kind: str
+    severity: str
+    count: int
+    examples: tuple[str, ...]
+
+    @property
+    def fatal(self) -> bool:
+        """Whether the file cannot be used."""
+        return self.severity == "error"
+
+    def __str__(self) -> str:
+        return f"{self.count} x {self.kind} ({self.examples[0]})"
+
+
+def load_annotations(path: str | Path) -> dict[str, Any]:
+    """Reads an annotation file.
+
+    Raises:
+        UserError: missing, truncated or no JSON; not of the LVIS or COCO schema; no image or no
+            category in it.
+    """
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: no LVIS or COCO schema: expected {choices(SECTIONS)}")
+    for key in SECTIONS:
+        if not isinstance(data.get(key), list):
+            raise UserError(f"{path}: no LVIS or COCO schema: key '{key}' is missing or no list")
+    for key in ("images", "categories"):
+        if not data[key]:
+            raise UserError(f"{path}: key '{key}' is empty: at least one is needed")
+    return data
+
+
+def check(
+    data: dict[str, Any], image_folder: str | Path | None, decode: bool = True
+) -> list[Problem]:
+    """Finds every problem of an annotation file in one pass.
+
+    Args:
+        data: the file's content, from :func:`load_annotations`.
+        image_folder: folder that the images' ``file_name`` or ``coco_url`` leads to; None: the
+            image files are not looked at.
+        decode: reads every image wholly; otherwise only its header and its end.
+
+    Returns:
+        One entry per kind that occurs, errors first.
+    """
+    return examine(data, image_folder, decode)[1]
+
+
+def examine(
+    data: dict[str, Any],
+    image_folder: str | Path | None,
+    decode: bool = True,
+    drop_bad: bool = False,
+) -> tuple[dict[str, Any], list[Problem]]:
+    """:func:`check`, and the content without what was found.
+
+    The copy is only of use if no problem is fatal. Each of its images has a ``file_name``
+    relative to ``image_folder``; each annotation ``id``, ``image_id``, ``category_id``,
+    ``bbox``, ``area``, ``iscrowd`` and ``segmentation`` (polygons, or RLE with compressed
+    counts); categories are in the order of their ids.
+
+    Args:
+        data: see :func:`check`; not changed.
+        image_folder: see :func:`check`.
+        decode: see :func:`check`.
+        drop_bad: leaves out annotations whose box or mask is wrong, instead of reporting an
+            error; in a val split a detection of such an object then counts as false.
+    """
+    findings = _Findings()
+    categories = _check_categories(data["categories"], findings)
+    images = _check_images(data["images"], categories, findings)
+    annotations = _check_annotations(data["annotations"], images, categories, findings, drop_bad)
+    names = _check_files(images.values(), image_folder, decode, findings)
+    clean = {
+        **data,
+        "images": [{**image, "file_name": name} for image, name in names],
+        "annotations": annotations,
+        "categories": [categories[i] for i in sorted(categories)],
+    }
+    return clean, findings.problems()
+
+
+class _Findings:
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._examples: dict[tuple[str, str], list[str]] = {}
+
+    def add(self, kind: str, example: str, severity: str | None = None) -> None:
+        key = kind, severity or KINDS[kind]
+        self._counts[key] += 1
+        examples = self._examples.setdefault(key, [])
+        if len(examples) < _EXAMPLES:
+            examples.append(example)
+
+    def problems(self) -> list[Problem]:
+        found = [
+            Problem(kind, severity, count, tuple(self._examples[kind, severity]))
+            for (kind, severity), count in self._counts.items()
+        ]
+        return sorted(found, key=lambda problem: not problem.fatal)
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int
+
+
+def _is_ids(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_id, value))
+
+
+def _is_length(value: object) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _check_keys(entry: object, where: str, rules: dict, findings: _Findings) -> bool:
+    """Whether every key of ``rules`` is there with a value that its rule accepts."""
+    if not isinstance(entry, dict):
+        findings.add("missing or wrong key", f"{where} is no object")
+        return False
+    for key, accepts in rules.items():
+        if key not in entry:
+            findings.add("missing or wrong key", f"{where} has no {key}")
+            return False
+        if not accepts(entry[key]):
+            findings.add("missing or wrong key", f"{where} has {key} {describe(entry[key])}")
+            return False
+    return True
+
+
+def _check_categories(entries: list, findings: _Findings) -> dict[int, dict]:
+    categories: dict[int, dict] = {}
+    names: set[str] = set()
+    optional = {
+        "frequency": lambda value: value in ("r", "c", "f"),
+        "image_count": lambda value: type(value) is int and value >= 0,
+        "instance_count": lambda value: type(value) is int and value >= 0,
+    }
+    for index, entry in enumerate(entries):
+        rules = {"id": _is_id, "name": _is_text}
+        rules |= {k: rule for k, rule in optional.items() if isinstance(entry, dict) and k in entry}
+        if not _check_keys(entry, f"categories[{index}]", rules, findings):
+            continue
+        if entry["id"] in categories:
+            findings.add("duplicate category id", f"id {entry['id']} is categories[{index}] too")
+        if entry["name"] in names:
+            findings.add("duplicate category name", f"'{entry['name']}' is categories[{index}] too")
+        categories.setdefault(entry["id"], entry)
+        names.add(entry["name"])
+    return categories
+
+
+def _check_images(
+    entries: list, categories: dict[int, dict], findings: _Findings
+) -> dict[int, dict]:
+    images: dict[int, dict] = {}
+    lists = ("neg_category_ids", "not_exhaustive_category_ids")
+    # LVIS has the lists in every image, COCO in none
+    rules = {"id": _is_id, "width": _is_length, "height": _is_length}
+    rules |= {
+        key: _is_ids
+        for key in lists
+        if any(isinstance(entry, dict) and key in entry for entry in entries)
+    }
+    for index, entry in enumerate(entries):
+        where = f"images[{index}]"
+        if not _check_keys(entry, where, rules, findings):
+            continue
+        named = entry.get("file_name") or entry.get("coco_url")
+        if not _is_text(named):
+            findings.add("missing or wrong key", f"{where} has neither file_name nor coco_url")
+            continue
+        if entry["id"] in images:
+            findings.add("duplicate image id", f"id {entry['id']} is {where} too")
+        for key in lists:
+            if unknown := set(entry.get(key, ())) - categories.keys():
+                example = f"{where} has {min(unknown)} in {key}"
+                findings.add("unknown category", example)
+        images.setdefault(entry["id"], entry)
+    return images
+
+
+def _check_annotations(
+    entries: list,
+    images: dict[int, dict],
+    categories: dict[int, dict],
+    findings: _Findings,
+    drop_bad: bool,
+) -> list[dict]:
+    rules = {key: _is_id for key in ("id", "image_id", "category_id")}
+    ids: set[int] = set()
+    kept = []
+    for index, entry in enumerate(entries):
+        if not _check_keys(entry, f"annotations[{index}]", rules, findings):
+            continue
+        where = f"annotation {entry['id']}"
+        if entry["id"] in ids:
+            findings.add("duplicate annotation id", f"id {entry['id']} is annotations[{index}] too")
+        ids.add(entry["id"])
+        if entry["category_id"] not in categories:
+            findings.add("unknown category", f"{where} has category_id {entry['category_id']}")
+        image = images.get(entry["image_id"])
+        if image is None:
+            findings.add("unknown image", f"{where} has image_id {entry['image_id']}")
+            continue
+        clean, found = clean_annotation(entry, image)
+        for kind, detail in found:
+            dropped = drop_bad and KINDS[kind] == "error"
+            severity = "repaired: annotation left out" if dropped else None
+            findings.add(kind, f"{where} {detail}", severity)
+        if clean is not None:
+            kept.append(clean)
+    return kept
+
+
+def _check_files(
+    images: Iterable[dict], folder: str | Path | None, decode: bool, findings: _Findings
+) -> list[tuple[dict, str]]:
+    """Each image with the name of its file."""
+    if folder is None:
+        return [(image, file_names(image)[0]) for image in images]
+    folder = Path(folder)
+
+    def look(image: dict) -> tuple[dict, str | None, tuple[str, str] | None]:
+        name = find_image(image, folder)
+        if name is None:
+            return image, None, ("missing image file", str(folder / file_names(image)[0]))
+        return image, name, image_problem(folder / name, (image["width"], image["height"]), decode)
+
+    named = []
+    with ThreadPoolExecutor(8) as pool:  # a network disk answers many questions at once
+        for image, name, problem in pool.map(look, images):
+            if problem:
+                findings.add(*problem)
+            if name:
+                named.append((image, name))
+    return named

@@ -1,0 +1,128 @@
+"""Checking and cleaning one annotation's box and mask."""
+
+import math
+from typing import Any
+
+from gol.data.masks import compress_rle, mask_area, run_lengths
+
+_ROUNDING = 1e-6  # px outside the image that float arithmetic explains
+_TOLERANCE = 1  # px outside the image that an annotation tool's rounding explains
+
+Found = list[tuple[str, str]]
+
+
+def describe(value: object) -> str:
+    """A value for an error message, cut to a readable length."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def clean_annotation(annotation: dict, image: dict) -> tuple[dict[str, Any] | None, Found]:
+    """Checks one annotation whose ids are known to be right.
+
+    Args:
+        annotation: of the LVIS or COCO schema.
+        image: the image that it belongs to, with a right ``width`` and ``height``.
+
+    Returns:
+        The annotation in the normal form (see :func:`gol.data.annotations.examine`), or None if
+        it cannot be used; and what was found, as (kind, detail).
+    """
+    found: Found = []
+    width, height = image["width"], image["height"]
+    area, crowd = annotation.get("area"), annotation.get("iscrowd", 0)
+    if area is not None and not _are_numbers([area]):
+        return None, [("missing or wrong key", f"has area {describe(area)}")]
+    if crowd not in (0, 1):
+        return None, [("missing or wrong key", f"has iscrowd {describe(crowd)}")]
+    box = _clean_box(annotation.get("bbox"), width, height, found)
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, dict):
+        mask = _clean_rle(segmentation, width, height, found)
+    else:
+        mask = _clean_polygons(segmentation, width, height, found)
+    if box is None or mask is None:
+        return None, found
+    if area is None:
+        area = mask_area(mask, height, width)
+    if area <= 0 or box[2] <= 0 or box[3] <= 0:
+        return None, [*found, ("zero area", f"has bbox {box} and area {area}")]
+    keys = ("id", "image_id", "category_id")
+    clean = {key: annotation[key] for key in keys}
+    return clean | {"bbox": box, "area": area, "iscrowd": int(crowd), "segmentation": mask}, found
+
+
+def _are_numbers(values: list) -> bool:
+    # a sum is finite only if all of its terms are
+    return {type(value) for value in values} <= {int, float} and math.isfinite(sum(values))
+
+
+def _clean_box(box: object, width: int, height: int, found: Found) -> list[float] | None:
+    if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
+        found.append(("missing or wrong key", f"has bbox {describe(box)}"))
+        return None
+    x, y, w, h = box
+    outside = max(-x, -y, x + w - width, y + h - height)
+    if outside > _TOLERANCE or w < 0 or h < 0:
+        found.append(("box outside the image", f"has bbox {box} in {width} x {height} px"))
+        return None
+    if outside <= _ROUNDING:
+        return box
+    found.append(("box up to 1 px outside the image", f"has bbox {box} in {width} x {height} px"))
+    left, top = max(x, 0), max(y, 0)
+    return [left, top, max(0, min(x + w, width) - left), max(0, min(y + h, height) - top)]
+
+
+def _clean_rle(rle: dict, width: int, height: int, found: Found) -> dict[str, Any] | None:
+    counts = rle.get("counts")
+    kind = "RLE that does not fit"
+    if rle.get("size") != [height, width]:
+        found.append((kind, f"has size {describe(rle.get('size'))}, not {[height, width]}"))
+        return None
+    if not isinstance(counts, str | list):
+        found.append(("missing or wrong key", f"has counts {describe(counts)}"))
+        return None
+    try:
+        runs = run_lengths(counts)
+    except ValueError as error:
+        found.append((kind, f"is malformed: {error}"))
+        return None
+    if sum(runs) != width * height:
+        found.append((kind, f"covers {sum(runs)} pixels, not {width * height}"))
+        return None
+    if not any(runs[1::2]):
+        found.append(("zero area", "has an empty mask"))
+        return None
+    return compress_rle(rle)
+
+
+def _clean_polygons(
+    polygons: object, width: int, height: int, found: Found
+) -> list[list[float]] | None:
+    if not isinstance(polygons, list) or not all(
+        isinstance(polygon, list) and _are_numbers(polygon) for polygon in polygons
+    ):
+        found.append(("missing or wrong key", f"has segmentation {describe(polygons)}"))
+        return None
+    kept = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
+    if not kept:
+        found.append(("mask without a polygon", f"has segmentation {describe(polygons)}"))
+        return None
+    if len(kept) < len(polygons):
+        detail = f"has {len(polygons) - len(kept)} of {len(polygons)} without 3 whole points"
+        found.append(("degenerate polygon", detail))
+    outside = max(_outside(polygon, width, height) for polygon in kept)
+    if outside <= _ROUNDING:
+        return kept
+    detail = f"reaches {outside:.2f} px beyond {width} x {height} px"
+    if outside > _TOLERANCE:
+        found.append(("mask outside the image", detail))
+        return None
+    found.append(("mask up to 1 px outside the image", detail))
+    limits = (width, height)
+    return [[min(max(v, 0), limits[i % 2]) for i, v in enumerate(polygon)] for polygon in kept]
+
+
+def _outside(polygon: list[float], width: int, height: int) -> float:
+    xs, ys = polygon[0::2], polygon[1::2]
+    return max(-min(xs), -min(ys), max(xs) - width, max(ys) - height)

@@ -1,0 +1,100 @@
+"""Access to an MLflow store: names, a lock, patience and one-line errors.
+
+One file lock serialises all processes that write to the same sqlite store: MLflow 3.17 fails when
+several create it at once, and a sqlite transaction that turns from reading to writing while
+another one commits fails without waiting.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from gol.errors import UserError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_SQLITE = "sqlite:///"
+_LOCK_SECONDS = 600
+_ATTEMPTS = 6
+_Result = TypeVar("_Result")
+
+
+def connect(uri: str) -> "MlflowClient":
+    """An MLflow client that neither phones home nor prints."""
+    # Training machines may have no way out, and nobody asked for usage statistics.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    from mlflow import MlflowClient
+
+    # MLflow logs each migration of a new database, and a traceback with each database error.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return MlflowClient(uri)
+
+
+def store_uri(store: str | Path) -> str:
+    """Turns a path or URI into a URI; paths of sqlite files become absolute.
+
+    Raises:
+        UserError: the store is a folder.
+    """
+    text = str(store)
+    if text.startswith("file:") or ("://" not in text and Path(text).is_dir()):
+        raise UserError(
+            f"{store}: MLflow no longer keeps runs in a folder;"
+            " allowed: a sqlite file such as mlflow.db, or the URI of an MLflow server"
+        )
+    if "://" in text and not text.startswith(_SQLITE):
+        return text
+    return _SQLITE + str(Path(text.removeprefix(_SQLITE)).resolve())
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of a sqlite store, None for other stores."""
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def store_lock(uri: str) -> AbstractContextManager:
+    """Context that admits one process at a time to a sqlite store; other stores need none."""
+    path = sqlite_path(uri)
+    if path is None:
+        return nullcontext()
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS)
+
+
+def patiently(action: Callable[[], _Result]) -> _Result:
+    """Runs an idempotent action again while another program, say the interface, is writing."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return action()
+        except Exception as error:
+            if "database is locked" not in str(error) or attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(0.2 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def store_errors(uri: str) -> Iterator[None]:
+    """Turns what MLflow, its database and the disk raise into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        from filelock import Timeout
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        if not isinstance(error, MlflowException | SQLAlchemyError | OSError | Timeout):
+            raise
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"MLflow store {uri}: {reason}") from error

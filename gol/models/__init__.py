@@ -1,0 +1,81 @@
+"""The mmdet plug-in: importing it makes mmdet ready for this project's configs.
+
+It installs the patches of ``gol.compat``, registers the losses and the dataset class in mmdet, and
+builds detectors. ``custom_imports = dict(imports=['gol.models'])`` does the same in mmdet's tools.
+"""
+
+import logging
+from typing import Any
+
+from gol import compat
+
+compat.apply()
+
+import torch  # noqa: E402
+from mmcv.utils import get_logger  # noqa: E402
+from mmdet.datasets import build_dataset  # noqa: E402
+from mmdet.models import LOSSES as MMDET_LOSSES  # noqa: E402
+from mmdet.models import build_detector as _build  # noqa: E402
+
+import gol.data.dataset  # noqa: E402,F401  (registers InstanceDataset)
+from gol.activations import ACTIVATIONS  # noqa: E402
+from gol.errors import UserError, choices  # noqa: E402
+from gol.losses import LOSSES  # noqa: E402
+
+__all__ = ["build_dataset", "build_detector", "float32_heads", "set_scoring"]
+
+# init_weights otherwise reports every tensor.
+get_logger("mmcv").setLevel(logging.WARNING)
+for _loss in LOSSES.values():
+    MMDET_LOSSES.register_module(module=_loss, force=True)
+
+
+def build_detector(config: Any) -> torch.nn.Module:
+    """Builds the detector of a resolved config and initialises its weights from ``config.seed``.
+
+    Pretrained backbones named in the config are loaded here.
+    """
+    torch.manual_seed(config.get("seed") or 0)
+    detector = _build(config.model)
+    detector.init_weights()
+    return detector
+
+
+def set_scoring(detector: torch.nn.Module, scoring: str) -> None:
+    """Makes the box heads turn logits into scores with one activation, whatever they trained with.
+
+    Args:
+        detector: an mmdet two-stage detector.
+        scoring: a name of ``ACTIVATIONS``, or ``class_relative`` for a loss that has it.
+
+    Raises:
+        UserError: unknown activation.
+    """
+    heads = detector.roi_head.bbox_head
+    for head in heads if isinstance(heads, torch.nn.ModuleList) else [heads]:
+        loss = head.loss_cls
+        if getattr(loss, "custom_activation", False):
+            continue  # our losses score with the activation that they train
+        if scoring not in ACTIVATIONS:
+            raise UserError(f"unknown scoring '{scoring}'; allowed: {choices(ACTIVATIONS)}")
+        loss.get_activation = ACTIVATIONS[scoring].probability
+        # mmdet asks for get_activation only of a loss that says so.
+        loss.custom_activation = loss.custom_cls_channels = True
+
+
+def float32_heads(detector: torch.nn.Module) -> None:
+    """Makes every head return float32 under autocast, so that boxes are not decoded in half.
+
+    mmdet's own fp16 decorators know half precision but not bfloat16.
+    """
+    for name, module in detector.named_modules():
+        if name.rpartition(".")[2].rstrip("0123456789").endswith("_head") and name != "roi_head":
+            module.register_forward_hook(lambda _, __, output: _float32(output))
+
+
+def _float32(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_float32(item) for item in value)
+    return value

@@ -1,0 +1,78 @@
+"""What a training writes while it runs: one JSON object an iteration, and progress for people."""
+
+import json
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from gol.errors import UserError
+from gol.files import write_text
+
+_LINE_EVERY = 10  # iterations between lines of metrics.jsonl
+_TEXT_EVERY = 5.0  # seconds between lines on the screen
+
+
+class RunLog:
+    """Appends to ``metrics.jsonl`` and prints progress with throughput and remaining time.
+
+    Args:
+        path: the file; lines after ``start`` (of a run that was killed) are dropped.
+        start: iterations already done.
+        total: iterations in all.
+        epoch_length: iterations an epoch.
+        name: the run's name on the screen.
+    """
+
+    def __init__(self, path: Path, start: int, total: int, epoch_length: int, name: str) -> None:
+        self.path, self.start, self.total = path, start, total
+        self.epoch_length, self.name = epoch_length, name
+        kept = [line for line in _lines(path) if line["iteration"] <= start]
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self.started = self.printed = time.monotonic()
+        self.images = 0
+
+    def add(self, iteration: int, images: int, values: dict[str, float]) -> None:
+        """Records that ``iteration`` iterations are done, the last with these values."""
+        self.images += images
+        now = time.monotonic()
+        elapsed = now - self.started
+        rate = self.images / elapsed
+        eta = elapsed / (iteration - self.start) * (self.total - iteration)
+        line = {
+            "time": time.time(),
+            "iteration": iteration,
+            "epoch": iteration / self.epoch_length,
+            **values,
+            "images_per_second": rate,
+            "eta_seconds": eta,
+        }
+        if iteration % _LINE_EVERY == 0 or iteration == self.total:
+            self._append(line)
+        if now - self.printed > _TEXT_EVERY or iteration == self.total:
+            self.printed = now
+            left = timedelta(seconds=round(eta))
+            print(
+                f"{self.name}  iteration {iteration}/{self.total}  epoch {line['epoch']:.1f}  "
+                f"loss {values['loss']:.3f}  lr {values['lr']:.4f}  {rate:.1f} img/s  left {left}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _append(self, line: dict) -> None:
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+
+def _lines(path: Path) -> list[dict]:
+    """The readable lines; the last one of a killed run may be cut short."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines

@@ -1,0 +1,334 @@
+"""Any data set comes out in one schema that mmdet, lvis-api and hotcoco read; or not at all."""
+
+import copy
+import json
+import os
+import secrets
+import shutil
+
+import hotcoco
+import numpy as np
+import pytest
+from coco_files import random_coco, to_mask
+
+from gol import compat
+from gol.data.demo import draw_demo
+from gol.data.preprocess import preprocess, preprocess_dataset
+from gol.data.statistics import ClassStatistics
+from gol.errors import UserError
+
+OUTPUTS = ["classes.json", "summary.json", "train.json", "val.json"]
+
+
+@pytest.fixture(params=[secrets.randbelow(10**9)])
+def rng(request):
+    """A generator; the seed is in the test's id."""
+    return np.random.default_rng(request.param)
+
+
+@pytest.fixture
+def coco(rng, tmp_path):
+    """A random COCO-schema data set: {split: data}, written by ``run``."""
+    return {
+        "train": random_coco(rng, tmp_path / "train", images=8),
+        "val": random_coco(rng, tmp_path / "val", first_id=101),
+    }
+
+
+def run(tmp_path, coco, **options):
+    files = []
+    for split, data in coco.items():
+        files += [tmp_path / f"raw_{split}.json", tmp_path / split]
+        files[-2].write_text(json.dumps(data))
+    return preprocess_dataset(*files, tmp_path / "out", **options)
+
+
+def read(folder, name):
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+@pytest.fixture(scope="module", params=["demo", "minicoco"])
+def prepared(request, tmp_path_factory):
+    """(raw files, image folders, output folder, summary) of two real uses."""
+    out = tmp_path_factory.mktemp("out")
+    if request.param == "demo":
+        root = tmp_path_factory.mktemp("demo")
+        draw_demo(root, secrets.randbelow(10**6), train_images=60, val_images=24, classes=12)
+        raw, images = (root / "train.json", root / "val.json"), (root / "train", root / "val")
+    else:
+        root = request.getfixturevalue("shared_data") / "minicoco_lt"
+        raw = tuple(root / f"minicoco_lt_{split}.json" for split in ("train", "val"))
+        images = (root, root)
+    summary = preprocess_dataset(raw[0], images[0], raw[1], images[1], out)
+    return raw, images, out, summary
+
+
+def test_nothing_is_lost_and_the_images_are_found(prepared):
+    raw, images, out, summary = prepared
+    assert sorted(os.listdir(out)) == OUTPUTS
+    assert summary == read(out, "summary")
+    for split, file, folder in zip(("train", "val"), raw, images, strict=True):
+        before, after = json.loads(file.read_text()), read(out, split)
+        assert after["annotations"] == [{**a, "iscrowd": 0} for a in before["annotations"]]
+        assert [{k: v for k, v in i.items() if k != "file_name"} for i in after["images"]] == (
+            before["images"]
+        )
+        for image in after["images"]:
+            assert (folder / image["file_name"]).is_file()
+            assert image["coco_url"].endswith(image["file_name"])
+        names = [category["name"] for category in after["categories"]]
+        assert names == [c["name"] for c in before["categories"]]
+        assert [c["frequency"] for c in after["categories"]] == [
+            c["frequency"] for c in json.loads(raw[0].read_text())["categories"]
+        ]
+        assert summary[split]["objects"] == len(before["annotations"])
+        assert summary[split]["problems"] == []
+    statistics = ClassStatistics.load(out / "classes.json")
+    assert statistics == ClassStatistics.from_annotations(read(out, "train"))
+
+
+def test_mmdet_lvis_and_hotcoco_read_it(prepared):
+    _, images, out, _ = prepared
+    compat.apply()
+    from lvis import LVIS
+    from mmdet.datasets import CocoDataset
+
+    for split, folder in zip(("train", "val"), images, strict=True):
+        data = read(out, split)
+        steps = [
+            {"type": "LoadImageFromFile"},
+            {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True},
+        ]
+        dataset = CocoDataset(
+            str(out / f"{split}.json"),
+            steps,
+            classes=[category["name"] for category in data["categories"]],
+            img_prefix=str(folder),
+            filter_empty_gt=False,
+        )
+        assert dataset.cat_ids == sorted(category["id"] for category in data["categories"])
+        assert len(dataset) == len(data["images"])
+        for index in range(0, len(dataset), 7):
+            item = dataset[index]
+            info = dataset.data_infos[index]
+            assert item["img"].shape == (info["height"], info["width"], 3)
+            large = {
+                a["id"]: a
+                for a in data["annotations"]
+                if a["image_id"] == info["id"] and min(a["bbox"][2:]) >= 1
+            }
+            assert [m.sum() for m in item["gt_masks"].masks] == [a["area"] for a in large.values()]
+        assert len(LVIS(str(out / f"{split}.json")).anns) == len(data["annotations"])
+        engine = hotcoco.LVIS(str(out / f"{split}.json"))
+        assert len(engine.dataset["annotations"]) == len(data["annotations"])
+
+
+def test_once_more_changes_nothing(prepared, tmp_path):
+    _, images, out, _ = prepared
+    preprocess_dataset(out / "train.json", images[0], out / "val.json", images[1], tmp_path)
+    for name in ("train.json", "val.json", "classes.json"):
+        assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_lvis_annotations_without_images(shared_data, tmp_path):
+    source = shared_data / "lvis_v0.5_val_100.json"
+    assert preprocess(source, None, tmp_path / "val.json") == []
+    before, after = json.loads(source.read_text()), read(tmp_path, "val")
+    assert after["annotations"] == [{**a, "iscrowd": 0} for a in before["annotations"]]
+    assert after["categories"] == sorted(before["categories"], key=lambda c: c["id"])
+
+
+def test_coco_becomes_lvis(coco, tmp_path):
+    """Counts, groups, exhaustive labels, area and masks of a file that states none of LVIS's."""
+    for a in coco["train"]["annotations"][::3]:
+        del a["area"]
+    del coco["train"]["annotations"][1]["iscrowd"]
+    run(tmp_path, coco, thresholds=(2, 5))
+    train, val = read(tmp_path / "out", "train"), read(tmp_path / "out", "val")
+    assert train["categories"] == val["categories"]
+    ids = [category["id"] for category in train["categories"]]
+    assert ids == sorted(c["id"] for c in coco["train"]["categories"])
+    for category in train["categories"]:
+        labelled = [a for a in train["annotations"] if a["category_id"] == category["id"]]
+        count = len({a["image_id"] for a in labelled})
+        assert category["image_count"] == count
+        assert category["instance_count"] == len(labelled)
+        assert category["frequency"] == ("r" if count <= 2 else "c" if count <= 5 else "f")
+        assert category["synonyms"] == [category["name"]]
+    for split, data in (("train", train), ("val", val)):
+        size = {image["id"]: (image["height"], image["width"]) for image in data["images"]}
+        for before, after in zip(coco[split]["annotations"], data["annotations"], strict=True):
+            same = ("id", "image_id", "category_id", "bbox")
+            assert [before[key] for key in same] == [after[key] for key in same]
+            masks = [to_mask(a["segmentation"], *size[a["image_id"]]) for a in (before, after)]
+            assert (masks[0] == masks[1]).all()
+            assert after["area"] == before.get("area", masks[0].sum())
+            if isinstance(after["segmentation"], dict):
+                assert isinstance(after["segmentation"]["counts"], str)
+        for image in data["images"]:
+            present = {
+                a["category_id"] for a in data["annotations"] if a["image_id"] == image["id"]
+            }
+            assert image["neg_category_ids"] == [i for i in ids if i not in present]
+            assert image["not_exhaustive_category_ids"] == []
+
+
+def test_stated_groups_are_kept(coco, tmp_path, rng):
+    groups = {c["id"]: str(rng.choice(list("rcf"))) for c in coco["train"]["categories"]}
+    for category in coco["train"]["categories"]:
+        category |= {"frequency": groups[category["id"]], "image_count": 77}
+    run(tmp_path, coco)
+    for split in ("train", "val"):
+        categories = read(tmp_path / "out", split)["categories"]
+        assert {c["id"]: c["frequency"] for c in categories} == groups
+        assert {c["image_count"] for c in categories} == {77}
+
+
+def test_crowds_stay_in_train_and_are_not_exhaustive_in_val(coco, tmp_path, rng):
+    """COCO's crowd regions are no objects; detections in them are not counted as false."""
+    crowds = {}
+    for split, data in coco.items():
+        crowds[split] = rng.choice(data["annotations"], 5, replace=False).tolist()
+        for a in crowds[split]:
+            a["iscrowd"] = 1
+    summary = run(tmp_path, coco)
+    train, val = read(tmp_path / "out", "train"), read(tmp_path / "out", "val")
+    flagged = {a["id"] for a in train["annotations"] if a["iscrowd"]}
+    assert flagged == {a["id"] for a in crowds["train"]}
+    assert sum(c["instance_count"] for c in train["categories"]) == len(train["annotations"]) - 5
+    assert (summary["train"]["crowds"], summary["val"]["crowds"]) == (5, 0)
+    assert not any(a["iscrowd"] for a in val["annotations"])
+    assert len(val["annotations"]) == len(coco["val"]["annotations"]) - 5
+    for image in val["images"]:
+        crowded = {a["category_id"] for a in crowds["val"] if a["image_id"] == image["id"]}
+        assert set(image["not_exhaustive_category_ids"]) == crowded
+        assert not crowded & set(image["neg_category_ids"])
+
+
+@pytest.mark.parametrize(
+    ("keys", "place"),
+    [
+        ({"file_name": "a/x.jpg", "coco_url": "http://h/b/x.jpg"}, "a/x.jpg"),
+        ({"file_name": "a/x.jpg", "coco_url": "http://h/b/x.jpg"}, "b/x.jpg"),
+        ({"coco_url": "http://h/train2017/x.jpg"}, "train2017/x.jpg"),
+        ({"coco_url": "http://h/train2017/x.jpg"}, "x.jpg"),
+        ({"file_name": "COCO_val2014_x.jpg", "coco_url": "http://h/val2017/x.jpg"}, "x.jpg"),
+    ],
+)
+def test_where_images_are_looked_for(coco, tmp_path, keys, place):
+    image = coco["val"]["images"][0]
+    target = tmp_path / "val" / place
+    target.parent.mkdir(exist_ok=True)
+    shutil.move(tmp_path / "val" / image.pop("file_name"), target)
+    image |= keys
+    run(tmp_path, coco)
+    assert read(tmp_path / "out", "val")["images"][0]["file_name"] == place
+
+
+def test_errors_of_both_splits_are_one_line_and_nothing_is_written(coco, tmp_path):
+    good = copy.deepcopy(coco)
+    coco["train"]["annotations"][0]["image_id"] = 999
+    coco["train"]["annotations"][1]["area"] = 0
+    coco["val"]["annotations"][2]["bbox"] = [0, 0, 500, 10]
+    image = tmp_path / "val" / coco["val"]["images"][0]["file_name"]
+    content = image.read_bytes()
+    image.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError) as error:
+        run(tmp_path, coco)
+    line = str(error.value)
+    assert "\n" not in line
+    for part in ("raw_train.json: 1 x unknown image", "raw_val.json: ", "1 x box outside", image):
+        assert str(part) in line
+    assert "zero area" not in line  # repaired, so no reason to stop
+    assert os.listdir(tmp_path / "out") == ["problems.json"]
+    report = read(tmp_path / "out", "problems")
+    kinds = {p["kind"] for problems in report.values() for p in problems}
+    assert kinds == {
+        "unknown image",
+        "zero area",
+        "box outside the image",
+        "unreadable image file",
+    }
+    image.write_bytes(content)
+    run(tmp_path, good)
+    assert sorted(os.listdir(tmp_path / "out")) == OUTPUTS
+
+
+def test_bad_boxes_can_be_left_out(coco, tmp_path):
+    coco["val"]["annotations"][2]["bbox"] = [0, 0, 500, 10]
+    with pytest.raises(UserError, match="box outside the image"):
+        run(tmp_path, coco)
+    summary = run(tmp_path, coco, drop_bad=True)
+    assert summary["val"]["objects"] == len(coco["val"]["annotations"]) - 1
+    assert "box outside the image" in summary["text"]
+
+
+def spoil_other_name(coco):
+    coco["val"]["categories"][0]["name"] = "other"
+
+
+def spoil_further_class(coco):
+    coco["val"]["categories"].append({"id": 900, "name": "extra"})
+
+
+def spoil_no_train_object(coco):
+    coco["train"]["annotations"] = []
+
+
+def spoil_only_crowds(coco):
+    for annotation in coco["val"]["annotations"]:
+        annotation["iscrowd"] = 1
+
+
+def spoil_no_image(coco):
+    coco["val"]["images"] = []
+
+
+def spoil_no_category(coco):
+    coco["train"]["categories"] = []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "named"),
+    [
+        (spoil_other_name, r"raw_val\.json: category \d+ \('other'\) is 'class \d' in the train"),
+        (spoil_further_class, r"category 900 \('extra'\) does not exist in the train split"),
+        (spoil_no_train_object, r"raw_train\.json: key 'annotations' holds no object"),
+        (spoil_only_crowds, r"raw_val\.json: key 'annotations' holds no object"),
+        (spoil_no_image, r"raw_val\.json: key 'images' is empty"),
+        (spoil_no_category, r"raw_train\.json: key 'categories' is empty"),
+    ],
+)
+def test_splits_that_cannot_be_used(coco, tmp_path, spoil, named):
+    spoil(coco)
+    with pytest.raises(UserError, match=named) as error:
+        run(tmp_path, coco)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("thresholds", [(10, 10), (0, 5), (100, 10), (10,)])
+def test_wrong_thresholds(coco, tmp_path, thresholds):
+    with pytest.raises(UserError, match="0 < rare < common"):
+        run(tmp_path, coco, thresholds=thresholds)
+
+
+def test_missing_image_folder(coco, tmp_path):
+    shutil.rmtree(tmp_path / "train")
+    with pytest.raises(UserError, match=r"train, the image folder of .*json, does not exist"):
+        run(tmp_path, coco)
+
+
+def test_unwritable_folder(coco, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(UserError, match="cannot write"):
+        run(tmp_path, coco)
+
+
+def test_one_split_after_the_other_gives_the_same_files(coco, tmp_path):
+    run(tmp_path, coco, thresholds=(2, 5))
+    raw, apart = (tmp_path / "raw_train.json", tmp_path / "raw_val.json"), tmp_path / "apart"
+    preprocess(raw[0], tmp_path / "train", apart / "train.json", thresholds=(2, 5))
+    preprocess(raw[1], tmp_path / "val", apart / "val.json", categories_from=apart / "train.json")
+    for name in ("train.json", "val.json"):
+        assert (apart / name).read_bytes() == (tmp_path / "out" / name).read_bytes()

@@ -1,0 +1,40 @@
+"""Fixtures of the losses' tests."""
+
+import random
+
+import pytest
+import torch
+from loss_oracles import IMAGE_COUNTS, LAMBDA, C
+
+from gol.data.statistics import ClassStatistics, frequency_group
+from gol.losses import LOSSES
+
+
+@pytest.fixture
+def rng():
+    seed = random.randrange(2**31)
+    print(f"seed {seed}")
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def statistics(tmp_path):
+    """Path of a class-statistics file of C classes."""
+    path = tmp_path / "classes.json"
+    groups = tuple(map(frequency_group, IMAGE_COUNTS))
+    names = tuple(f"class {i}" for i in range(C))
+    ids = tuple(range(1, C + 1))
+    ClassStatistics(ids, names, groups, IMAGE_COUNTS, IMAGE_COUNTS, 1200, 1000).save(path)
+    return path
+
+
+@pytest.fixture
+def build(statistics):
+    """Builds a loss of C classes by its registered name."""
+
+    def build(name, **kwargs):
+        if name in ("EQL", "DropLoss"):
+            kwargs = {"lambda_": LAMBDA, **kwargs}
+        return LOSSES[name](num_classes=C, class_statistics=statistics, **kwargs)
+
+    return build

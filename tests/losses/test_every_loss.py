@@ -1,0 +1,153 @@
+"""What every registered loss must do: degenerate batches, precision, the heads' interface."""
+
+import pytest
+import torch
+from loss_oracles import IMAGE_COUNTS, MODES, C, batch, channels
+
+from gol.errors import UserError
+from gol.losses import LOSSES
+
+every_loss = pytest.mark.parametrize("name", LOSSES)
+every_mode = pytest.mark.parametrize("mode", MODES)
+
+
+@every_loss
+@every_mode
+@pytest.mark.parametrize("n", [0, 12])
+@pytest.mark.parametrize("label", ["background", "ignored", "weightless"])
+def test_degenerate_batches(name, mode, n, label, build, rng):
+    logits = torch.randn(n, channels(name), generator=rng, requires_grad=True)
+    labels = torch.full((n,), {"background": C, "ignored": -100, "weightless": 2}[label])
+    weight = torch.zeros(n) if label == "weightless" else None
+    loss = build(name, mode=mode)(logits, labels, weight, avg_factor=50.0 if n else None)
+    loss.backward()
+    assert loss.shape == () and logits.grad.isfinite().all()
+    if n == 0 or label != "background":
+        assert loss.item() == 0 and not logits.grad.any()
+    else:
+        assert loss.item() > 0 and logits.grad.any()
+
+
+@every_loss
+@every_mode
+def test_an_ignored_row_changes_nothing(name, mode, build, rng):
+    logits, labels, weight = batch(rng, n=20, channels=channels(name))
+    labels[:5] = torch.tensor([-1, -100, 3, 3, 3])
+    loss = build(name, mode=mode)
+    torch.manual_seed(1)
+    elements = loss(logits, labels, weight, reduction_override="none", ignore_index=3)
+    assert elements.shape == logits.shape
+    assert not elements[(labels < 0) | (labels == 3)].any()
+    torch.manual_seed(1)
+    shifted = torch.where(((labels < 0) | (labels == 3))[:, None], 5 - logits, logits)
+    again = loss(shifted, labels, weight, reduction_override="none", ignore_index=3)
+    assert torch.equal(elements, again)
+
+
+@every_loss
+@every_mode
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_and_half_logits_compute_in_float32(name, mode, dtype, build, rng):
+    logits, labels, weight = batch(rng, n=20, channels=channels(name))
+    half = logits.detach().to(dtype).requires_grad_()
+    wide = half.detach().float().requires_grad_()
+    loss = build(name, mode=mode)
+    torch.manual_seed(2)
+    with torch.autocast("cpu", dtype=dtype):
+        computed = loss(half, labels, weight.to(dtype), avg_factor=20)
+        scores = loss.get_activation(half)
+    torch.manual_seed(2)
+    expected = loss(wide, labels, weight.to(dtype).float(), avg_factor=20)
+    assert computed.dtype == scores.dtype == torch.float32
+    torch.testing.assert_close(computed, expected, rtol=1e-6, atol=0)
+    computed.backward()
+    expected.backward()
+    assert half.grad.dtype == dtype
+    torch.testing.assert_close(half.grad, wide.grad.to(dtype), rtol=1e-2, atol=1e-6)
+
+
+@every_loss
+def test_float64_logits_pass_gradcheck(name, build, rng):
+    logits = torch.rand(5, channels(name), generator=rng, dtype=torch.float64) * 6 - 3
+    labels = torch.tensor([0, 1, C, -1, 4])
+
+    def compute(x):
+        torch.manual_seed(3)  # DropLoss draws
+        return build(name)(x, labels, avg_factor=5)
+
+    assert torch.autograd.gradcheck(compute, logits.requires_grad_())
+
+
+@every_loss
+def test_interface_to_the_heads(name, build):
+    loss = build(name)
+    assert loss.custom_cls_channels and loss.custom_activation and loss.custom_accuracy
+    assert loss.get_cls_channels(C) == channels(name)
+    assert loss.state_dict() == {}, "a key of the loss would break the original's checkpoints"
+    assert all(not buffer.is_cuda for buffer in loss.buffers())
+    with pytest.raises(UserError, match="80"):
+        loss.get_cls_channels(80)
+
+
+@every_loss
+def test_scores_are_probabilities_of_unclamped_logits(name, build, rng):
+    logits = torch.randn(6, channels(name), generator=rng) * 5
+    scores = build(name).get_activation(logits)
+    expected = torch.exp(-torch.exp(-logits.double()))
+    if name == "ClassRelativeActivations":
+        cdf = torch.distributions.Normal(0, 1).cdf(logits.double())
+        expected = torch.where(torch.tensor([*IMAGE_COUNTS, 0]) > 100, cdf, expected)
+    if channels(name) == C:
+        expected = torch.cat([expected, torch.zeros(6, 1)], dim=1)
+    torch.testing.assert_close(scores.double(), expected, rtol=1e-6, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["EQL", "DropLoss"])
+@pytest.mark.parametrize("use_classif", ["gumbel", "sigmoid", "normal", "cls_rel"])
+def test_scores_of_each_classifier(name, use_classif, build, rng):
+    logits = torch.randn(6, C, generator=rng, dtype=torch.float64) * 3
+    gumbel, cdf = torch.exp(-torch.exp(-logits)), torch.distributions.Normal(0, 1).cdf(logits)
+    relative = torch.where(torch.tensor(IMAGE_COUNTS) > 100, cdf, gumbel)
+    expected = {"gumbel": gumbel, "sigmoid": logits.sigmoid(), "normal": cdf, "cls_rel": relative}
+    scores = build(name, use_classif=use_classif).get_activation(logits)
+    assert not scores[:, C].any()
+    torch.testing.assert_close(scores[:, :C], expected[use_classif], rtol=1e-6, atol=1e-12)
+
+
+@every_loss
+def test_accuracy(name, build):
+    """Right, wrong, background that is right (where it can be), ignored."""
+    k = channels(name)
+    logits = torch.nn.functional.one_hot(torch.tensor([3, 1, k - 1, 3]), k).float()
+    labels = torch.tensor([3, 2, C, -1])
+    everything = name == "ClassRelativeActivations"
+    accuracy = build(name).get_accuracy(logits, labels)
+    assert list(accuracy) == ["acc_classes"]
+    assert accuracy["acc_classes"].item() == pytest.approx(200 / 3 if everything else 50)
+    assert build(name).get_accuracy(logits[:0], labels[:0])["acc_classes"].item() == 0
+    if not everything:
+        assert build(name).get_accuracy(logits[2:], labels[2:])["acc_classes"].item() == 0
+
+
+@every_loss
+@every_mode
+def test_on_the_gpu(name, mode, build, rng):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    logits, labels, weight = batch(rng, n=30, channels=channels(name))
+    kwargs = {"use_classif": "sigmoid"} if name == "DropLoss" else {}
+    labels[labels == C] = 0  # DropLoss's draws differ between devices
+    loss = build(name, mode=mode, **kwargs)
+    loss(logits, labels, weight, avg_factor=30).backward()
+    remote = logits.detach().cuda().requires_grad_()
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        remote.grad = None
+        with torch.autocast("cuda", dtype=dtype, enabled=dtype != torch.float32):
+            loss.cuda()(remote, labels.cuda(), weight.cuda(), avg_factor=30).backward()
+        torch.testing.assert_close(remote.grad.cpu(), logits.grad, rtol=1e-4, atol=1e-6)
+
+
+@every_loss
+def test_a_label_beyond_the_channels_is_an_error(name, build):
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        build(name)(torch.zeros(2, channels(name)), torch.tensor([0, C + 2]))

@@ -1,0 +1,28 @@
+# Raw data → checked annotations in one schema and class statistics.
+
+if PIPELINE.drawn:
+
+    rule draw:
+        output:
+            expand("{data}/raw/{split}.json", data=DATA, split=["train", "val"]),
+        log:
+            f"{RESULTS}/logs/draw.log",
+        params:
+            dataset=PIPELINE.dataset,
+            out=f"{DATA}/raw",
+        shell:
+            "gol demo --dataset {params.dataset:q} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule preprocess:
+    input:
+        PIPELINE.annotation_files(DATA),
+    output:
+        expand("{data}/{name}.json", data=DATA, name=["train", "val", "classes", "summary"]),
+    log:
+        f"{RESULTS}/logs/preprocess.log",
+    params:
+        dataset=PIPELINE.dataset,
+        out=DATA,
+    shell:
+        "gol preprocess --dataset {params.dataset:q} --out {params.out:q} 2>&1 | tee {log:q}"
