@@ -18,23 +18,20 @@ include: "workflow/rules/track.smk"
 include: "workflow/rules/report.smk"
 
 
-localrules:
-    all,
-    reproduce_table,
-
-
 rule all:
-    input:
-        TABLE,
-        TRACKED,
     default_target: True
+    input:
+        rules.table.output,
+        TRACKED,
 
 
 rule reproduce_table:
     input:
-        TABLE,
         TRACKED,
+        table=f"{RESULTS}/table.md",
     log:
         f"{RESULTS}/logs/reproduce_table.log",
+    conda:
+        "workflow/envs/gol.yaml"
     shell:
-        "cat {input[0]} | tee {log}"
+        "cat {input.table:q} | tee {log:q}"

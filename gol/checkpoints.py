@@ -3,6 +3,7 @@
 The layout is mmcv's (``state_dict``, ``optimizer``, ``meta``), so stock mmdet reads ours.
 """
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ def save_checkpoint(path: str | Path, **content: Any) -> None:
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
+    # torch's own file writer answers a full disk with an internal error and keeps the file open.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with atomic_path(path) as temporary:
-        try:
-            torch.save(content, temporary)
-        except RuntimeError as error:  # torch's zip writer reports a full disk this way
-            raise OSError(str(error).splitlines()[0]) from error
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

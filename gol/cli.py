@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         option("detections", type=Path, help="JSON written by `gol detect`"),
         out,
     )
-    store = option("--store", default="sqlite:///mlflow.db", help="MLflow store (default: mlflow.db)")
+    store = option(
+        "--store", default="sqlite:///mlflow.db", help="MLflow store (default: mlflow.db)"
+    )
     verb("store", _store, "Create the MLflow store.", store)
     verb(
         "track",

@@ -37,4 +37,6 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release")
     # mmcv imports torch's extension builder, which complains on machines with nvcc but no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*torch.cuda.amp.*is deprecated", category=FutureWarning)
+    warnings.filterwarnings(
+        "ignore", message=".*torch.cuda.amp.*is deprecated", category=FutureWarning
+    )

@@ -129,7 +129,9 @@ def load_dataset(dataset: str) -> dict[str, Any]:
     is_file = str(dataset).endswith((".yaml", ".yml"))
     found = read_yaml(dataset) if is_file else _pick("dataset", dataset, known)
     if not isinstance(found, dict):
-        raise UserError(f"{dataset} is no dataset: expected the keys {choices(sorted(_DATASET_KEYS))}")
+        raise UserError(
+            f"{dataset} is no dataset: expected the keys {choices(sorted(_DATASET_KEYS))}"
+        )
     for key in found:
         if key not in _DATASET_KEYS:
             raise UserError(
@@ -175,7 +177,9 @@ def load_experiment(
     axes = entry["axes"]
     axes.update({axis: overrides.pop(axis) for axis in AXES if axis in overrides})
     seed = overrides.pop("seed", 0)
-    values = {axis: _pick(axis, axes[axis], axis_values(axis)) for axis in AXES if axis != "dataset"}
+    values = {
+        axis: _pick(axis, axes[axis], axis_values(axis)) for axis in AXES if axis != "dataset"
+    }
     dataset = load_dataset(axes["dataset"])
     prepared = Path(prepared or Path("results") / Path(axes["dataset"]).stem / "data")
 
@@ -269,7 +273,9 @@ def _statistics(dataset: Mapping, prepared: Path) -> dict[str, Any]:
     if path.exists():
         found = len(ClassStatistics.load(path).ids)
         if count not in (None, found):
-            raise UserError(f"{path} has {found} classes, but the dataset says num_classes: {count}")
+            raise UserError(
+                f"{path} has {found} classes, but the dataset says num_classes: {count}"
+            )
         count = found
     if count is None:
         raise UserError(f"{path} is missing: run `gol preprocess` first, or state num_classes")
@@ -325,7 +331,12 @@ def _set_data(config: Any, values: Mapping, dataset: Mapping, prepared: Path) ->
     ]
     test = [
         {"type": "LoadImageFromFile"},
-        {"type": "MultiScaleFlipAug", "img_scale": scales[-1], "flip": False, "transforms": test_transforms},
+        {
+            "type": "MultiScaleFlipAug",
+            "img_scale": scales[-1],
+            "flip": False,
+            "transforms": test_transforms,
+        },
     ]
 
     def part(split: str, pipeline: list) -> dict:
@@ -368,6 +379,8 @@ def _apply_overrides(config: Any, overrides: Mapping[str, Any]) -> None:
             if not isinstance(place, Mapping) or part not in place:
                 where = ".".join(folders[:depth]) or "the config"
                 allowed = [*AXES, "seed", *place] if depth == 0 else list(place)
-                raise UserError(f"unknown key '{part}' in {where} (override {key}); allowed: {choices(allowed)}")
+                raise UserError(
+                    f"unknown key '{part}' in {where} (override {key}); allowed: {choices(allowed)}"
+                )
             place = place[part]
         config.merge_from_dict({key: value})

@@ -78,14 +78,20 @@ def _batches(dataset: Any, device: torch.device, name: str) -> Iterator[tuple[li
     order = sorted(range(len(dataset)), key=lambda index: shapes[index])
     position = 0
     while position < len(order):
-        indices = [i for i in order[position : position + _BATCH] if shapes[i] == shapes[order[position]]]
+        indices = [
+            i for i in order[position : position + _BATCH] if shapes[i] == shapes[order[position]]
+        ]
         items = [dataset[index] for index in indices]
         yield indices, to_device(collate(items, samples_per_gpu=len(items)), device)
         position += len(indices)
         if time.monotonic() - printed > 5 or position == len(order):
             printed = time.monotonic()
             rate = position / (printed - begin)
-            print(f"{name}  detected {position}/{len(order)}  {rate:.1f} img/s", file=sys.stderr, flush=True)
+            print(
+                f"{name}  detected {position}/{len(order)}  {rate:.1f} img/s",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def _entries(result: Any, image_id: int, category_ids: list[int]) -> list[dict]:

@@ -142,7 +142,9 @@ def _result(run: Path, job: Any) -> dict[str, Any]:
         problem = job.result()
     except Exception as error:
         last = str(error).strip().splitlines()[-1]
-        raise UserError(f"the training of {run} failed: {last} (log: {job.paths.stdout})") from error
+        raise UserError(
+            f"the training of {run} failed: {last} (log: {job.paths.stdout})"
+        ) from error
     if problem:
         raise UserError(problem)
     return read_json(run / "train.json")

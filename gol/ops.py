@@ -89,7 +89,8 @@ def roi_align_forward(
     # The coordinates of a RoI need float32 also when the features are half precision.
     features, rois = input.float(), rois.float()
     if separable_pays(features, sampling_ratio):
-        result = separable_forward(features, rois, size, spatial_scale, sampling_ratio, aligned)
+        with torch.autocast("cpu", enabled=False):
+            result = separable_forward(features, rois, size, spatial_scale, sampling_ratio, aligned)
     else:
         result = torch.ops.torchvision.roi_align(
             features, rois, spatial_scale, *size, sampling_ratio, aligned

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gol.config import axis_values, experiment_entry, load_dataset, read_yaml, split_files
+from gol.config import (
+    axis_values,
+    experiment_entry,
+    load_dataset,
+    load_experiment,
+    read_yaml,
+    split_files,
+)
 from gol.errors import UserError, choices
 
 
@@ -27,7 +34,9 @@ class Pipeline:
     @property
     def settings(self) -> list[str]:
         """What every config is told on top of the experiment, as ``gol config --set`` takes it."""
-        return [f"{key}={value}" for key, value in {"gol.threads": self.threads, **self.set}.items()]
+        return [
+            f"{key}={value}" for key, value in {"gol.threads": self.threads, **self.set}.items()
+        ]
 
     def annotation_files(self, data: str) -> list[str]:
         """The raw annotation files of the train and the val split."""
@@ -63,9 +72,11 @@ def read_pipeline(content: Mapping[str, Any], schema: str) -> Pipeline:
     for problem in Draft202012Validator(rules).iter_errors(values):
         where = ".".join(str(part) for part in problem.path)
         raise UserError(f"key '{where}': {problem.message}" if where else problem.message)
+    load_dataset(values["dataset"])
     for experiment in values["experiments"]:
         experiment_entry(experiment)
-    load_dataset(values["dataset"])
+        if values["set"]:  # resolving takes seconds, but finds a wrong key before anything runs
+            load_experiment(experiment, values["set"])
     return Pipeline(
         **{
             **values,

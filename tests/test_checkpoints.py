@@ -63,7 +63,10 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
     [
         (lambda state: state.pop("bias"), "missing bias"),
         (lambda state: state.update(extra=torch.zeros(1)), "unexpected extra"),
-        (lambda state: state.update(weight=torch.zeros(5, 4)), r"weight is \(5, 4\), the model has \(3, 4\)"),
+        (
+            lambda state: state.update(weight=torch.zeros(5, 4)),
+            r"weight is \(5, 4\), the model has \(3, 4\)",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_named(tmp_path, linear, change, words):

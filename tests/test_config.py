@@ -5,7 +5,14 @@ import json
 import pytest
 
 import gol
-from gol.config import axis_values, experiment_entry, fingerprint, load_config, load_dataset, save_config
+from gol.config import (
+    axis_values,
+    experiment_entry,
+    fingerprint,
+    load_config,
+    load_dataset,
+    save_config,
+)
 from gol.errors import UserError
 
 
@@ -43,7 +50,8 @@ def test_experiment_builds(name, demo_data):
 
 def test_gumbel_and_sigmoid_differ_in_nothing_but_the_classifier():
     first, second = (
-        json.loads(json.dumps(gol.load_experiment(f"demo/{name}")._cfg_dict)) for name in ("gumbel", "sigmoid")
+        json.loads(json.dumps(gol.load_experiment(f"demo/{name}")._cfg_dict))
+        for name in ("gumbel", "sigmoid")
     )
     for config in (first, second):
         head = config["model"]["roi_head"]["bbox_head"]
@@ -53,7 +61,8 @@ def test_gumbel_and_sigmoid_differ_in_nothing_but_the_classifier():
 
 def test_overrides_change_axes_and_keys():
     config = gol.load_experiment(
-        "demo/gumbel", {"classifier": "softmax", "seed": 7, "optimizer.lr": 0.5, "runner.max_epochs": 2}
+        "demo/gumbel",
+        {"classifier": "softmax", "seed": 7, "optimizer.lr": 0.5, "runner.max_epochs": 2},
     )
     assert config.model.roi_head.bbox_head.loss_cls.type == "CrossEntropyLoss"
     assert (config.seed, config.optimizer.lr, config.runner.max_epochs) == (7, 0.5, 2)
@@ -63,7 +72,10 @@ def test_overrides_change_axes_and_keys():
 @pytest.mark.parametrize(
     "overrides, words",
     [
-        ({"classifier": "gumble"}, "unknown classifier 'gumble'; allowed: sigmoid, softmax, gumbel"),
+        (
+            {"classifier": "gumble"},
+            "unknown classifier 'gumble'; allowed: sigmoid, softmax, gumbel",
+        ),
         ({"backbone": "r51"}, "unknown backbone 'r51'; allowed: "),
         ({"optimizer.lrr": 1}, "unknown key 'lrr' in optimizer .*allowed: type, lr"),
         ({"optimiser.lr": 1}, "unknown key 'optimiser' in the config .*allowed: detector"),

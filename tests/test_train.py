@@ -99,7 +99,10 @@ def test_killed_at_a_random_moment(uninterrupted, tmp_path, demo_data):
 def test_two_trainings_of_one_run_are_refused(uninterrupted):
     from filelock import FileLock
 
-    with FileLock(uninterrupted / ".train.lock"), pytest.raises(UserError, match="by another process"):
+    with (
+        FileLock(uninterrupted / ".train.lock"),
+        pytest.raises(UserError, match="by another process"),
+    ):
         train(uninterrupted, "cpu")
 
 
@@ -124,12 +127,17 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, demo_data):
 
 
 @pytest.mark.parametrize("precision", ["bfloat16"])
-@pytest.mark.parametrize("experiment", ["demo/gumbel", "demo/gumbel_exact", "demo/softmax", "demo/gol"])
+@pytest.mark.parametrize(
+    "experiment", ["demo/gumbel", "demo/gumbel_exact", "demo/softmax", "demo/gol"]
+)
 def test_autocast_follows_float32(tmp_path, demo_data, experiment, precision):
     losses = {}
     for name in ("float32", precision):
         run = prepare(
-            tmp_path / name, demo_data, experiment, **{"runner.max_epochs": 1, "gol.precision": name}
+            tmp_path / name,
+            demo_data,
+            experiment,
+            **{"runner.max_epochs": 1, "gol.precision": name},
         )
         train(run, "cpu")
         losses[name] = lines(run)[-1]["loss"]

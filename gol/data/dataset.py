@@ -1,7 +1,12 @@
 """The dataset class that mmdet's data pipeline reads a prepared annotation file with."""
 
+from collections.abc import Callable
+from pathlib import Path
+
+import mmcv
 from mmdet.datasets import DATASETS, CocoDataset
 
+from gol.errors import UserError
 from gol.files import read_json
 
 
@@ -17,3 +22,20 @@ class InstanceDataset(CocoDataset):
         """Reads the file; returns one entry an image (mmdet's ``data_infos``)."""
         self.CLASSES = tuple(category["name"] for category in read_json(ann_file)["categories"])
         return super().load_annotations(ann_file)
+
+    def prepare_train_img(self, idx: int) -> dict:
+        """One training item; a missing or damaged image raises a UserError that names it."""
+        return self._naming_the_image(super().prepare_train_img, idx)
+
+    def prepare_test_img(self, idx: int) -> dict:
+        """One test item; a missing or damaged image raises a UserError that names it."""
+        return self._naming_the_image(super().prepare_test_img, idx)
+
+    def _naming_the_image(self, prepare: Callable[[int], dict], idx: int) -> dict:
+        try:
+            return prepare(idx)
+        except Exception as error:
+            path = Path(self.img_prefix or "", self.data_infos[idx]["filename"])
+            if not path.is_file() or mmcv.imread(str(path)) is None:
+                raise UserError(f"image {path} is missing or damaged") from error
+            raise

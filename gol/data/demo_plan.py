@@ -92,9 +92,9 @@ def plan_scenes(
     """
     plans = []
     for present in _assign(list(kinds), counts, images, rng):
-        unlabelled: list[Combination | None] = [None] * int(rng.integers(0, 3))
+        unlabelled: list[Combination | None] = [None] * int(rng.integers(0, 2))
         if distractors:
-            picks = rng.integers(len(distractors), size=rng.poisson(0.8))
+            picks = rng.integers(len(distractors), size=rng.poisson(0.5))
             unlabelled += [distractors[i] for i in picks]
         twice = [c for c in present if rng.random() < _SECOND]
         not_exhaustive = [c for c in present if rng.random() < _UNLISTED]

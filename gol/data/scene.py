@@ -10,9 +10,9 @@ import numpy as np
 
 from gol.data.shapes import Combination, Sprite, draw_blob, draw_object
 
-VISIBLE = 0.45  # at least this share of a labelled object can be seen
-_SIZES = (12, 36)  # square root of an object's area in pixels, in an image of 96 x 96
-_CLUSTER = 0.4  # share of objects placed beside another one, so that they touch or overlap
+VISIBLE = 0.55  # at least this share of a labelled object can be seen
+_SIZES = (18, 38)  # square root of an object's area in pixels, in an image of 96 x 96
+_CLUSTER = 0.05  # share of objects placed beside another one, so that they touch or overlap
 
 
 def draw_scene(
@@ -89,8 +89,8 @@ class _Scene:
     def finish(self) -> np.ndarray:
         """The image with its light and noise, (S, S, 3) uint8."""
         rng, pixels = self._rng, self._pixels[self._inner]
-        pixels = (pixels - 128) * rng.uniform(0.8, 1.1) + 128 + rng.uniform(-20, 20)
-        pixels += rng.standard_normal(pixels.shape, np.float32) * rng.uniform(3, 12)
+        pixels = (pixels - 128) * rng.uniform(0.85, 1.1) + 128 + rng.uniform(-15, 15)
+        pixels += rng.standard_normal(pixels.shape, np.float32) * rng.uniform(2, 8)
         return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
     def _centre(self, side: float) -> np.ndarray:
@@ -100,8 +100,11 @@ class _Scene:
             angle = rng.uniform(0, 2 * np.pi)
             away = rng.uniform(0.4, 1.0) * (side + other) / 2
             centre = place + away * np.array([np.cos(angle), np.sin(angle)])
-            return np.clip(centre, 0, self._size)
-        return rng.uniform(0, self._size, 2)
+        else:
+            centre = rng.uniform(0, self._size, 2)
+        # A corner of an object may stick out of the image, rarely more.
+        margin = 0.4 * side
+        return np.clip(centre, margin, self._size - margin)
 
     def _try(self, sprite: Sprite, centre: np.ndarray, keep_visible: bool) -> int:
         side = len(sprite.alpha)
@@ -124,10 +127,12 @@ class _Scene:
 
 def _background(size: int, rng: np.random.Generator) -> np.ndarray:
     cells = int(rng.integers(2, 8))
-    colours = rng.uniform(60, 200, 3) + rng.uniform(-60, 60, (cells, cells, 3))
+    # Duller than the objects, as most backgrounds are.
+    grey = rng.uniform(70, 190)
+    colours = grey + rng.uniform(-15, 15, 3) + rng.uniform(-25, 25, (cells, cells, 3))
     pixels = cv2.resize(colours.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
-    for _ in range(rng.integers(4, 12)):
-        colour = rng.uniform(30, 230, 3).tolist()
+    for _ in range(rng.integers(3, 9)):
+        colour = (grey + rng.uniform(-60, 60, 3)).tolist()
         start, stop = rng.integers(0, size, (2, 2)).tolist()
         thick = int(rng.integers(1, 3))
         if rng.random() < 0.5:

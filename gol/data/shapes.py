@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-SHAPES = ("crescent", "cross", "disc", "square", "star", "triangle")
+SHAPES = ("bar", "cross", "disc", "ring", "square", "triangle")
 HUES = {"red": 0.0, "lime": 0.25, "cyan": 0.5, "purple": 0.75}
 TEXTURES = ("solid", "striped")
 
+_TILT = np.pi / 6  # most that an object is turned either way
 _FINE = 4  # sub-pixels per pixel and axis when an edge is drawn
 
 
@@ -26,7 +27,7 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """The category's name, for example ``striped_red_star``."""
+        """The category's name, for example ``striped_red_ring``."""
         return f"{self.texture}_{self.hue}_{self.shape}"
 
 
@@ -64,7 +65,7 @@ def draw_object(kind: Combination, size: float, rng: np.random.Generator) -> Spr
     stretch = np.exp(rng.uniform(-0.12, 0.12))
     outline = _OUTLINES[kind.shape] * size * (stretch, 1 / stretch)
     base = _colour(HUES[kind.hue] + rng.uniform(-0.05, 0.05), rng)
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(-_TILT, _TILT)
     if kind.texture == "solid":
         return _render(_rotate(outline, angle), base, base, None, rng)
     period = max(3.5, size * rng.uniform(0.22, 0.3))
@@ -137,17 +138,9 @@ def _unit(points: np.ndarray) -> np.ndarray:
     return (points - centre) / np.sqrt(abs(area))
 
 
-def _crescent() -> np.ndarray:
-    # a disc of radius 1 without the disc of radius 0.8 around (0.55, 0)
-    x = (1 + 0.55**2 - 0.8**2) / (2 * 0.55)
-    outer, inner = np.arccos(x), np.arccos((x - 0.55) / 0.8)
-    back = _arc(2 * np.pi - inner, inner, 20, 0.8) + np.array([0.55, 0])
-    return np.concatenate([_arc(outer, 2 * np.pi - outer, 32), back[1:-1]])
-
-
-def _star() -> np.ndarray:
-    radii = np.where(np.arange(10) % 2, 0.42, 1.0)[:, None]
-    return _arc(0, 1.8 * np.pi, 10) * radii
+def _ring() -> np.ndarray:
+    # out and back along one cut, so that the hole needs no second polygon
+    return np.concatenate([_arc(0, 2 * np.pi, 33), _arc(2 * np.pi, 0, 33, 0.55)])
 
 
 def _cross() -> np.ndarray:
@@ -156,10 +149,10 @@ def _cross() -> np.ndarray:
 
 
 _OUTLINES = {
-    "crescent": _unit(_crescent()),
+    "bar": _unit(np.array([[-1.5, -0.5], [1.5, -0.5], [1.5, 0.5], [-1.5, 0.5]])),
     "cross": _unit(_cross()),
     "disc": _unit(_arc(0, 2 * np.pi, 33)[:-1]),
+    "ring": _unit(_ring()),
     "square": _unit(_arc(0, 1.5 * np.pi, 4)),
-    "star": _unit(_star()),
     "triangle": _unit(_arc(0, 4 / 3 * np.pi, 3)),
 }

@@ -1,4 +1,4 @@
-# Raw data → checked annotations in one schema and class statistics.
+# Raw data → checked annotations in one schema, and class statistics.
 
 if PIPELINE.drawn:
 
@@ -7,9 +7,11 @@ if PIPELINE.drawn:
             expand("{data}/raw/{split}.json", data=DATA, split=["train", "val"]),
         log:
             f"{RESULTS}/logs/draw.log",
+        conda:
+            ENVIRONMENT
         params:
             dataset=PIPELINE.dataset,
-            out=f"{DATA}/raw",
+            out=subpath(output[0], parent=True),
         shell:
             "gol demo --dataset {params.dataset:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
@@ -18,11 +20,17 @@ rule preprocess:
     input:
         PIPELINE.annotation_files(DATA),
     output:
-        expand("{data}/{name}.json", data=DATA, name=["train", "val", "classes", "summary"]),
+        expand(
+            "{data}/{name}.json",
+            data=DATA,
+            name=["train", "val", "classes", "summary"],
+        ),
     log:
         f"{RESULTS}/logs/preprocess.log",
+    conda:
+        ENVIRONMENT
     params:
         dataset=PIPELINE.dataset,
-        out=DATA,
+        out=subpath(output[0], parent=True),
     shell:
         "gol preprocess --dataset {params.dataset:q} --out {params.out:q} 2>&1 | tee {log:q}"

@@ -3,24 +3,32 @@
 
 rule detect:
     input:
-        "{run}/model.pth",
+        f"{RUN}/model.pth",
         f"{DATA}/val.json",
     output:
-        "{run}/detections/{scoring}.json",
+        f"{RUN}/detections/{{scoring}}.json",
     log:
-        "{run}/logs/detect_{scoring}.log",
+        f"{RUN}/logs/detect_{{scoring}}.log",
+    conda:
+        ENVIRONMENT
     threads: PIPELINE.threads
+    params:
+        run=subpath(input[0], parent=True),
     shell:
-        "gol detect {wildcards.run:q} --scoring {wildcards.scoring} --out {output:q} 2>&1 | tee {log:q}"
+        "gol detect {params.run:q} --scoring {wildcards.scoring} --out {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule evaluate:
     input:
         annotations=f"{DATA}/val.json",
-        detections="{run}/detections/{scoring}.json",
+        detections=f"{RUN}/detections/{{scoring}}.json",
     output:
-        "{run}/evaluation/{scoring}.json",
+        f"{RUN}/evaluation/{{scoring}}.json",
     log:
-        "{run}/logs/evaluate_{scoring}.log",
+        f"{RUN}/logs/evaluate_{{scoring}}.log",
+    conda:
+        ENVIRONMENT
     shell:
-        "gol evaluate {input.annotations:q} {input.detections:q} --out {output:q} 2>&1 | tee {log:q}"
+        "gol evaluate {input.annotations:q} {input.detections:q} --out {output:q}"
+        " 2>&1 | tee {log:q}"

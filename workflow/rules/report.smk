@@ -3,15 +3,21 @@
 
 rule table:
     input:
-        [evaluations_of(run) for run in RUNS],
+        [evaluations(experiment, PIPELINE.seeds) for experiment in PIPELINE.experiments],
         expand("{run}/train.json", run=RUNS),
     output:
-        TABLE,
-        expand("{results}/table.{ending}", results=RESULTS, ending=["csv", "tex"]),
+        multiext(f"{RESULTS}/table", ".md", ".csv", ".tex"),
+        expand(
+            "{results}/figures/{name}.png",
+            results=RESULTS,
+            name=["ap_by_group", "ap_per_class", "training_loss"],
+        ),
     log:
         f"{RESULTS}/logs/table.log",
+    conda:
+        ENVIRONMENT
     params:
         runs=RUNS,
-        out=RESULTS,
+        out=subpath(output[0], parent=True),
     shell:
-        "gol table {params.runs:q} --out {params.out:q} > {log:q} 2>&1 || (cat {log:q} >&2; exit 2)"
+        "gol table {params.runs:q} --out {params.out:q} > {log:q}"

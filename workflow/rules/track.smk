@@ -6,6 +6,8 @@ rule store:
         touch("results/.mlflow_store"),
     log:
         "results/mlflow_store.log",
+    conda:
+        ENVIRONMENT
     shell:
         "gol store 2>&1 | tee {log:q}"
 
@@ -13,13 +15,16 @@ rule store:
 rule track:
     input:
         rules.store.output,
-        "{run}/train.json",
-        lambda wildcards: evaluations_of(wildcards.run),
+        lambda wildcards: evaluations(wildcards.experiment, wildcards.seed),
+        summary=f"{RUN}/train.json",
     output:
-        "{run}/tracked.txt",
+        f"{RUN}/tracked.txt",
     log:
-        "{run}/logs/track.log",
+        f"{RUN}/logs/track.log",
+    conda:
+        ENVIRONMENT
     params:
+        run=subpath(input.summary, parent=True),
         name=PIPELINE.name,
     shell:
-        "gol track {wildcards.run:q} --name {params.name} 2> >(tee {log:q} >&2) > {output:q}"
+        "gol track {params.run:q} --name {params.name:q} 2> {log:q} | tee {output:q}"

@@ -1,34 +1,39 @@
-# Resolved config → weights, one training an experiment and seed, as a submitit job.
+# Resolved config → weights: one training an experiment and seed, as a submitit job.
 
 
 rule config:
     input:
         f"{DATA}/classes.json",
     output:
-        "{run}/config.json",
+        f"{RUN}/config.json",
     log:
-        "{run}/logs/config.log",
+        f"{RUN}/logs/config.log",
+    conda:
+        ENVIRONMENT
     params:
-        experiment=experiment_of,
-        seed=seed_of,
+        run=subpath(output[0], parent=True),
+        data=subpath(input[0], parent=True),
         dataset=PIPELINE.dataset,
-        data=DATA,
-        set=PIPELINE.settings,
+        settings=PIPELINE.settings,
     shell:
-        "gol config {params.experiment:q} --run {wildcards.run:q} --seed {params.seed}"
-        " --dataset {params.dataset:q} --data {params.data:q} --set {params.set:q}"
+        "gol config {wildcards.experiment:q} --seed {wildcards.seed} --run {params.run:q}"
+        " --dataset {params.dataset:q} --data {params.data:q} --set {params.settings:q}"
         " 2>&1 | tee {log:q}"
 
 
 rule train:
     input:
-        "{run}/config.json",
+        f"{RUN}/config.json",
         f"{DATA}/train.json",
     output:
-        "{run}/model.pth",
-        "{run}/train.json",
+        f"{RUN}/model.pth",
+        f"{RUN}/train.json",
     log:
-        "{run}/logs/train.log",
+        f"{RUN}/logs/train.log",
+    conda:
+        ENVIRONMENT
     threads: PIPELINE.threads
+    params:
+        run=subpath(output[0], parent=True),
     shell:
-        "gol launch {wildcards.run:q} 2>&1 | tee {log:q}"
+        "gol launch {params.run:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,155 @@
+"""The Snakemake workflow as a user types it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+BIN = Path(sys.executable).parent
+
+
+def snakemake(folder, *arguments, timeout=1200):
+    return subprocess.run(
+        [BIN / "snakemake", *arguments], cwd=folder, capture_output=True, text=True, timeout=timeout
+    )
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory, root):
+    """A copy of what the workflow needs, so that nothing is written into this one."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("workflow", "configs", "profiles"):
+        shutil.copytree(root / name, folder / name)
+    shutil.copy(root / "Snakefile", folder)
+    return folder
+
+
+def write_pipeline(folder, name="small", **values):
+    """A pipeline on a small demo that trains for two epochs."""
+    dataset = yaml.safe_load((folder / "configs/datasets/demo.yaml").read_text())
+    dataset["draw"] = {"seed": 1, "train_images": 40, "val_images": 24, "classes": 12}
+    dataset["num_classes"] = 12
+    (folder / "small.yaml").write_text(yaml.safe_dump(dataset))
+    pipeline = {
+        "name": name,
+        "dataset": "small.yaml",
+        "experiments": ["demo/sigmoid", "demo/gol"],
+        "set": {"runner.max_epochs": 2},
+        **values,
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(pipeline))
+    return path
+
+
+@pytest.mark.parametrize("target", ["all", "reproduce_table"])
+def test_dry_run_of_the_default_pipeline_plans_every_step(checkout, target):
+    result = snakemake(checkout, "-n", target)
+    assert result.returncode == 0, result.stderr
+    lines = [line.split() for line in (result.stdout + result.stderr).splitlines()]
+    planned = {
+        words[0]: int(words[1])
+        for words in lines
+        if len(words) == 2 and words[0].isidentifier() and words[1].isdigit()
+    }
+    assert planned == {
+        **{name: 1 for name in ("draw", "preprocess", "store", "table", target)},
+        **{name: 3 for name in ("config", "train", "track")},
+        **{name: 4 for name in ("detect", "evaluate")},
+        "total": 22,
+    }
+
+
+def test_lint_and_format(root):
+    assert snakemake(root, "--lint").returncode == 0
+    formatted = subprocess.run([BIN / "snakefmt", "--check", "Snakefile", "workflow"], cwd=root)
+    assert formatted.returncode == 0
+
+
+def test_a_bad_pipeline_file_is_refused_before_anything_runs(checkout):
+    path = write_pipeline(checkout, "bad", expochs=3)
+    result = snakemake(checkout, "-n", "--configfile", str(path))
+    assert result.returncode == 2
+    lines = [line for line in result.stderr.splitlines() if "error" in line]
+    assert lines == [
+        "pipeline file: error: unknown key 'expochs'; "
+        "allowed: name, dataset, experiments, seeds, threads, set"
+    ]
+    assert not (checkout / "results" / "bad").exists()
+
+
+@pytest.mark.slow
+def test_the_chain_end_to_end_and_again(checkout):
+    path = write_pipeline(checkout)
+    result = snakemake(checkout, "--configfile", str(path), "reproduce_table")
+    assert result.returncode == 0, result.stderr[-3000:]
+    results = checkout / "results" / "small"
+    for name in ("table.md", "table.csv", "table.tex", "figures/ap_by_group.png"):
+        assert (results / name).stat().st_size > 100
+    table = (results / "table.md").read_text()
+    assert table in result.stdout
+    assert "scored with softmax" in table and "GOL" in table and "not LVIS" in table
+    for scoring in ("softmax", "sigmoid"):
+        scores = json.loads(
+            (results / f"runs/demo/sigmoid/seed0/evaluation/{scoring}.json").read_text()
+        )
+        assert 0 <= scores["segm"]["AP"] <= 1 and scores["images"] == 24
+
+    again = snakemake(checkout, "--configfile", str(path), "all")
+    assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr
+
+    import sqlite3
+
+    with sqlite3.connect(checkout / "mlflow.db") as store:
+        assert store.execute("select count(*) from runs").fetchone() == (2,)
+
+    # A changed setting under the same name would mix two experiments in one folder.
+    changed = write_pipeline(checkout, set={"runner.max_epochs": 3})
+    mixed = snakemake(checkout, "--configfile", str(changed), "reproduce_table")
+    assert mixed.returncode != 0
+    assert "training of another configuration" in mixed.stderr + mixed.stdout
+
+
+@pytest.mark.slow
+def test_the_same_chain_on_real_images(checkout, shared_data):
+    source = shared_data / "minicoco_lt"
+    dataset = {
+        "source": "files",
+        "train": {
+            "annotations": str(source / "minicoco_lt_train.json"),
+            "images": str(source),
+        },
+        "val": {"annotations": str(source / "minicoco_lt_val.json"), "images": str(source)},
+        "image_scales": [[160, 160]],
+        "normalize": {
+            "mean": [123.675, 116.28, 103.53],
+            "std": [58.395, 57.12, 57.375],
+            "to_rgb": True,
+        },
+        "pad": 32,
+        "repeat_threshold": 0.05,
+        "rare_frequency": 0.05,
+    }
+    (checkout / "minicoco.yaml").write_text(yaml.safe_dump(dataset))
+    pipeline = {
+        "name": "minicoco",
+        "dataset": "minicoco.yaml",
+        "experiments": ["demo/gumbel", "demo/gol"],
+        "set": {"runner.max_epochs": 1},
+    }
+    (checkout / "real.yaml").write_text(yaml.safe_dump(pipeline))
+    result = snakemake(checkout, "--configfile", "real.yaml", "reproduce_table")
+    assert result.returncode == 0, result.stderr[-3000:]
+    run = checkout / "results/minicoco/runs/demo/gol/seed0"
+    config = json.loads((run / "config.json").read_text())
+    assert config["model"]["roi_head"]["bbox_head"]["num_classes"] == 80
+    scores = json.loads((run / "evaluation/gumbel.json").read_text())
+    assert scores["images"] == 100 and len(scores["per_class"]) == 80
+    # mask and box of one object agree, in pixels of the original image
+    detections = json.loads((run / "detections/gumbel.json").read_text())
+    sizes = {tuple(entry["segmentation"]["size"]) for entry in detections[:2000]}
+    assert max(max(size) for size in sizes) > 400
