@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gol import activations, losses
-    from gol.config import experiments, load_experiment
+    from gol.axes import experiments
+    from gol.config import load_experiment
     from gol.losses import gumbel_cross_entropy
     from gol.models import build_detector
 
@@ -27,7 +28,7 @@ __all__ = [
 _HOME = {
     "activations": "",
     "build_detector": "gol.models",
-    "experiments": "gol.config",
+    "experiments": "gol.axes",
     "gumbel_cross_entropy": "gol.losses",
     "load_experiment": "gol.config",
     "losses": "",

@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _experiments(args: argparse.Namespace) -> None:
-    from gol.config import experiment_entry, experiments
+    from gol.axes import experiment_entry, experiments
 
     for name in experiments():
         axes = experiment_entry(name)["axes"]
@@ -124,7 +124,7 @@ def _experiments(args: argparse.Namespace) -> None:
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from gol.config import load_dataset
+    from gol.axes import load_dataset
     from gol.data.demo import draw_demo
 
     dataset = load_dataset(args.dataset)
@@ -134,7 +134,7 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _preprocess(args: argparse.Namespace) -> None:
-    from gol.config import load_dataset, split_files
+    from gol.axes import load_dataset, split_files
     from gol.data.preprocess import preprocess_dataset
 
     dataset = load_dataset(args.dataset)

@@ -32,7 +32,7 @@ def _mmcv_ops() -> None:
 
 
 def quiet() -> None:
-    """Silences notices about mmcv 2 and torch's own renamings, which a user of this project cannot act on."""
+    """Silences notices of mmcv and torch that a user of this project cannot act on."""
     warnings.filterwarnings("ignore", message="On January 1, 2023, MMCV will release")
     warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release")
     # mmcv imports torch's extension builder, which complains on machines with nvcc but no GPU.

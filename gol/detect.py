@@ -61,14 +61,15 @@ def detect(
     amp = torch.autocast(place.type, dtype) if dtype else nullcontext()
     with torch.inference_mode(), amp:
         for indices, batch in _batches(dataset, place, config.gol.experiment):
-            for index, result in zip(indices, detector(return_loss=False, rescale=True, **batch)):
+            results = detector(return_loss=False, rescale=True, **batch)
+            for index, result in zip(indices, results, strict=True):
                 detections += _entries(result, dataset.img_ids[index], dataset.cat_ids)
     write_json(out, detections)
     return len(detections)
 
 
 def _batches(dataset: Any, device: torch.device, name: str) -> Iterator[tuple[list[int], dict]]:
-    """Test batches with progress on stderr. Images of one shape share a batch, so none is padded."""
+    """Test batches of images of one shape, so that none is padded, with progress on stderr."""
     from mmcv.parallel import collate
 
     from gol.data.loader import to_device

@@ -7,6 +7,7 @@ continues from its newest checkpoint.
 
 import contextlib
 import os
+import shutil
 import signal
 import sys
 import time
@@ -66,6 +67,8 @@ def _submit(run: Path, device: str | None) -> None:
 
 
 def _visible_gpus() -> list[int]:
+    if shutil.which("nvidia-smi") is None:
+        return []  # without importing torch, which takes seconds and half a gigabyte
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")

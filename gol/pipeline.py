@@ -4,14 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gol.config import (
-    axis_values,
-    experiment_entry,
-    load_dataset,
-    load_experiment,
-    read_yaml,
-    split_files,
-)
+from gol.axes import axis_values, experiment_entry, load_dataset, read_yaml, split_files
+from gol.config import load_experiment
 from gol.errors import UserError, choices
 
 

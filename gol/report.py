@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from gol.figures import loss_gradients
 from gol.files import write_text
 from gol.plots import plot_curves, plot_groups, plot_per_class
 from gol.rows import Row, collect
@@ -21,6 +22,7 @@ def report(run_folders: Iterable[str | Path], out_folder: str | Path) -> str:
     """
     run_folders, figures = list(run_folders), Path(out_folder) / "figures"
     rows = collect(run_folders)
+    loss_gradients(figures / "loss_gradients.png")
     plot_groups(rows, figures / "ap_by_group.png")
     plot_per_class(rows, figures / "ap_per_class.png")
     plot_curves(run_folders, figures / "training_loss.png")

@@ -30,7 +30,7 @@ def separable_forward(
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
-    """Pools (B, C, H, W) features over (R, 5) RoIs (image index, x1, y1, x2, y2) to (R, C, P, P)."""
+    """Pools (B, C, H, W) features over (R, 5) RoIs (image, x1, y1, x2, y2) to (R, C, P, P)."""
     _, channels, height, width = features.shape
     rows, columns = _weights(rois, (height, width), size, spatial_scale, sampling_ratio, aligned)
     output = features.new_zeros(len(rois), channels, *size)

@@ -36,7 +36,7 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory) -> Path:
     """A prepared demo of 40 classes, small: 60 train and 24 val images."""
-    from gol.config import load_dataset, split_files
+    from gol.axes import load_dataset, split_files
     from gol.data.demo import draw_demo
     from gol.data.preprocess import preprocess_dataset
 

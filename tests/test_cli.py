@@ -7,11 +7,24 @@ import pytest
 import yaml
 
 import gol
+from gol.axes import load_dataset
 from gol.checkpoints import save_checkpoint
 from gol.cli import main
-from gol.config import load_dataset, save_config
+from gol.config import save_config
 
-VERBS = "experiments demo preprocess config train launch detect evaluate store track table".split()
+VERBS = [
+    "experiments",
+    "demo",
+    "preprocess",
+    "config",
+    "train",
+    "launch",
+    "detect",
+    "evaluate",
+    "store",
+    "track",
+    "table",
+]
 
 
 def fails(capsys, *arguments):

@@ -5,14 +5,8 @@ import json
 import pytest
 
 import gol
-from gol.config import (
-    axis_values,
-    experiment_entry,
-    fingerprint,
-    load_config,
-    load_dataset,
-    save_config,
-)
+from gol.axes import axis_values, experiment_entry, load_dataset
+from gol.config import fingerprint, load_config, save_config
 from gol.errors import UserError
 
 

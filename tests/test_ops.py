@@ -1,4 +1,4 @@
-"""The stand-ins for mmcv's compiled NMS and RoIAlign, against oracles written from the definition."""
+"""The stand-ins for mmcv's compiled NMS and RoIAlign, against their definition."""
 
 import sys
 

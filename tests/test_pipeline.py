@@ -2,7 +2,7 @@
 
 import pytest
 
-from gol.config import configs_folder, read_yaml
+from gol.axes import configs_folder, read_yaml
 from gol.errors import UserError
 from gol.pipeline import read_pipeline
 

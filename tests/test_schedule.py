@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import gol.models  # noqa: F401
-from gol.config import axis_values
+from gol.axes import axis_values
 from gol.schedule import Schedule
 
 EPOCH, EPOCHS = 40, 24

@@ -70,7 +70,7 @@ class EpochLoader:
         return [batch.tolist() for batch in full]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[dict]:
-        """Collated batches of an epoch from iteration ``start`` on, as mmdet's detectors take them."""
+        """Batches of an epoch from iteration ``start`` on, collated for mmdet's detectors."""
         keys = [[(epoch, index) for index in batch] for batch in self.batches(epoch)[start:]]
         return iter(
             DataLoader(

@@ -10,8 +10,8 @@ import numpy as np
 
 from gol.data.shapes import Combination, Sprite, draw_blob, draw_object
 
-VISIBLE = 0.55  # at least this share of a labelled object can be seen
-_SIZES = (18, 38)  # square root of an object's area in pixels, in an image of 96 x 96
+VISIBLE = 0.65  # at least this share of a labelled object can be seen
+_SIZES = (16, 34)  # square root of an object's area in pixels, in an image of 96 x 96
 _CLUSTER = 0.05  # share of objects placed beside another one, so that they touch or overlap
 
 

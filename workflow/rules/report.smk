@@ -10,7 +10,7 @@ rule table:
         expand(
             "{results}/figures/{name}.png",
             results=RESULTS,
-            name=["ap_by_group", "ap_per_class", "training_loss"],
+            name=["ap_by_group", "ap_per_class", "training_loss", "loss_gradients"],
         ),
     log:
         f"{RESULTS}/logs/table.log",
