@@ -5,7 +5,7 @@ Each value lives in one place: ``configs/models`` (a file a detector or backbone
 names one value for each axis.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,33 +30,23 @@ AXES = (
     "schedule",
     "dataset",
 )
-_SOURCE_KEYS = {"demo": ["draw"], "files": ["train", "val"]}
+_SETTINGS = ("image_scales", "normalize", "pad", "repeat_threshold", "rare_frequency")
+_SPLIT = ("annotations", "images")
+_DRAW = ("seed", "train_images", "val_images", "size", "classes")
 _DATASET_DEFAULTS = {
+    "statement": None,
     "num_classes": None,
     "statistics": None,
     "thresholds": [10, 100],
     "decode": True,
     "drop_bad": False,
 }
-_DATASET_KEYS = {
-    "source",
-    "draw",
-    "train",
-    "val",
-    "statement",
-    "image_scales",
-    "normalize",
-    "pad",
-    "repeat_threshold",
-    "rare_frequency",
-    *_DATASET_DEFAULTS,
-}
 
 
 def configs_folder() -> Path:
     """The folder ``configs``: beside the package in a checkout, inside it when installed."""
     package = Path(__file__).resolve().parent
-    return next(path for path in (package.parent / "configs", package / "configs") if path.is_dir())
+    return next(path for path in (package / "configs", package.parent / "configs") if path.is_dir())
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -123,20 +113,27 @@ def load_dataset(dataset: str) -> dict[str, Any]:
     known = axis_values("dataset")
     is_file = str(dataset).endswith((".yaml", ".yml"))
     found = read_yaml(dataset) if is_file else pick("dataset", dataset, known)
-    if not isinstance(found, dict):
-        raise UserError(
-            f"{dataset} is no dataset: expected the keys {choices(sorted(_DATASET_KEYS))}"
-        )
-    for key in found:
-        if key not in _DATASET_KEYS:
-            allowed = choices(sorted(_DATASET_KEYS))
-            raise UserError(f"unknown key '{key}' in dataset {dataset}; allowed: {allowed}")
-    if found.get("source") not in _SOURCE_KEYS:
-        raise UserError(f"dataset {dataset}: source must be one of {choices(_SOURCE_KEYS)}")
-    for key in _SOURCE_KEYS[found["source"]]:
-        if key not in found:
-            raise UserError(f"dataset {dataset}: key '{key}' is missing")
+    source = found.get("source") if isinstance(found, dict) else None
+    if source not in ("demo", "files"):
+        raise UserError(f"dataset {dataset}: key 'source' must be demo or files")
+    own = ("draw",) if source == "demo" else ("train", "val")
+    _check_keys(dataset, found, ("source", *own, *_SETTINGS), _DATASET_DEFAULTS)
+    for key in own:
+        needed, optional = ((), _DRAW) if source == "demo" else (_SPLIT, ())
+        _check_keys(f"{dataset}, {key}", found[key], needed, optional)
     return {**_DATASET_DEFAULTS, **found}
+
+
+def _check_keys(where: str, found: Any, needed: Iterable[str], optional: Iterable[str]) -> None:
+    allowed = [*needed, *optional]
+    if not isinstance(found, dict):
+        raise UserError(f"dataset {where}: expected the keys {choices(allowed)}")
+    for key in found:
+        if key not in allowed:
+            raise UserError(f"dataset {where}: unknown key '{key}'; allowed: {choices(allowed)}")
+    for key in needed:
+        if key not in found:
+            raise UserError(f"dataset {where}: key '{key}' is missing")
 
 
 def split_files(dataset: Mapping, split: str, prepared: str | Path) -> tuple[Path, Path]:

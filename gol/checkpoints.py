@@ -46,14 +46,18 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def load_weights(detector: torch.nn.Module, path: str | Path) -> None:
+def load_weights(
+    detector: torch.nn.Module, path: str | Path, fingerprint: str | None = None
+) -> None:
     """Loads a checkpoint's ``state_dict`` strictly.
 
     Raises:
-        UserError: a tensor is missing, unexpected or of another shape, for instance because the
-            checkpoint has another number of classes.
+        UserError: the checkpoint is of another training than ``fingerprint``, or a tensor is
+            missing, unexpected or of another shape, for instance for want of a class.
     """
     content = load_checkpoint(path)
+    if fingerprint and content.get("meta", {}).get("fingerprint") != fingerprint:
+        raise UserError(f"{path} was trained with another configuration or other annotations")
     found, wanted = content.get("state_dict", content), detector.state_dict()
     problems = [f"missing {key}" for key in wanted if key not in found]
     problems += [f"unexpected {key}" for key in found if key not in wanted]
@@ -84,6 +88,8 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def prune(folder: Path) -> None:
-    """Removes all but the newest checkpoints."""
+    """Removes all but the newest checkpoints, and what a killed process left of one."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
     for path in sorted(folder.glob("iteration_*.pth"))[:-KEEP]:
         path.unlink(missing_ok=True)

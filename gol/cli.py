@@ -1,6 +1,8 @@
 """`gol <verb>`: each step of the pipeline as a command that a person can run by hand."""
 
 import argparse
+import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,8 +27,15 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"gol {args.verb}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `gol experiments | head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         option("--run", type=Path, required=True, help="run folder to prepare"),
         option("--dataset", help="dataset instead of the experiment's own"),
         option("--data", type=Path, help="folder written by `gol preprocess`"),
-        option("--seed", type=int, default=0, help="default 0"),
+        option("--seed", type=_natural, default=0, help="0, 1, 2 … (default 0)"),
         option("--set", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. optimizer.lr=0.01"),
     )
     verb("train", _train, "Train, or continue, a run in this process.", run, device)
@@ -147,7 +156,7 @@ def _preprocess(args: argparse.Namespace) -> None:
 def _config(args: argparse.Namespace) -> None:
     import yaml
 
-    from gol.config import fingerprint, load_experiment, save_config
+    from gol.config import load_experiment, save_config
 
     overrides: dict[str, Any] = {"seed": args.seed}
     if args.dataset:
@@ -156,10 +165,13 @@ def _config(args: argparse.Namespace) -> None:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--set {text}: expected KEY=VALUE")
-        overrides[key] = yaml.safe_load(value)
+        try:
+            overrides[key] = json.loads(value)  # 1e-4 is a number in JSON, but a text in YAML 1.1
+        except json.JSONDecodeError:
+            overrides[key] = yaml.safe_load(value)
     config = load_experiment(args.experiment, overrides, args.data)
     save_config(config, args.run)
-    print(f"{args.run}: {args.experiment}, seed {args.seed}, {fingerprint(config)[:12]}")
+    print(f"{args.run}: {args.experiment}, seed {args.seed}")
 
 
 def _train(args: argparse.Namespace) -> None:

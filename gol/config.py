@@ -54,6 +54,7 @@ def load_experiment(
         "seed": seed,
         "scorings": values["classifier"]["scorings"],
         "statement": dataset.get("statement"),
+        "base_batch": values["schedule"]["base_batch"],
         "precision": "float32",
         "checkpoint_interval": 500,
         "threads": 1,
@@ -97,8 +98,23 @@ def _tuples(value: Any, key: str = "") -> Any:
 
 
 def fingerprint(config: Any) -> str:
-    """SHA-256 of the resolved config: two runs with the same one are the same experiment."""
-    return hashlib.sha256(json.dumps(config._cfg_dict, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of a resolved config and the training annotations that it names.
+
+    Two runs with the same fingerprint are the same training.
+
+    Raises:
+        UserError: the annotation file cannot be read.
+    """
+    digest = hashlib.sha256(json.dumps(config._cfg_dict, sort_keys=True).encode())
+    train = config.data.train
+    path = train.get("dataset", train).ann_file
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()
 
 
 def _base(detector: dict, backbone: dict) -> Any:
@@ -209,7 +225,7 @@ def _set_data(config: Any, values: Mapping, dataset: Mapping, prepared: Path) ->
         }
     config.data = {
         "samples_per_gpu": values["schedule"]["batch"],
-        "workers_per_gpu": 0,
+        "workers_per_gpu": values["schedule"]["workers"],
         "train": train_part,
         "val": part("val", test),
         "test": part("val", test),

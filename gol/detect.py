@@ -11,11 +11,13 @@ import numpy as np
 import torch
 
 from gol.checkpoints import load_weights
-from gol.config import load_config
+from gol.config import fingerprint, load_config
+from gol.errors import UserError, choices
 from gol.files import write_json
-from gol.train import PRECISIONS, default_device
+from gol.train import PRECISIONS, find_device
 
-_BATCH = 16
+_BATCH = 16  # most images at once
+_MASK_BYTES = 1 << 30  # mmdet returns a mask of the whole image for every detection
 
 
 def detect(
@@ -45,13 +47,17 @@ def detect(
     from gol.models import build_dataset, build_detector, float32_heads, set_scoring
 
     run, config = Path(run), load_config(run)
+    scoring = scoring or config.gol.scorings[0]
+    if scoring not in config.gol.scorings:
+        allowed = choices(config.gol.scorings)
+        raise UserError(f"unknown scoring '{scoring}' for this experiment; allowed: {allowed}")
+    place, mark = find_device(device), fingerprint(config)
     torch.set_num_threads(config.gol.threads)
-    place = torch.device(device or default_device())
     # The weights come from the checkpoint: nothing is downloaded to be overwritten.
     config.model.backbone.init_cfg = None
     detector = build_detector(config)
-    load_weights(detector, checkpoint or run / "model.pth")
-    set_scoring(detector, scoring or config.gol.scorings[0])
+    load_weights(detector, checkpoint or run / "model.pth", None if checkpoint else mark)
+    set_scoring(detector, scoring)
     dtype = PRECISIONS[config.gol.precision]
     if dtype:
         float32_heads(detector)
@@ -60,7 +66,7 @@ def detect(
     detections: list[dict] = []
     amp = torch.autocast(place.type, dtype) if dtype else nullcontext()
     with torch.inference_mode(), amp:
-        for indices, batch in _batches(dataset, place, config.gol.experiment):
+        for indices, batch in _batches(dataset, place, config):
             results = detector(return_loss=False, rescale=True, **batch)
             for index, result in zip(indices, results, strict=True):
                 detections += _entries(result, dataset.img_ids[index], dataset.cat_ids)
@@ -68,7 +74,7 @@ def detect(
     return len(detections)
 
 
-def _batches(dataset: Any, device: torch.device, name: str) -> Iterator[tuple[list[int], dict]]:
+def _batches(dataset: Any, device: torch.device, config: Any) -> Iterator[tuple[list[int], dict]]:
     """Test batches of images of one shape, so that none is padded, with progress on stderr."""
     from mmcv.parallel import collate
 
@@ -79,15 +85,18 @@ def _batches(dataset: Any, device: torch.device, name: str) -> Iterator[tuple[li
     order = sorted(range(len(dataset)), key=lambda index: shapes[index])
     position = 0
     while position < len(order):
+        height, width = shapes[order[position]]
+        fitting = _MASK_BYTES // (height * width * config.model.test_cfg.rcnn.max_per_img)
+        size = min(max(fitting, 1), _BATCH)
         indices = [
-            i for i in order[position : position + _BATCH] if shapes[i] == shapes[order[position]]
+            i for i in order[position : position + size] if shapes[i] == shapes[order[position]]
         ]
         items = [dataset[index] for index in indices]
         yield indices, to_device(collate(items, samples_per_gpu=len(items)), device)
         position += len(indices)
         if time.monotonic() - printed > 5 or position == len(order):
             printed = time.monotonic()
-            rate = position / (printed - begin)
+            rate, name = position / (printed - begin), config.gol.experiment
             print(
                 f"{name}  detected {position}/{len(order)}  {rate:.1f} img/s",
                 file=sys.stderr,

@@ -1,13 +1,12 @@
 """Runs a training as a submitit job and waits for it.
 
-The job is a process of its own that outlives the launcher. Started again, the launcher follows a
-training that is still alive instead of starting a second one, and a training that was killed
-continues from its newest checkpoint.
+The job is a process of its own, so a launcher that is killed does not take it along. Started again,
+the launcher follows a job that is still alive instead of starting a second one, and a training
+that was killed continues from its newest checkpoint.
 """
 
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import time
@@ -19,6 +18,7 @@ from gol.files import read_json, write_json
 
 _POLL = 0.2  # seconds
 _FOREVER = 60 * 24 * 365  # minutes: a training ends when it is done
+_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 def launch(run: str | Path, device: str | None = None) -> dict[str, Any]:
@@ -32,52 +32,42 @@ def launch(run: str | Path, device: str | None = None) -> dict[str, Any]:
         The content of ``train.json``.
 
     Raises:
-        UserError: the training failed; the message says why, or shows the end of its log.
+        UserError: no such run, or the training failed; the message says why or where its log is.
+        KeyboardInterrupt: passed on after the job was stopped.
     """
     from filelock import FileLock
 
     run = Path(run)
+    read_json(run / "config.json")
     try:
-        (run / "logs").mkdir(parents=True, exist_ok=True)
-        lock = FileLock(run / ".launch.lock")
-        with lock:
-            if not _is_training(run):
-                _submit(run, device)
-            elif not (run / "job.json").exists():
-                raise UserError(f"{run} is being trained by a process that was not launched here")
-            return _follow(run)
+        with FileLock(run / ".launch.lock"):
+            job = _running(run) or _submit(run, device)
+            return _follow(run, job)
     except OSError as error:
         raise UserError(f"cannot write {error.filename or run}: {error.strerror}") from error
 
 
-def _submit(run: Path, device: str | None) -> None:
+def _submit(run: Path, device: str | None) -> dict[str, Any]:
     import submitit
     from submitit.helpers import clean_env
 
     executor = submitit.LocalExecutor(folder=run / "logs")
-    gpus = _visible_gpus()
-    # submitit hides every GPU that is not asked for.
-    executor.update_parameters(
-        timeout_min=_FOREVER, gpus_per_node=len(gpus), visible_gpus=gpus, stderr_to_stdout=True
-    )
+    executor.update_parameters(timeout_min=_FOREVER, stderr_to_stdout=True)
     # The variables of an enclosing Slurm job must not reach this one.
     with clean_env():
-        job = executor.submit(_run, str(run), device)
-    write_json(run / "job.json", {"cluster": "local", "id": job.job_id})
+        submitted = executor.submit(_run, str(run), device, os.environ.get(_GPUS))
+    process = int(submitted.job_id)
+    job = {"cluster": "local", "id": process, "started": _started(process)}
+    write_json(run / "job.json", job)
+    return job
 
 
-def _visible_gpus() -> list[int]:
-    if shutil.which("nvidia-smi") is None:
-        return []  # without importing torch, which takes seconds and half a gigabyte
-    import torch
-
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    chosen = [int(name) for name in named if name.strip().isdigit()]
-    return chosen or list(range(torch.cuda.device_count()))
-
-
-def _run(run: str, device: str | None) -> str | None:
+def _run(run: str, device: str | None, gpus: str | None) -> str | None:
     """The job: trains, and returns what was wrong with the input rather than a traceback."""
+    # submitit hides the GPUs that were not asked for by number; the user's choice stands.
+    os.environ.pop(_GPUS, None)
+    if gpus is not None:
+        os.environ[_GPUS] = gpus
     from gol.train import train
 
     try:
@@ -87,43 +77,51 @@ def _run(run: str, device: str | None) -> str | None:
     return None
 
 
-def _is_training(run: Path) -> bool:
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(run / ".train.lock", timeout=0):
-            return False
-    except Timeout:
-        return True
+def _running(run: Path) -> dict[str, Any] | None:
+    """The job of an earlier launcher, if it is alive."""
+    if not (run / "job.json").exists():
+        return None
+    job = read_json(run / "job.json")
+    return job if _alive(job) else None
 
 
-def _follow(run: Path) -> dict[str, Any]:
+def _started(process: int) -> float | None:
+    """When a process started (Unix seconds), None if it is gone: ids alone are used again."""
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found = psutil.Process(process)
+        if found.status() != psutil.STATUS_ZOMBIE:
+            return found.create_time()
+    return None
+
+
+def _alive(job: dict[str, Any]) -> bool:
+    return job["started"] is not None and _started(job["id"]) == job["started"]
+
+
+def _follow(run: Path, job: dict[str, Any]) -> dict[str, Any]:
     from submitit import LocalJob
 
-    process = int(read_json(run / "job.json")["id"])
-    job = LocalJob(run / "logs", str(process))
+    followed = LocalJob(run / "logs", str(job["id"]))
     alive, position = True, 0
     try:
         while alive:
-            alive = _alive(process)  # asked before the log is read, so that its end is shown
-            position = _show(job.paths.stdout, position)
+            alive = _alive(job)  # asked before the log is read, so that its end is shown
+            position = _show(followed.paths.stdout, position)
             time.sleep(_POLL if alive else 0)
     except KeyboardInterrupt:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGTERM)
+        _stop(job)
         raise
-    return _result(run, job)
+    return _result(run, followed)
 
 
-def _alive(process: int) -> bool:
-    with contextlib.suppress(ChildProcessError):  # a job of an earlier launcher is no child
-        if os.waitpid(process, os.WNOHANG)[0] == process:
-            return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def _stop(job: dict[str, Any]) -> None:
+    """Interrupts the job's controller, which ends the training, and waits until it is gone."""
+    if _alive(job):
+        os.kill(job["id"], signal.SIGINT)
+    while _alive(job):
+        time.sleep(_POLL)
 
 
 def _show(log: Path, position: int) -> int:
@@ -133,8 +131,9 @@ def _show(log: Path, position: int) -> int:
     with open(log, encoding="utf-8", errors="replace") as file:
         file.seek(position)
         lines = [line for line in file.read().splitlines(True) if not line.startswith("submitit ")]
-        sys.stderr.write("".join(lines))
-        sys.stderr.flush()
+        with contextlib.suppress(BrokenPipeError):  # nobody looks any more; the job goes on
+            sys.stderr.write("".join(lines))
+            sys.stderr.flush()
         return file.tell()
 
 
@@ -145,9 +144,8 @@ def _result(run: Path, job: Any) -> dict[str, Any]:
         problem = job.result()
     except Exception as error:
         last = str(error).strip().splitlines()[-1]
-        raise UserError(
-            f"the training of {run} failed: {last} (log: {job.paths.stdout})"
-        ) from error
+        log = job.paths.stdout
+        raise UserError(f"the training of {run} failed: {last} (log: {log})") from error
     if problem:
         raise UserError(problem)
     return read_json(run / "train.json")

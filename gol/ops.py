@@ -20,8 +20,8 @@ from torch import Tensor
 from gol.roi_align import separable_backward, separable_forward, separable_pays
 
 _HOW_TO_COMPILE = (
-    "mmcv operator '{name}' needs compiled ops, which this mmcv-full lacks: "
-    "pip install --no-build-isolation --no-binary mmcv-full mmcv-full==1.7.2 (see the README)"
+    "mmcv operator '{name}' needs compiled ops, which this mmcv-full lacks: MMCV_WITH_OPS=1 "
+    "pip install --no-build-isolation mmcv-full==1.7.2, with the compiler flags in the README"
 )
 
 

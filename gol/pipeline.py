@@ -1,12 +1,16 @@
 """The pipeline file: which experiments to train on which dataset, checked before anything runs."""
 
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gol.axes import axis_values, experiment_entry, load_dataset, read_yaml, split_files
+from gol.axes import AXES, axis_values, experiment_entry, load_dataset, read_yaml, split_files
 from gol.config import load_experiment
 from gol.errors import UserError, choices
+
+_TABLE = "configs/experiments.yaml"
 
 
 @dataclass(frozen=True)
@@ -28,9 +32,19 @@ class Pipeline:
     @property
     def settings(self) -> list[str]:
         """What every config is told on top of the experiment, as ``gol config --set`` takes it."""
-        return [
-            f"{key}={value}" for key, value in {"gol.threads": self.threads, **self.set}.items()
-        ]
+        values = {"gol.threads": self.threads, **self.set}
+        return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+
+    @property
+    def dataset_definition(self) -> str:
+        """The dataset's definition as text, so that a change of it can be noticed."""
+        return json.dumps(load_dataset(self.dataset))
+
+    def definition(self, experiment: str) -> str:
+        """All axis values of an experiment as text, so that a change of one can be noticed."""
+        entry = experiment_entry(experiment)
+        values = {axis: axis_values(axis)[name] for axis, name in entry["axes"].items()}
+        return json.dumps([entry, values, self.dataset_definition])
 
     def annotation_files(self, data: str) -> list[str]:
         """The raw annotation files of the train and the val split."""
@@ -69,8 +83,10 @@ def read_pipeline(content: Mapping[str, Any], schema: str) -> Pipeline:
     load_dataset(values["dataset"])
     for experiment in values["experiments"]:
         experiment_entry(experiment)
+        for axis in set(AXES) & set(values["set"]):
+            raise UserError(f"key 'set.{axis}': an axis belongs to the experiment, see {_TABLE}")
         if values["set"]:  # resolving takes seconds, but finds a wrong key before anything runs
-            load_experiment(experiment, values["set"])
+            load_experiment(experiment, values["set"], os.devnull)
     return Pipeline(
         **{
             **values,

@@ -5,6 +5,7 @@ optimizer and the iteration. A run killed at any moment therefore continues from
 checkpoint to the same weights, bit for bit (on the CPU, with the same number of threads).
 """
 
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,6 +27,7 @@ from gol.runlog import RunLog
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DONE = "train.json"
+_ADVICE = "lower the learning rate or clip gradients (optimizer_config.grad_clip)"
 
 
 def train(run: str | Path, device: str | None = None) -> dict[str, Any]:
@@ -49,16 +51,31 @@ def train(run: str | Path, device: str | None = None) -> dict[str, Any]:
 
     run = Path(run)
     config = load_config(run)
+    place = find_device(device)
     try:
         with FileLock(run / ".train.lock", timeout=0):
-            return _train(run, config, torch.device(device or default_device()))
+            return _train(run, config, place)
     except Timeout as error:
         raise UserError(f"{run} is being trained by another process") from error
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename or run}: {error.strerror}") from error
 
 
-def default_device() -> str:
-    """The first GPU if there is one, else the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def find_device(name: str | None) -> torch.device:
+    """The named device, or the first GPU if there is one, else the CPU.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    gpus = torch.cuda.device_count()
+    try:
+        device = torch.device(name or ("cuda" if gpus else "cpu"))
+    except RuntimeError:
+        device = None
+    if device and (device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < gpus)):
+        return device
+    allowed = choices(["cpu", *(f"cuda:{index}" for index in range(gpus))])
+    raise UserError(f"no device '{name}'; allowed: {allowed}")
 
 
 def _train(run: Path, config: Any, device: torch.device) -> dict[str, Any]:
@@ -109,8 +126,8 @@ def _finished(run: Path, mark: str) -> dict[str, Any] | None:
 def _check_fingerprint(run: Path, found: str | None, wanted: str) -> None:
     if found != wanted:
         raise UserError(
-            f"{run} holds a training of another configuration: remove that folder to train anew, "
-            "or give the pipeline another name"
+            f"{run} holds a training of another configuration or other annotations: "
+            "remove that folder to train anew, or give the pipeline another name"
         )
 
 
@@ -153,10 +170,12 @@ class _Job:
         self.dtype = PRECISIONS[config.gol.precision]
         if self.dtype:
             float32_heads(self.detector)
-        self.optimizer = build_optimizer(self.detector, config.optimizer)
-        self.loader = EpochLoader(
-            dataset, config.data.samples_per_gpu, config.seed, config.data.workers_per_gpu
-        )
+        batch = config.data.samples_per_gpu
+        optimizer = {**config.optimizer, "lr": config.optimizer.lr * batch / config.gol.base_batch}
+        if batch != config.gol.base_batch:
+            print(f"learning rate {optimizer['lr']:g} for batch {batch}", file=sys.stderr)
+        self.optimizer = build_optimizer(self.detector, optimizer)
+        self.loader = EpochLoader(dataset, batch, config.seed, config.data.workers_per_gpu)
         self.schedule = Schedule(
             config.lr_config, self.optimizer, len(self.loader), config.runner.max_epochs
         )
@@ -207,15 +226,14 @@ class _Job:
         rate = self.schedule.set(iteration)
         batch = to_device(next(self.batches), self.device)
         # The samplers of proposals and RoIs and DropLoss draw from here.
-        torch.manual_seed(derive_seed(self.seed, iteration, 1))
+        torch.manual_seed(derive_seed("step", self.seed, iteration))
         amp = torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
         with amp:
             output = self.detector.train_step(batch, self.optimizer)
         values = output["log_vars"]
         if not _finite(values["loss"]):
             raise UserError(
-                f"the loss is {values['loss']} at iteration {iteration}: {values}; "
-                "lower the learning rate or clip gradients (optimizer_config.grad_clip)"
+                f"the loss is {values['loss']} at iteration {iteration}: {values}; {_ADVICE}"
             )
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(output["loss"]).backward()
@@ -223,6 +241,8 @@ class _Job:
         norm = torch.nn.utils.clip_grad_norm_(
             self.detector.parameters(), self.max_norm or float("inf")
         )
+        if not (self.scaler.is_enabled() or _finite(float(norm))):
+            raise UserError(f"the gradient is not finite at iteration {iteration}; {_ADVICE}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return {"lr": rate, **values, "grad_norm": float(norm)}, output["num_samples"]

@@ -90,9 +90,10 @@ def test_unknown_experiment_lists_the_known():
     "text, words",
     [
         ("source: files\ntrain: {}\n", "key 'val' is missing"),
-        ("source: ftp\n", "source must be one of demo, files"),
-        ("source: demo\ndraw: {}\npads: 3\n", "unknown key 'pads'"),
-        ("[1, 2]\n", "is no dataset"),
+        ("source: ftp\n", "key 'source' must be demo or files"),
+        ("source: demo\ndraw: {}\npads: 3\n", "unknown key 'pads'; allowed: source, draw"),
+        ("source: demo\ndraw: {}\n", "key 'image_scales' is missing"),
+        ("[1, 2]\n", "key 'source' must be"),
         ("a: [", "is no valid YAML"),
     ],
 )

@@ -11,10 +11,13 @@ import pytest
 import torch
 
 import gol
+from gol.axes import axis_values
 from gol.checkpoints import load_checkpoint
 from gol.config import save_config
 from gol.errors import UserError
 from gol.train import train
+
+FIELDS = ("iteration", "lr", "loss", "grad_norm")
 
 
 def prepare(run, data, experiment="demo/gol", **overrides):
@@ -76,9 +79,8 @@ def test_killed_training_ends_with_identical_weights(uninterrupted, tmp_path, de
     whole, resumed = weights(uninterrupted), weights(run)
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-    fields = ("iteration", "lr", "loss", "grad_norm")
-    assert [[line[key] for key in fields] for line in lines(run)] == [
-        [line[key] for key in fields] for line in lines(uninterrupted)
+    assert [[line[key] for key in FIELDS] for line in lines(run)] == [
+        [line[key] for key in FIELDS] for line in lines(uninterrupted)
     ]
 
 
@@ -143,3 +145,51 @@ def test_autocast_follows_float32(tmp_path, demo_data, experiment, precision):
         losses[name] = lines(run)[-1]["loss"]
     assert losses[precision] == pytest.approx(losses["float32"], rel=0.1)
     assert losses[precision] != losses["float32"]
+
+
+def test_adamw_trains_and_resumes(tmp_path, demo_data):
+    settings = {"schedule": "demo_adamw", "gol.checkpoint_interval": 4, "runner.max_epochs": 1}
+    whole = prepare(tmp_path / "whole", demo_data, **settings)
+    train(whole, "cpu")
+    resumed = prepare(tmp_path / "resumed", demo_data, **settings)
+    (resumed / "checkpoints").mkdir()
+    newest = "checkpoints/iteration_00000004.pth"
+    (resumed / newest).write_bytes((whole / newest).read_bytes())
+    train(resumed, "cpu")
+    assert all(torch.equal(weights(whole)[key], weights(resumed)[key]) for key in weights(whole))
+
+
+def test_the_learning_rate_follows_the_batch(tmp_path, demo_data, capsys):
+    run = prepare(tmp_path, demo_data, **{"data.samples_per_gpu": 2, "runner.max_epochs": 1})
+    train(run, "cpu")
+    assert "learning rate 0.01 for batch 2" in capsys.readouterr().err
+    assert max(line["lr"] for line in lines(run)) <= 0.01
+
+
+def test_other_annotations_are_another_training(uninterrupted, tmp_path, demo_data):
+    import shutil
+
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(demo_data, data)
+    prepare(run, data, **{"runner.max_epochs": 1})
+    train(run, "cpu")
+    content = json.loads((data / "train.json").read_text())
+    content["annotations"].pop()
+    (data / "train.json").write_text(json.dumps(content))
+    (run / "train.json").unlink()
+    with pytest.raises(UserError, match="or other annotations"):
+        train(run, "cpu")
+
+
+@pytest.mark.parametrize("classifier", axis_values("classifier"))
+def test_every_classifier_takes_a_step(tmp_path, demo_data, classifier):
+    overrides = {"classifier": classifier, "layer": "normed", "runner.max_epochs": 1}
+    run = prepare(tmp_path, demo_data, **overrides, **{"data.samples_per_gpu": 32})
+    assert train(run, "cpu")["iterations"] == 2
+    assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
+
+
+def test_an_unknown_device_is_named(uninterrupted):
+    for name in ("cud", "cuda:99"):
+        with pytest.raises(UserError, match=f"no device '{name}'; allowed: cpu"):
+            train(uninterrupted, name)

@@ -10,9 +10,10 @@ from mmcv.parallel import DataContainer, collate
 from torch.utils.data import DataLoader, Dataset
 
 
-def derive_seed(*parts: int) -> int:
-    """One 32-bit seed from several integers, independent for different parts."""
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+def derive_seed(stream: str, *parts: int) -> int:
+    """One 32-bit seed from several integers; streams of different names are independent."""
+    entropy = (*stream.encode(), *parts)
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 class SeededDataset(Dataset):
@@ -26,7 +27,7 @@ class SeededDataset(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> dict:
         """The item of ``key`` = (epoch, index)."""
-        seed = derive_seed(self.seed, *key)
+        seed = derive_seed("item", self.seed, *key)
         # mmdet's transforms draw from both global generators.
         random.seed(seed)
         np.random.seed(seed)
@@ -56,7 +57,7 @@ class EpochLoader:
 
     def batches(self, epoch: int) -> list[list[int]]:
         """The indices of every batch of an epoch; each image once."""
-        generator = np.random.default_rng(derive_seed(self.seed, epoch))
+        generator = np.random.default_rng(derive_seed("order", self.seed, epoch))
         order = generator.permutation(len(self.flags))
         size, full, rest = self.batch_size, [], []
         for flag in np.unique(self.flags):

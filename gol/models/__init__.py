@@ -5,6 +5,7 @@ builds detectors. ``custom_imports = dict(imports=['gol.models'])`` does the sam
 """
 
 import logging
+import re
 from typing import Any
 
 from gol import compat
@@ -19,7 +20,6 @@ from mmdet.models import build_detector as _build  # noqa: E402
 
 import gol.data.dataset  # noqa: E402,F401  (registers InstanceDataset)
 from gol.activations import ACTIVATIONS  # noqa: E402
-from gol.errors import UserError, choices  # noqa: E402
 from gol.losses import LOSSES  # noqa: E402
 
 __all__ = ["build_dataset", "build_detector", "float32_heads", "set_scoring"]
@@ -46,18 +46,13 @@ def set_scoring(detector: torch.nn.Module, scoring: str) -> None:
 
     Args:
         detector: an mmdet two-stage detector.
-        scoring: a name of ``ACTIVATIONS``, or ``class_relative`` for a loss that has it.
-
-    Raises:
-        UserError: unknown activation.
+        scoring: a name of ``ACTIVATIONS``; a loss of this project keeps its own.
     """
     heads = detector.roi_head.bbox_head
     for head in heads if isinstance(heads, torch.nn.ModuleList) else [heads]:
         loss = head.loss_cls
-        if getattr(loss, "custom_activation", False):
+        if type(loss).__name__ in LOSSES:
             continue  # our losses score with the activation that they train
-        if scoring not in ACTIVATIONS:
-            raise UserError(f"unknown scoring '{scoring}'; allowed: {choices(ACTIVATIONS)}")
         loss.get_activation = ACTIVATIONS[scoring].probability
         # mmdet asks for get_activation only of a loss that says so.
         loss.custom_activation = loss.custom_cls_channels = True
@@ -69,7 +64,8 @@ def float32_heads(detector: torch.nn.Module) -> None:
     mmdet's own fp16 decorators know half precision but not bfloat16.
     """
     for name, module in detector.named_modules():
-        if name.rpartition(".")[2].rstrip("0123456789").endswith("_head") and name != "roi_head":
+        # rpn_head, roi_head.bbox_head, and roi_head.bbox_head.0 … of a cascade
+        if re.search(r"(rpn|bbox|mask)_head(\.\d+)?$", name):
             module.register_forward_hook(lambda _, __, output: _float32(output))
 
 

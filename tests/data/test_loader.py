@@ -71,7 +71,7 @@ def test_an_epoch_resumed_in_the_middle_yields_the_same_batches(workers):
 
 def test_seeds_of_different_parts_differ():
     seeds = {
-        derive_seed(seed, epoch, index)
+        derive_seed("item", seed, epoch, index)
         for seed in range(5)
         for epoch in range(5)
         for index in range(40)

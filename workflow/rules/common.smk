@@ -1,13 +1,15 @@
 # The pipeline file, checked, and the names of everything that follows from it.
 
+import shlex
 import sys
 from pathlib import Path
 
 from gol.errors import UserError
 from gol.pipeline import read_pipeline
 
-# snakemake may have been called by its path: its own environment's `gol` is the right one.
-shell.prefix(f"set -euo pipefail; PATH={Path(sys.executable).parent}:$PATH; ")
+# snakemake may have been called by its path; `gol` lies beside it.
+BIN = shlex.quote(str(Path(sys.executable).parent))
+shell.prefix(f'set -euo pipefail; PATH="$PATH":{BIN}; ')
 
 try:
     PIPELINE = read_pipeline(

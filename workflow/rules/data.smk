@@ -11,6 +11,7 @@ if PIPELINE.drawn:
             ENVIRONMENT
         params:
             dataset=PIPELINE.dataset,
+            definition=PIPELINE.dataset_definition,
             out=subpath(output[0], parent=True),
         shell:
             "gol demo --dataset {params.dataset:q} --out {params.out:q} 2>&1 | tee {log:q}"
@@ -31,6 +32,7 @@ rule preprocess:
         ENVIRONMENT
     params:
         dataset=PIPELINE.dataset,
+        definition=PIPELINE.dataset_definition,
         out=subpath(output[0], parent=True),
     shell:
         "gol preprocess --dataset {params.dataset:q} --out {params.out:q} 2>&1 | tee {log:q}"

@@ -15,6 +15,7 @@ rule config:
         data=subpath(input[0], parent=True),
         dataset=PIPELINE.dataset,
         settings=PIPELINE.settings,
+        definition=lambda wildcards: PIPELINE.definition(wildcards.experiment),
     shell:
         "gol config {wildcards.experiment:q} --seed {wildcards.seed} --run {params.run:q}"
         " --dataset {params.dataset:q} --data {params.data:q} --set {params.settings:q}"

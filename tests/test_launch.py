@@ -1,0 +1,74 @@
+"""The launcher against real jobs of submitit's local executor."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+import gol
+from gol.config import save_config
+from gol.errors import UserError
+from gol.launch import launch
+
+
+@pytest.fixture
+def run(tmp_path, demo_data):
+    """A training of a few seconds."""
+    config = gol.load_experiment("demo/gumbel", {"runner.max_epochs": 3}, demo_data)
+    save_config(config, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def start(run):
+    command = [sys.executable, "-m", "gol", "launch", str(run), "--device", "cpu"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_killed_launcher_is_replaced_and_nothing_is_trained_twice(run, capsys):
+    first = start(run)
+    wait_for((run / "job.json").exists)
+    first.kill()
+    first.wait()
+    job = json.loads((run / "job.json").read_text())
+    assert psutil.pid_exists(job["id"])
+    assert launch(run, "cpu")["iterations"] == 24
+    assert json.loads((run / "job.json").read_text()) == job
+    assert len(list((run / "logs").glob("*_submitted.pkl"))) == 1
+    assert "iteration 24/24" in capsys.readouterr().err
+
+
+def test_ctrl_c_stops_the_job(run):
+    launcher = start(run)
+    wait_for((run / "metrics.jsonl").exists)
+    job = psutil.Process(json.loads((run / "job.json").read_text())["id"])
+    family = [job, *job.children(recursive=True)]
+    os.kill(launcher.pid, signal.SIGINT)
+    assert launcher.wait(60) == 130
+    assert not psutil.wait_procs(family, timeout=20)[1]
+    assert launch(run, "cpu")["iterations"] == 24
+
+
+def test_a_failed_training_says_why_in_one_line(run):
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["train"]["ann_file"] = "nowhere.json"
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"cannot read nowhere\.json"):
+        launch(run, "cpu")
+
+
+def test_a_folder_that_is_no_run_stays_as_it_was(tmp_path):
+    with pytest.raises(UserError, match=r"config\.json"):
+        launch(tmp_path / "typo" / "run")
+    assert not (tmp_path / "typo").exists()
