@@ -19,11 +19,12 @@ def prepare(run, data, experiment="demo/sigmoid"):
     """A run with random weights."""
     config = gol.load_experiment(experiment, {"model.test_cfg.rcnn.max_per_img": 20}, data)
     save_config(config, run)
+    meta = {"fingerprint": fingerprint(config)}
     state = gol.build_detector(config).state_dict()
     generator = torch.Generator().manual_seed(0)
     weight = state["roi_head.bbox_head.fc_cls.weight"]
     weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
-    save_checkpoint(run / "model.pth", state_dict=state, meta={"fingerprint": fingerprint(config)})
+    save_checkpoint(run / "model.pth", state_dict=state, meta=meta)
     return run
 
 
