@@ -8,10 +8,10 @@ table: $(READY)  ## the paper's table on the built-in demo
 	.venv/bin/snakemake reproduce_table
 
 quick: $(READY)  ## the same with half the training
-	.venv/bin/snakemake --configfile configs/quick.yaml reproduce_table
+	.venv/bin/snakemake reproduce_table --configfile configs/quick.yaml
 
 suite: $(READY)  ## five rows, three seeds
-	.venv/bin/snakemake --configfile configs/suite.yaml reproduce_table
+	.venv/bin/snakemake reproduce_table --configfile configs/suite.yaml
 
 test: $(READY)
 	.venv/bin/pytest

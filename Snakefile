@@ -1,5 +1,5 @@
 # From data to the paper's table. `snakemake reproduce_table`, or with your own pipeline file
-# `snakemake --configfile configs/own.yaml reproduce_table`.
+# `snakemake reproduce_table --configfile configs/own.yaml`.
 
 from snakemake.utils import min_version
 

@@ -15,6 +15,8 @@ from gol.config import save_config
 from gol.errors import UserError
 from gol.launch import launch
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(tmp_path, demo_data):

@@ -22,6 +22,8 @@ from gol.tables import markdown
 
 PUBLISHED = {"AP": 16.4, "APr": 0.8, "APc": 12.7, "APf": 27.3, "APb": 17.2}
 
+FIGURES = ("ap_by_group", "ap_per_class", "loss_gradients", "training_loss")
+
 
 @pytest.fixture
 def folders(tmp_path):
@@ -187,7 +189,7 @@ def test_report_writes_everything_and_returns_the_markdown(folders, tmp_path):
     text = report(iter(folders), tmp_path / "a" / "b")
     assert (tmp_path / "a/b/table.md").read_text() == text
     written = {str(p.relative_to(tmp_path / "a/b")) for p in (tmp_path / "a/b").rglob("*.*")}
-    figures = {f"figures/{n}.png" for n in ("ap_by_group", "ap_per_class", "training_loss")}
+    figures = {f"figures/{n}.png" for n in FIGURES}
     assert written == {"table.md", "table.csv", "table.tex"} | figures
 
 

@@ -175,6 +175,7 @@ def test_a_changed_evaluation_takes_the_place_of_the_old_one(tmp_path, store):
     assert connect(create_store(store)).get_run(old).info.lifecycle_stage == "deleted"
 
 
+@pytest.mark.slow
 def test_several_processes_fill_a_store_that_is_not_there_yet(tmp_path):
     folders = [make_run(tmp_path / f"run{seed}", seed=seed, lines=20) for seed in range(4)]
     store = tmp_path / "new" / "mlflow.db"
@@ -189,6 +190,7 @@ def test_several_processes_fill_a_store_that_is_not_there_yet(tmp_path):
     assert all(run.info.status == "FINISHED" for run in _runs(store))
 
 
+@pytest.mark.slow
 def test_a_killed_ingestion_is_completed(tmp_path, empty_store):
     run = make_run(tmp_path / "run", lines=1200)
     stores = [tmp_path / name / "mlflow.db" for name in ("killed", "whole")]

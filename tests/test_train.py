@@ -48,7 +48,9 @@ def test_what_a_training_writes(uninterrupted):
     assert summary["iterations"] == 24 and summary["device"] == "cpu"
     assert summary["seconds"] > 0 and summary["images_per_second"] > 0
     assert [line["iteration"] for line in lines(uninterrupted)] == [10, 20, 24]
-    assert lines(uninterrupted)[0]["loss"] > lines(uninterrupted)[-1]["loss"]
+    assert all(
+        {"loss_cls", "loss_bbox", "loss_mask"} <= line.keys() for line in lines(uninterrupted)
+    )
     kept = sorted(path.name for path in (uninterrupted / "checkpoints").iterdir())
     assert kept == ["iteration_00000020.pth", "iteration_00000024.pth"]
 
@@ -59,6 +61,7 @@ def test_a_finished_training_is_not_repeated(uninterrupted):
     assert (uninterrupted / "model.pth").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [[3], [12], [23], [7, 16]])
 def test_killed_training_ends_with_identical_weights(uninterrupted, tmp_path, demo_data, kills):
     run = prepare(tmp_path / "run", demo_data)

@@ -33,10 +33,10 @@ def write_pipeline(folder, name="small", **values):
     dataset = yaml.safe_load((folder / "configs/datasets/demo.yaml").read_text())
     dataset["draw"] = {"seed": 1, "train_images": 40, "val_images": 24, "classes": 12}
     dataset["num_classes"] = 12
-    (folder / "small.yaml").write_text(yaml.safe_dump(dataset))
+    (folder / "small_data.yaml").write_text(yaml.safe_dump(dataset))
     pipeline = {
         "name": name,
-        "dataset": "small.yaml",
+        "dataset": "small_data.yaml",
         "experiments": ["demo/sigmoid", "demo/gol"],
         "set": {"runner.max_epochs": 2},
         **values,
@@ -85,7 +85,7 @@ def test_a_bad_pipeline_file_is_refused_before_anything_runs(checkout):
 @pytest.mark.slow
 def test_the_chain_end_to_end_and_again(checkout):
     path = write_pipeline(checkout)
-    result = snakemake(checkout, "--configfile", str(path), "reproduce_table")
+    result = snakemake(checkout, "reproduce_table", "--configfile", str(path))
     assert result.returncode == 0, result.stderr[-3000:]
     results = checkout / "results" / "small"
     for name in ("table.md", "table.csv", "table.tex", "figures/ap_by_group.png"):
@@ -99,7 +99,7 @@ def test_the_chain_end_to_end_and_again(checkout):
         )
         assert 0 <= scores["segm"]["AP"] <= 1 and scores["images"] == 24
 
-    again = snakemake(checkout, "--configfile", str(path), "all")
+    again = snakemake(checkout, "all", "--configfile", str(path))
     assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr
 
     import sqlite3
@@ -109,7 +109,7 @@ def test_the_chain_end_to_end_and_again(checkout):
 
     # A changed setting under the same name would mix two experiments in one folder.
     changed = write_pipeline(checkout, set={"runner.max_epochs": 3})
-    mixed = snakemake(checkout, "--configfile", str(changed), "reproduce_table")
+    mixed = snakemake(checkout, "reproduce_table", "--configfile", str(changed))
     assert mixed.returncode != 0
     assert "training of another configuration" in mixed.stderr + mixed.stdout
 
@@ -142,7 +142,7 @@ def test_the_same_chain_on_real_images(checkout, shared_data):
         "set": {"runner.max_epochs": 1},
     }
     (checkout / "real.yaml").write_text(yaml.safe_dump(pipeline))
-    result = snakemake(checkout, "--configfile", "real.yaml", "reproduce_table")
+    result = snakemake(checkout, "reproduce_table", "--configfile", "real.yaml")
     assert result.returncode == 0, result.stderr[-3000:]
     run = checkout / "results/minicoco/runs/demo/gol/seed0"
     config = json.loads((run / "config.json").read_text())
