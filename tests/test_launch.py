@@ -28,7 +28,14 @@ def run(tmp_path, demo_data):
 
 def start(run):
     command = [sys.executable, "-m", "gol", "launch", str(run), "--device", "cpu"]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # A test run in the background ignores Ctrl-C, and so would everything that it starts.
+    return subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for(condition, seconds=120):
