@@ -7,7 +7,7 @@ READY := .venv/.ready
 table: $(READY)  ## the paper's table on the built-in demo
 	.venv/bin/snakemake reproduce_table
 
-quick: $(READY)  ## the same with half the training
+quick: $(READY)  ## the same with 6 epochs instead of 16
 	.venv/bin/snakemake reproduce_table --configfile configs/quick.yaml
 
 suite: $(READY)  ## five rows, three seeds
