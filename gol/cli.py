@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gol.errors import UserError
+from gol.errors import PeerError, UserError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -20,6 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         args.do(args)
+    except PeerError:
+        return 2
     except UserError as error:
         print(f"gol {args.verb}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -175,9 +177,13 @@ def _config(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from gol.train import train
+    from gol.train import Interrupted, train
 
-    _print_training(train(args.run, args.device))
+    try:
+        _print_training(train(args.run, args.device))
+    except Interrupted as error:
+        print(f"gol train: {error}", file=sys.stderr)
+        sys.exit(75)  # EX_TEMPFAIL: the same command continues
 
 
 def _launch(args: argparse.Namespace) -> None:

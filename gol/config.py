@@ -55,8 +55,10 @@ def load_experiment(
         "scorings": values["classifier"]["scorings"],
         "statement": dataset.get("statement"),
         "base_batch": values["schedule"]["base_batch"],
+        "global_batch": values["schedule"]["base_batch"],
         "precision": "float32",
         "checkpoint_interval": 500,
+        "checkpoint_minutes": 15,
         "threads": 1,
     }
     _apply_overrides(config, overrides)
