@@ -15,7 +15,6 @@ from gol.config import fingerprint, load_config
 from gol.distributed import find_device
 from gol.errors import UserError, choices
 from gol.files import write_json
-from gol.trainer import PRECISIONS
 
 _BATCH = 16  # most images at once
 _MASK_BYTES = 1 << 30  # mmdet returns a mask of the whole image for every detection
@@ -46,6 +45,7 @@ def detect(
             damaged image, a full disk.
     """
     from gol.models import build_dataset, build_detector, float32_heads, set_scoring
+    from gol.trainer import PRECISIONS
 
     run, config = Path(run), load_config(run)
     scoring = scoring or config.gol.scorings[0]

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from gol.errors import UserError, choices
 from gol.failures import Watch
@@ -135,7 +135,7 @@ class Ranks:
         dist.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
-    def sum_tensors(self, tensors: list[torch.Tensor]) -> None:
+    def sum_tensors(self, tensors: list[Tensor]) -> None:
         """Replaces tensors on the device by their sums over all ranks, in one exchange."""
         if self.world > 1 and tensors:
             flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -165,7 +165,7 @@ class Ranks:
         return module.no_sync() if self.world > 1 else nullcontext()
 
 
-def _mean_in_rank_order(_: Any, bucket: dist.GradBucket) -> torch.futures.Future:
+def _mean_in_rank_order(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """Averages gradients by a sum in the order of the ranks.
 
     gloo's own order depends on an element's place in its bucket, and DDP rearranges the buckets

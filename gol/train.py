@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,7 +21,9 @@ from gol.errors import UserError
 from gol.files import read_json, write_json
 from gol.preemption import Interrupted, Preemption
 from gol.runlog import RunLog
-from gol.trainer import Trainer
+
+if TYPE_CHECKING:
+    from gol.trainer import Trainer
 
 __all__ = ["DONE", "Interrupted", "train"]
 
@@ -78,6 +80,8 @@ def _sole_writer(run: Path, ranks: Ranks) -> Iterator[None]:
 
 def _train(run: Path, config: Any, ranks: Ranks, preemption: Preemption) -> dict[str, Any] | None:
     """Trains to the end, or to the next iteration where a rank is asked to stop: None."""
+    from gol.trainer import Trainer  # imports mmcv, which is loud before load_config
+
     mark = fingerprint(config)
     done = ranks.share(_finished(run, mark) if ranks.main else None)
     if done:
@@ -102,7 +106,7 @@ def _train(run: Path, config: Any, ranks: Ranks, preemption: Preemption) -> dict
     return ranks.share(_finish(run, mark, trainer, clock) if ranks.main else None)
 
 
-def _finish(run: Path, mark: str, trainer: Trainer, clock: "_Clock") -> dict[str, Any]:
+def _finish(run: Path, mark: str, trainer: "Trainer", clock: "_Clock") -> dict[str, Any]:
     """Writes the weights and, last, the summary."""
     meta = {"CLASSES": list(trainer.classes), "fingerprint": mark, "gol": __version__}
     save_checkpoint(run / "model.pth", state_dict=trainer.detector.state_dict(), meta=meta)
