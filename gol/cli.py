@@ -193,17 +193,25 @@ def _launch(args: argparse.Namespace) -> None:
 
 
 def _print_training(summary: dict[str, Any]) -> None:
-    print(
+    _print_once(
         f"{summary['iterations']} iterations in {summary['seconds']:.0f} s, "
         f"{summary['images_per_second']:.1f} img/s on {summary['device']}"
     )
+
+
+def _print_once(text: str) -> None:
+    """Prints on rank 0 of the processes that work together."""
+    from gol.distributed import find_address
+
+    if find_address().rank == 0:
+        print(text)
 
 
 def _detect(args: argparse.Namespace) -> None:
     from gol.detect import detect
 
     count = detect(args.run, args.out, args.scoring, args.checkpoint, args.device)
-    print(f"{count} detections in {args.out}")
+    _print_once(f"{count} detections in {args.out}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
