@@ -49,24 +49,30 @@ class Address:
 
 def find_address() -> Address:
     """Reads torchrun's variables, else submitit's or Slurm's own; without any, one process."""
-    from submitit.local.local import LocalJobEnvironment
-    from submitit.slurm.slurm import SlurmJobEnvironment
-
     env = os.environ
     if "RANK" in env and "WORLD_SIZE" in env:
         local = int(env.get("LOCAL_RANK", env["RANK"]))
         return Address(int(env["RANK"]), int(env["WORLD_SIZE"]), local)
     if env.get("SUBMITIT_EXECUTOR") == "local":
+        from submitit.local.local import LocalJobEnvironment
+
         job = LocalJobEnvironment()
-    elif "SLURM_STEP_NUM_TASKS" in env:  # not in a batch script or salloc's shell, only under srun
-        job = SlurmJobEnvironment()
-    else:
-        return Address()
-    host = "127.0.0.1" if job.num_nodes == 1 else _resolvable(job.hostnames[0])
-    host = env.get("MASTER_ADDR", host)
-    port = env.get("MASTER_PORT", _PORTS[int(job.raw_job_id) % len(_PORTS)])
-    world = int(env.get("SLURM_STEP_NUM_TASKS", 1)) if job.cluster == "slurm" else job.num_tasks
-    return Address(job.global_rank, world, job.local_rank, f"tcp://{host}:{port}")
+        return Address(job.global_rank, job.num_tasks, job.local_rank, _url(job.raw_job_id))
+    if "SLURM_STEP_NUM_TASKS" in env:  # not in a batch script or salloc's shell, only under srun
+        from submitit.slurm.slurm import SlurmJobEnvironment
+
+        job, world = SlurmJobEnvironment(), int(env["SLURM_STEP_NUM_TASKS"])
+        nodes = int(env.get("SLURM_STEP_NUM_NODES", job.num_nodes))
+        host = "127.0.0.1" if nodes == 1 else _resolvable(job.hostnames[0])
+        return Address(job.global_rank, world, job.local_rank, _url(job.raw_job_id, host))
+    return Address()
+
+
+def _url(job: str, host: str = "127.0.0.1") -> str:
+    """Where rank 0 of a job waits: a port of its own, unless the user has chosen one."""
+    host = os.environ.get("MASTER_ADDR", host)
+    port = os.environ.get("MASTER_PORT", _PORTS[int(job) % len(_PORTS)])
+    return f"tcp://{host}:{port}"
 
 
 def _resolvable(host: str) -> str:

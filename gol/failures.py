@@ -51,7 +51,7 @@ class Watch:
             with suppress(Exception):
                 while self.store.add(_LEFT, 0) < self.world and time.monotonic() < end:
                     time.sleep(_POLL / 20)
-        if error is not None and not self._mine():
+        if isinstance(error, Exception) and not self._mine():
             rank, reason = self.failure
             raise PeerError(f"rank {rank}: {reason}") from error
         if error is not None and _is_lost_peer(error):
@@ -71,13 +71,14 @@ class Watch:
                 self.failure = tuple(json.loads(self.store.compare_set(_KEY, "", mine)))
 
     def _watch(self) -> None:
-        while not self.left.wait(_POLL):
+        missed = 0
+        while self.failure is None and missed < _GRACE and not self.left.wait(_POLL):
             try:
                 if self.store.check([_KEY]):
                     self.failure = tuple(json.loads(self.store.get(_KEY)))
-                    break
+                missed = 0
             except Exception:
-                break  # rank 0 is gone, and its store with it
+                missed += 1  # rank 0 is gone, and its store with it?
         if not self.left.wait(_GRACE):
             with suppress(Exception):
                 dist.group.WORLD.abort()
