@@ -14,22 +14,21 @@ import yaml
 
 from gol.errors import UserError, choices
 
+#: Every axis in the order of listings, and the value of an experiment that does not name one.
 DEFAULT_AXES = {
     "detector": "mask_rcnn",
+    "backbone": "r50",
+    "classifier": "gumbel",
     "layer": "linear",
     "mask_predictor": "conv",
+    "masks": "bitmap",
     "sampler": "random",
+    "schedule": "1x",
+    "test_nms": "iou_0.5",
+    "precision": "float32",
+    "dataset": "lvis_v1",
 }
-AXES = (
-    "detector",
-    "backbone",
-    "classifier",
-    "layer",
-    "mask_predictor",
-    "sampler",
-    "schedule",
-    "dataset",
-)
+AXES = tuple(DEFAULT_AXES)
 _SETTINGS = ("image_scales", "normalize", "pad", "repeat_threshold", "rare_frequency")
 _SPLIT = ("annotations", "images")
 _DRAW = ("seed", "train_images", "val_images", "size", "classes")
@@ -80,7 +79,10 @@ def experiments() -> list[str]:
 
 
 def experiment_entry(name: str) -> dict[str, Any]:
-    """The experiment's label, its axes (all of them) and the published numbers beside it or None.
+    """The experiment's label, all its axes and the published numbers beside it.
+
+    ``compare`` is the experiment that these are for, if it is another one; ``published_note`` says
+    what to know about them. What there is not is None.
 
     Raises:
         UserError: there is no experiment of this name.
@@ -90,7 +92,9 @@ def experiment_entry(name: str) -> dict[str, Any]:
     return {
         "label": entry["label"],
         "axes": {**DEFAULT_AXES, **entry["axes"]},
+        "compare": entry.get("compare"),
         "published": published.get("published"),
+        "published_note": published.get("published_note"),
     }
 
 
@@ -134,6 +138,22 @@ def _check_keys(where: str, found: Any, needed: Iterable[str], optional: Iterabl
     for key in needed:
         if key not in found:
             raise UserError(f"dataset {where}: key '{key}' is missing")
+
+
+def check_combination(axes: Mapping[str, str]) -> None:
+    """Refuses axis values that make no sense together.
+
+    Raises:
+        UserError: with the reason and what is allowed instead.
+    """
+    if axes["detector"] == "faster_rcnn":
+        for axis in ("mask_predictor", "masks"):
+            only = DEFAULT_AXES[axis]
+            if axes[axis] != only:
+                raise UserError(
+                    f"{axis} {axes[axis]} with detector faster_rcnn, which has no masks; "
+                    f"allowed: {axis} {only}, or a detector with masks"
+                )
 
 
 def split_files(dataset: Mapping, split: str, prepared: str | Path) -> tuple[Path, Path]:

@@ -74,9 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     verb(
         "config",
         _config,
-        "Resolve an experiment into a run folder's config.json.",
+        "Resolve an experiment into a run folder's config.json, or print it for mmdet's tools.",
         option("experiment", help="name listed by `gol experiments`"),
-        option("--run", type=Path, required=True, help="run folder to prepare"),
+        option("--run", type=Path, help="run folder to prepare (default: print a Python config)"),
         option("--dataset", help="dataset instead of the experiment's own"),
         option("--data", type=Path, help="folder written by `gol preprocess`"),
         option("--seed", type=_natural, default=0, help="0, 1, 2 … (default 0)"),
@@ -128,8 +128,13 @@ def _experiments(args: argparse.Namespace) -> None:
     from gol.axes import experiment_entry, experiments
 
     for name in experiments():
-        axes = experiment_entry(name)["axes"]
-        print(f"{name:<55} " + " ".join(f"{axis}={value}" for axis, value in axes.items()))
+        entry = experiment_entry(name)
+        axes = " ".join(f"{axis}={value}" for axis, value in entry["axes"].items())
+        line = f"{name:<58} {axes}"
+        if entry["published"] and not entry["compare"]:
+            values = " ".join(f"{key} {value}" for key, value in entry["published"].items())
+            line += f"  published: {values}"
+        print(line)
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -156,7 +161,7 @@ def _preprocess(args: argparse.Namespace) -> None:
 def _config(args: argparse.Namespace) -> None:
     import yaml
 
-    from gol.config import load_experiment, save_config
+    from gol.config import load_experiment, python_config, save_config
 
     overrides: dict[str, Any] = {"seed": args.seed}
     if args.dataset:
@@ -170,6 +175,9 @@ def _config(args: argparse.Namespace) -> None:
         except json.JSONDecodeError:
             overrides[key] = yaml.safe_load(value)
     config = load_experiment(args.experiment, overrides, args.data)
+    if args.run is None:
+        print(python_config(config))
+        return
     save_config(config, args.run)
     print(f"{args.run}: {args.experiment}, seed {args.seed}")
 
