@@ -20,7 +20,6 @@ from gol.axes import (
 )
 from gol.errors import UserError, choices
 from gol.files import read_json, write_json
-from gol.losses import LOSSES
 
 
 def load_experiment(
@@ -114,12 +113,16 @@ def fingerprint(config: Any) -> str:
 
     Two runs with the same fingerprint are the same training.
 
+    Args:
+        config: as :func:`load_config` reads it, or the plain content of ``config.json``.
+
     Raises:
         UserError: the annotation file cannot be read.
     """
-    digest = hashlib.sha256(json.dumps(config._cfg_dict, sort_keys=True).encode())
-    train = config.data.train
-    path = train.get("dataset", train).ann_file
+    values = getattr(config, "_cfg_dict", config)
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    train = values["data"]["train"]
+    path = train.get("dataset", train)["ann_file"]
     try:
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
@@ -195,6 +198,8 @@ def _statistics(dataset: Mapping, prepared: Path) -> dict[str, Any]:
 
 
 def _set_heads(model: Any, values: Mapping, dataset: Mapping, statistics: Mapping) -> None:
+    from gol.losses import LOSSES  # torch, which not every user of this module pays for
+
     classifier, roi_head = values["classifier"], model.roi_head
     offered = {**statistics, "lambda_": dataset["rare_frequency"]}
     loss = dict(classifier["loss"])

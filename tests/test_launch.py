@@ -14,6 +14,10 @@ import gol
 from gol.config import save_config
 from gol.errors import UserError
 from gol.launch import launch
+from gol.settings import Settings
+from gol.work import Work
+
+CPU = "cpu"
 
 pytestmark = pytest.mark.slow
 
@@ -51,8 +55,8 @@ def test_a_killed_launcher_is_replaced_and_nothing_is_trained_twice(run, capsys)
     first.kill()
     first.wait()
     job = json.loads((run / "job.json").read_text())
-    assert psutil.pid_exists(job["id"])
-    assert launch(run, "cpu")["iterations"] == 24
+    assert psutil.pid_exists(int(job["id"]))
+    assert launch(Work(run, CPU), Settings())["iterations"] == 24
     assert json.loads((run / "job.json").read_text()) == job
     assert len(list((run / "logs").glob("*_submitted.pkl"))) == 1
     assert "iteration 24/24" in capsys.readouterr().err
@@ -61,12 +65,12 @@ def test_a_killed_launcher_is_replaced_and_nothing_is_trained_twice(run, capsys)
 def test_ctrl_c_stops_the_job(run):
     launcher = start(run)
     wait_for((run / "metrics.jsonl").exists)
-    job = psutil.Process(json.loads((run / "job.json").read_text())["id"])
+    job = psutil.Process(int(json.loads((run / "job.json").read_text())["id"]))
     family = [job, *job.children(recursive=True)]
     os.kill(launcher.pid, signal.SIGINT)
     assert launcher.wait(60) == 130
     assert not psutil.wait_procs(family, timeout=20)[1]
-    assert launch(run, "cpu")["iterations"] == 24
+    assert launch(Work(run, CPU), Settings())["iterations"] == 24
 
 
 def test_a_failed_training_says_why_in_one_line(run):
@@ -74,10 +78,10 @@ def test_a_failed_training_says_why_in_one_line(run):
     config["data"]["train"]["ann_file"] = "nowhere.json"
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"cannot read nowhere\.json"):
-        launch(run, "cpu")
+        launch(Work(run, CPU), Settings())
 
 
 def test_a_folder_that_is_no_run_stays_as_it_was(tmp_path):
     with pytest.raises(UserError, match=r"config\.json"):
-        launch(tmp_path / "typo" / "run")
+        launch(Work(tmp_path / "typo" / "run"), Settings())
     assert not (tmp_path / "typo").exists()
