@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gol.errors import JobFailed, UserError
+from gol.errors import JobFailed, PeerError, UserError
 from gol.settings import Settings
 
 
@@ -22,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         args.do(args)
+    except PeerError:
+        return 2
     except UserError as error:
         print(f"gol {args.verb}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -204,9 +206,13 @@ def _config(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from gol.train import train
+    from gol.train import Interrupted, train
 
-    _print_training(train(args.run, args.device))
+    try:
+        _print_training(train(args.run, args.device))
+    except Interrupted as error:
+        print(f"gol train: {error}", file=sys.stderr)
+        sys.exit(75)  # EX_TEMPFAIL: the same command continues
 
 
 def _launch(args: argparse.Namespace) -> None:

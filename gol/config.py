@@ -66,7 +66,9 @@ def load_experiment(
         "base_batch": values["schedule"]["base_batch"],
         "precision": values["precision"]["dtype"],
         "weights": values["backbone"].get("weights"),
+        "global_batch": values["schedule"]["base_batch"],
         "checkpoint_interval": 500,
+        "checkpoint_minutes": 15,
         "threads": 1,
     }
     _apply_overrides(config, overrides)

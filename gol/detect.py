@@ -12,9 +12,9 @@ import torch
 
 from gol.checkpoints import load_weights
 from gol.config import fingerprint, load_config
+from gol.distributed import find_device
 from gol.errors import UserError, choices
 from gol.files import write_json
-from gol.train import PRECISIONS, find_device
 
 _BATCH = 16  # most images at once
 _MASK_BYTES = 1 << 30  # mmdet returns a mask of the whole image for every detection
@@ -45,6 +45,7 @@ def detect(
             damaged image, a full disk.
     """
     from gol.models import build_dataset, build_detector, float32_heads, set_scoring
+    from gol.trainer import PRECISIONS
 
     run, config = Path(run), load_config(run)
     scoring = scoring or config.gol.scorings[0]
@@ -76,9 +77,7 @@ def detect(
 
 def _batches(dataset: Any, device: torch.device, config: Any) -> Iterator[tuple[list[int], dict]]:
     """Test batches of images of one shape, so that none is padded, with progress on stderr."""
-    from mmcv.parallel import collate
-
-    from gol.data.loader import to_device
+    from gol.data.loader import load, to_device
 
     begin = printed = time.monotonic()
     shapes = [(info["height"], info["width"]) for info in dataset.data_infos]
@@ -91,8 +90,7 @@ def _batches(dataset: Any, device: torch.device, config: Any) -> Iterator[tuple[
         indices = [
             i for i in order[position : position + size] if shapes[i] == shapes[order[position]]
         ]
-        items = [dataset[index] for index in indices]
-        yield indices, to_device(collate(items, samples_per_gpu=len(items)), device)
+        yield indices, to_device(next(load(dataset, [indices])), device)
         position += len(indices)
         if time.monotonic() - printed > 5 or position == len(order):
             printed = time.monotonic()
