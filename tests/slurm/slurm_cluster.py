@@ -146,32 +146,32 @@ class Cluster:
         self._daemon("slurmd", "-N", node, "-f", str(self.conf))
 
     def kill_node(self, node: str) -> None:
-        """Ends a node as a power cut does: its slurmd and all that runs under it."""
+        """Ends a node as a power cut does: nothing is left that could report an end."""
         daemon = int((self.root / f"run/slurmd.{node}.pid").read_text())
-        spool = f"SLURMD_NODENAME={node}".encode()
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                variables = (process / "environ").read_bytes()
-                if spool in variables and str(self.conf).encode() in variables:
-                    os.kill(int(process.name), signal.SIGKILL)
-        for process in self._steps(node):
-            with contextlib.suppress(OSError):
+        for process in [daemon, *self._steps(node), *self._tasks(node)]:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        os.kill(daemon, signal.SIGKILL)
 
     def _steps(self, node: str) -> list[int]:
-        """The slurmstepds of a node: those that hold its spool folder's files open."""
+        """The slurmstepds of a node, which write into its log."""
+        log = f"{self.root}/log/slurmd.{node}.log"
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if (process / "comm").read_text().strip().startswith("slurmstepd"):
-                    handles = [os.readlink(handle) for handle in (process / "fd").iterdir()]
-                    if any(
-                        f"{self.root}/state/slurmd.{node}/" in path
-                        or f"{self.root}/log/slurmd.{node}.log" == path
-                        for path in handles
-                    ):
-                        found.append(int(process.name))
+                if (process / "comm").read_text().startswith("slurmstepd") and any(
+                    os.readlink(handle) == log for handle in (process / "fd").iterdir()
+                ):
+                    found.append(int(process.name))
+        return found
+
+    def _tasks(self, node: str) -> list[int]:
+        """All that runs in jobs on a node."""
+        marks = {f"SLURMD_NODENAME={node}".encode(), f"SLURM_CONF={self.conf}".encode()}
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if marks <= set((process / "environ").read_bytes().split(b"\0")):
+                    found.append(int(process.name))
         return found
 
     def _daemon(self, *command: str) -> None:
