@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import ClassVar
 
 import pytest
 import torch
@@ -41,8 +42,19 @@ def undisturbed(tmp_path_factory, demo_data):
     return run
 
 
+@pytest.fixture(autouse=True)
+def no_launcher_stays():
+    yield
+    for launcher in Launcher.started:
+        launcher.process.kill()
+        launcher.process.wait()
+    Launcher.started.clear()
+
+
 class Launcher:
     """`gol launch --cluster slurm` of a run, as a process; what it says goes to a file."""
+
+    started: ClassVar[list] = []
 
     def __init__(self, cluster, run, *options, prefix=()):
         self.run, self.log = run, run.with_suffix(".launcher.log")
@@ -56,6 +68,8 @@ class Launcher:
                 start_new_session=True,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
+
+        self.started.append(self)
 
     def wait(self, seconds=400):
         try:
@@ -117,36 +131,33 @@ def assert_nothing_lost(run, undisturbed, jobs=1):
 def test_one_training_through_every_kind_of_requeue(cluster, tmp_path, demo_data, undisturbed):
     run = prepare(tmp_path / "run", demo_data)
     launcher = Launcher(cluster, run)
-    try:
-        wait_for_progress(launcher)
-        job = launcher.job
+    wait_for_progress(launcher)
+    job = launcher.job
 
-        cluster.call("scancel", "--signal=USR2", job)
-        wait_for_restart(cluster, launcher, 1)
+    cluster.call("scancel", "--signal=USR2", job)
+    wait_for_restart(cluster, launcher, 1)
 
-        wait_for_progress(launcher)
-        cluster.call("scontrol", "requeue", job)
-        wait_for_restart(cluster, launcher, 2)
+    wait_for_progress(launcher)
+    cluster.call("scontrol", "requeue", job)
+    wait_for_restart(cluster, launcher, 2)
 
-        wait_for_progress(launcher)
-        urgent = "sbatch --wait -p urgent -N2 --exclusive -o /dev/null --wrap true"
-        cluster.call(*urgent.split(), timeout=120)
-        wait_for_restart(cluster, launcher, 3)
+    wait_for_progress(launcher)
+    urgent = "sbatch --wait -p urgent -N2 --exclusive -o /dev/null --wrap true"
+    cluster.call(*urgent.split(), timeout=120)
+    wait_for_restart(cluster, launcher, 3)
 
-        wait_for_progress(launcher)
-        cluster.stop_controller()
-        time.sleep(10)
-        cluster.start_controller()
+    wait_for_progress(launcher)
+    cluster.stop_controller()
+    time.sleep(10)
+    cluster.start_controller()
 
-        wait_for_progress(launcher)
-        node = cluster.call("squeue", "-h", "-j", job, "-o", "%N").strip()
-        cluster.kill_node(node)
-        wait_for_restart(cluster, launcher, 4)
-        cluster.start_node(node)
+    wait_for_progress(launcher)
+    node = cluster.call("squeue", "-h", "-j", job, "-o", "%N").strip()
+    cluster.kill_node(node)
+    wait_for_restart(cluster, launcher, 4)
+    cluster.start_node(node)
 
-        assert launcher.wait() == 0, launcher.said()
-    finally:
-        launcher.process.kill()
+    assert launcher.wait() == 0, launcher.said()
     assert_nothing_lost(run, undisturbed)
     assert restarts(cluster, job) == 4
 
