@@ -147,15 +147,15 @@ def test_one_training_through_every_kind_of_requeue(cluster, tmp_path, demo_data
     wait_for_restart(cluster, launcher, 3)
 
     wait_for_progress(launcher)
-    cluster.stop_controller()
-    time.sleep(10)
-    cluster.start_controller()
-
-    wait_for_progress(launcher)
     node = cluster.call("squeue", "-h", "-j", job, "-o", "%N").strip()
     cluster.kill_node(node)
     wait_for_restart(cluster, launcher, 4)
     cluster.start_node(node)
+
+    wait_for_progress(launcher)
+    cluster.stop_controller()
+    time.sleep(10)
+    cluster.start_controller()
 
     assert launcher.wait() == 0, launcher.said()
     assert_nothing_lost(run, undisturbed)
