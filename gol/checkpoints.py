@@ -58,7 +58,11 @@ def load_weights(
     content = load_checkpoint(path)
     if fingerprint and content.get("meta", {}).get("fingerprint") != fingerprint:
         raise UserError(f"{path} was trained with another configuration or other annotations")
-    found, wanted = content.get("state_dict", content), detector.state_dict()
+    found, wanted = dict(content.get("state_dict", content)), detector.state_dict()
+    # mmcv also saves buffers that torch does not: the class statistics in the losses.
+    for name, _ in detector.named_buffers():
+        if name not in wanted:
+            found.pop(name, None)
     problems = [f"missing {key}" for key in wanted if key not in found]
     problems += [f"unexpected {key}" for key in found if key not in wanted]
     problems += [
