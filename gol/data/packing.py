@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from gol.progress import progress
+
 _FORMS = (("<u2", 100.0), ("<i4", 100.0), ("<f8", 1.0))  # type and divisor
 _FLOAT = 2  # holds every float
 _WHOLE = 3  # whole numbers, int32: JSON tells 1 from 1.0, and numpy makes another array of it
@@ -33,7 +35,8 @@ def pack(segmentations: Sequence[Any]) -> dict[str, np.ndarray]:
     forms: list[int] = []
     sizes: list[int] = []
     content = bytearray()
-    for start in range(0, len(segmentations), _CHUNK):
+    starts = range(0, len(segmentations), _CHUNK)
+    for start in progress(starts, "packing masks", len(starts)):
         parts = [_parts(value) for value in segmentations[start : start + _CHUNK]]
         counts += map(len, parts)
         chunk_forms, chunk = _pack_parts(list(chain.from_iterable(parts)))

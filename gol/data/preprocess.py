@@ -9,11 +9,12 @@ from gol.data.annotations import Problem, examine, load_annotations
 from gol.data.statistics import ClassStatistics
 from gol.data.store import AnnotationStore
 from gol.errors import UserError
-from gol.files import write_json
+from gol.files import uncollected, write_json
 
 GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
 
 
+@uncollected()
 def preprocess_dataset(
     train_annotations: str | Path,
     train_images: str | Path,
@@ -83,6 +84,7 @@ def preprocess_dataset(
     return summary
 
 
+@uncollected()
 def preprocess(
     annotation_file: str | Path,
     image_folder: str | Path | None,
