@@ -1,6 +1,6 @@
 """An annotation file of LVIS v1's size and long tail, drawn at random for the benchmarks.
 
-At scale 1: 100,170 images of COCO's size of which 782 have no object, 1,203 categories with
+At scale 1: 100,170 images of COCO's size, a few without object, 1,203 categories with
 LVIS v1's own numbers of images and instances (1.27 million masks), polygons with a heavy-tailed
 number of points in whole hundredths of a pixel, and the keys of the real file: about 1.1 GB.
 """
