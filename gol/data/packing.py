@@ -1,8 +1,9 @@
-"""Segmentations of the COCO schema as bytes, and back exactly as JSON gives them.
+"""Segmentations of the COCO schema as bytes, and back exactly.
 
 A segmentation is a run of *parts*: one for each polygon, or a single one for anything else (RLE,
 nothing). Annotation tools round to 1/100 pixel, so 16 bits hold most coordinates. A polygon takes
-the first of the forms that gives it back bit for bit.
+the first of the forms that gives it back bit for bit. Where it mixes whole numbers with others they
+come back as floats, which is what numpy makes of them.
 """
 
 import json
