@@ -18,6 +18,7 @@ from gol.axes import (
     pick,
     split_files,
 )
+from gol.data.store import file_digest
 from gol.errors import UserError, choices
 from gol.files import read_json, write_json
 from gol.losses import LOSSES
@@ -34,7 +35,7 @@ def load_experiment(
         name: one of ``experiments()``.
         overrides: axis values (``backbone``, ``dataset`` …), ``seed``, or dotted keys of the
             resolved config such as ``optimizer.lr``. ``dataset`` may be a YAML file too.
-        prepared: folder with ``train.json``, ``val.json`` and ``classes.json`` of the dataset, as
+        prepared: folder with ``train.store``, ``val.store`` and ``classes.json`` of the dataset, as
             written by ``gol preprocess``; default ``results/<dataset>/data``.
 
     Returns:
@@ -117,16 +118,10 @@ def fingerprint(config: Any) -> str:
     Raises:
         UserError: the annotation file cannot be read.
     """
-    digest = hashlib.sha256(json.dumps(config._cfg_dict, sort_keys=True).encode())
     train = config.data.train
-    path = train.get("dataset", train).ann_file
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return digest.hexdigest()
+    content = json.dumps(config._cfg_dict, sort_keys=True)
+    annotations = file_digest(train.get("dataset", train).ann_file)
+    return hashlib.sha256(f"{content}{annotations}".encode()).hexdigest()
 
 
 def _mmcv_config() -> type:
@@ -266,7 +261,7 @@ def _set_data(config: Any, values: Mapping, dataset: Mapping, prepared: Path) ->
     def part(split: str, pipeline: list) -> dict:
         return {
             "type": "InstanceDataset",
-            "ann_file": str(prepared / f"{split}.json"),
+            "ann_file": str(prepared / f"{split}.store"),
             "img_prefix": str(split_files(dataset, split, prepared)[1]),
             "pipeline": pipeline,
         }

@@ -14,6 +14,7 @@ import gol
 from gol.axes import axis_values
 from gol.checkpoints import load_checkpoint
 from gol.config import save_config
+from gol.data.store import AnnotationStore
 from gol.errors import UserError
 from gol.train import train
 
@@ -178,7 +179,7 @@ def test_other_annotations_are_another_training(uninterrupted, tmp_path, demo_da
     train(run, "cpu")
     content = json.loads((data / "train.json").read_text())
     content["annotations"].pop()
-    (data / "train.json").write_text(json.dumps(content))
+    AnnotationStore.from_annotations(content).save(data / "train.store")
     (run / "train.json").unlink()
     with pytest.raises(UserError, match="or other annotations"):
         train(run, "cpu")

@@ -26,6 +26,7 @@ rule preprocess:
             data=DATA,
             name=["train", "val", "classes", "summary"],
         ),
+        expand("{data}/{split}.store", data=DATA, split=["train", "val"]),
     log:
         f"{RESULTS}/logs/preprocess.log",
     conda:

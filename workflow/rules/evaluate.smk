@@ -4,7 +4,7 @@
 rule detect:
     input:
         f"{RUN}/model.pth",
-        f"{DATA}/val.json",
+        f"{DATA}/val.store",
     output:
         f"{RUN}/detections/{{scoring}}.json",
     log:

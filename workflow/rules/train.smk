@@ -25,7 +25,7 @@ rule config:
 rule train:
     input:
         f"{RUN}/config.json",
-        f"{DATA}/train.json",
+        f"{DATA}/train.store",
     output:
         f"{RUN}/model.pth",
         f"{RUN}/train.json",
