@@ -55,6 +55,7 @@ def load_experiment(
         "scorings": values["classifier"]["scorings"],
         "statement": dataset.get("statement"),
         "base_batch": values["schedule"]["base_batch"],
+        "weights": values["backbone"].get("weights"),
         "precision": "float32",
         "checkpoint_interval": 500,
         "threads": 1,

@@ -32,7 +32,7 @@ def test_experiment_resolves_and_survives_its_file(name, tmp_path):
 def test_experiment_builds(name, demo_data):
     prepared = demo_data if name.startswith("demo/") else None
     config = gol.load_experiment(name, None, prepared)
-    config.model.backbone.init_cfg = None  # no download
+    config.gol.weights = None  # no download
     detector = gol.build_detector(config)
     head = detector.roi_head.bbox_head
     background = 0 if config.model.roi_head.bbox_head.loss_cls.type in ("DropLoss", "EQL") else 1
