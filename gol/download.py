@@ -124,25 +124,25 @@ def _fetch(source: Source, path: Path) -> None:
 def _from(url: str, source: Source, part: Path) -> None:
     """Completes ``part`` from one address, or raises _Unusable."""
     for again in (False, True):
-        spliced = _transfer(url, source, part)
+        certain = _transfer(url, source, part)
         problem = _problem(source, part)
         if problem is None:
             return
         part.unlink()
         # What an earlier try or another mirror left may be at fault: once more, all from here.
-        if again or not spliced:
+        if again or certain:
             raise _Unusable(f"the file {problem}")
 
 
 def _transfer(url: str, source: Source, part: Path) -> bool:
-    """Asks until all of the file has come; returns whether it came in several pieces."""
+    """Asks until all has come; returns whether it surely is all of one file of this address."""
     if "://" not in url or url.startswith("file://"):
         _copy(url, source, part)
-        return False
+        return True
     failures, best = 0, _size(part)
     while True:
         try:
-            return _receive(url, source, part) > 0
+            return _receive(url, source, part)
         except _Broken as problem:
             if _size(part) > best:
                 failures, best = 0, _size(part)
@@ -152,15 +152,15 @@ def _transfer(url: str, source: Source, part: Path) -> bool:
         time.sleep(_PAUSE * 2 ** (failures - 1))
 
 
-def _receive(url: str, source: Source, part: Path) -> int:
-    """One request; returns the byte that its answer started at, or raises _Broken, _Unusable."""
+def _receive(url: str, source: Source, part: Path) -> bool:
+    """One request; returns whether its answer was all of the file, or raises _Broken, _Unusable."""
     import requests
 
     # A compressed answer would have other bytes and another size.
     headers, begun = {"Accept-Encoding": "identity"}, _begun(url, source, part)
     have = _size(part) if begun else 0
     if have and have == begun["total"]:
-        return have
+        return False
     if have:
         headers["Range"] = f"bytes={have}-"
         if begun["validator"]:
@@ -181,9 +181,10 @@ def _receive(url: str, source: Source, part: Path) -> int:
                 os.fsync(file.fileno())
     except requests.RequestException as error:
         raise _failure(error) from error
-    if total is not None and _size(part) != total:
-        raise _Broken(f"the connection ended after {_size(part)} of {total} bytes")
-    return start
+    wanted = total or source.bytes
+    if wanted and _size(part) != wanted:
+        raise _Broken(f"the connection ended after {_size(part)} of {wanted} bytes")
+    return start == 0 and wanted is not None
 
 
 def _begun(url: str, source: Source, part: Path) -> dict[str, Any] | None:
