@@ -56,7 +56,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 def load_weights(
     detector: torch.nn.Module, path: str | Path, fingerprint: str | None = None
 ) -> None:
-    """Loads a checkpoint's ``state_dict`` strictly.
+    """Loads a checkpoint's ``state_dict`` strictly, whether we wrote it or mmcv did.
 
     Raises:
         UserError: the checkpoint is of another training than ``fingerprint``, or a tensor is
@@ -65,8 +65,11 @@ def load_weights(
     content = load_checkpoint(path)
     if fingerprint and content.get("meta", {}).get("fingerprint") != fingerprint:
         raise UserError(f"{path} was trained with another configuration or other annotations")
-    found = content.get("state_dict", content)
-    problems = mismatches(found, detector.state_dict())
+    found, wanted = content.get("state_dict", content), detector.state_dict()
+    # mmcv also saves buffers that torch calls not persistent, such as a loss's class frequencies.
+    derived = {name for name, _ in detector.named_buffers()} - wanted.keys()
+    found = {key: value for key, value in found.items() if key not in derived}
+    problems = mismatches(found, wanted)
     if problems:
         raise UserError(f"{path} does not fit the model: {listing(problems)}")
     detector.load_state_dict(found)

@@ -99,10 +99,11 @@ def _operators() -> Check:
     """Runs mmcv's NMS and RoIAlign, by whatever carries them."""
     import torch
 
-    try:
-        from mmcv.ops import nms, roi_align
+    from gol import compat
 
-        import gol.models  # noqa: F401  (patches mmcv)
+    try:
+        compat.apply()
+        from mmcv.ops import nms, roi_align
 
         boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 4], [5, 5, 9, 9]])
         kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)[1].tolist()
@@ -110,7 +111,7 @@ def _operators() -> Check:
         mean = float(roi_align(torch.ones(1, 1, 8, 8), rois, (2, 2), 1.0, 2).mean())
     except Exception as error:  # whatever a broken installation raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return Check(MISSING, "operators", f"mmdet does not run: {reason}")
+        return Check(MISSING, "operators", f"mmcv does not run: {reason}")
     if kept != [0, 2] or mean != 1:
         return Check(MISSING, "operators", f"NMS keeps {kept}, RoIAlign of ones gives {mean}")
     compiled = "mmcv._ext" in sys.modules and hasattr(sys.modules["mmcv._ext"], "__file__")

@@ -40,6 +40,12 @@ def proof(entry: Mapping[str, Any]) -> Path:
     return made.with_name(f"{made.name}.complete") if "images" in entry else made
 
 
+def image_proofs(dataset: str) -> list[str]:
+    """The markers of the image folders that a dataset downloads; none for other datasets."""
+    entries = [downloads()[name] for name in load_dataset(dataset)["download"]]
+    return [str(proof(entry)) for entry in entries if "images" in entry]
+
+
 def download(names: Iterable[str], coco: str | Path | None = None) -> None:
     """Fetches and unpacks what is missing; what is there stays. Paths are relative to here.
 

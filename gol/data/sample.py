@@ -3,6 +3,7 @@
 import json
 import mmap
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,11 @@ def sample_images(annotations: Path, count: int) -> list[dict[str, Any]]:
         key = next((key for key in _KEYS if text.find(key) >= 0), None)
         if key is None:
             return []
-        first, last = text.find(key), text.rfind(key)
+        first = text.find(key)
+        last = text.find(b"}", text.rfind(key))
         for _ in range(count):
-            position = text.rfind(key, first, rng.randint(first, last) + len(key))
+            position = text.rfind(key, first, max(rng.randint(first, last), first + len(key)))
             begin, end = text.rfind(b"{", 0, position), text.find(b"}", position) + 1
-            try:
-                image = json.loads(text[begin:end])
-            except ValueError:
-                return []
-            images[begin] = image
+            with suppress(ValueError):  # an entry of one's own may have braces within after all
+                images[begin] = json.loads(text[begin:end])
     return list(images.values())
