@@ -49,7 +49,7 @@ def diagnose(dataset: str | None = None, store: str | None = None) -> Iterator[C
     yield from _packages()
     yield _operators()
     yield from _gpus()
-    yield _disk()
+    yield _disk(dataset)
     yield from _weights()
     yield _slurm()
     if store is not None:
@@ -105,10 +105,11 @@ def _operators() -> Check:
         compat.apply()
         from mmcv.ops import nms, roi_align
 
-        boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 4], [5, 5, 9, 9]])
-        kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)[1].tolist()
-        rois = torch.tensor([[0.0, 0, 0, 4, 4]])
-        mean = float(roi_align(torch.ones(1, 1, 8, 8), rois, (2, 2), 1.0, 2).mean())
+        with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+            boxes = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 4], [5, 5, 9, 9]])
+            kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5)[1].tolist()
+            rois = torch.tensor([[0.0, 0, 0, 4, 4]])
+            mean = float(roi_align(torch.ones(1, 1, 8, 8), rois, (2, 2), 1.0, 2).mean())
     except Exception as error:  # whatever a broken installation raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return Check(MISSING, "operators", f"mmcv does not run: {reason}")
@@ -133,7 +134,13 @@ def _gpus() -> Iterator[Check]:
             yield Check(NOTE, "gpu", "none: training and detection run on the CPU")
 
 
-def _disk() -> Check:
+def _disk(dataset: str | None) -> Check:
+    from gol.data.raw import check_disk
+
+    try:
+        check_disk(load_dataset(dataset)["download"] if dataset else [])
+    except UserError as error:
+        return Check(MISSING, "disk", f"{error} for what is to be downloaded")
     free = shutil.disk_usage(Path.cwd()).free
     return Check(OK, "disk", f"{format_bytes(free)} free in {Path.cwd()}")
 

@@ -128,7 +128,8 @@ def _from(url: str, source: Source, part: Path) -> None:
         problem = _problem(source, part)
         if problem is None:
             return
-        part.unlink()
+        for file in (part, _sidecar(part), _hash_file(part)):
+            file.unlink(missing_ok=True)
         # What an earlier try or another mirror left may be at fault: once more, all from here.
         if again or certain:
             raise _Unusable(f"the file {problem}")

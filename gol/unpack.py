@@ -70,4 +70,4 @@ def _reading(archive: Path) -> Iterator[ZipFile]:
         with ZipFile(archive) as file:
             yield file
     except (BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{archive} is no intact zip archive: {error}") from error
+        raise UserError(f"{archive} is no intact zip archive ({error}): remove it") from error

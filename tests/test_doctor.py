@@ -2,7 +2,7 @@
 
 import json
 import random
-import sqlite3
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,7 +13,7 @@ import yaml
 from gol.axes import load_dataset
 from gol.cli import main
 from gol.data.sample import sample_images
-from gol.doctor import _gpus, _operators, _slurm, _store, diagnose
+from gol.doctor import _disk, _gpus, _operators, _slurm, _store, diagnose
 
 
 def write(path, images, extra=""):
@@ -112,6 +112,14 @@ def test_a_dataset_of_one_s_own_and_the_demo(tmp_path, monkeypatch, capsys):
     assert "unknown dataset 'lvis_v2'; allowed: " in capsys.readouterr().err
 
 
+def test_a_disk_too_small_for_the_downloads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=41 * 10**9))
+    assert _disk("lvis_v1").text.startswith(f"{tmp_path}: 41.1 GB are needed, but only 41.0 GB")
+    assert _disk("demo").status == _disk(None).status == "ok"
+
+
 def test_the_sample_comes_from_all_over_the_list(tmp_path):
     images = entries(5000)
     path = write(tmp_path / "a.json", images, '"annotations": [{"id": 1, "x": {"y": 2}}], ')
@@ -180,8 +188,6 @@ def test_store(tmp_path):
     path.write_bytes(b"no database" * 100)
     check = _store(str(path))
     assert check.status == "missing" and "\n" not in check.text
-    with sqlite3.connect(tmp_path / "other.db") as other:
-        other.execute("create table t (x)")
     assert _store("http://127.0.0.1:9/").status == "missing"
 
 

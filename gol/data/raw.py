@@ -71,17 +71,21 @@ def _download(entries: dict[str, Mapping[str, Any]], coco: str | Path | None) ->
         for entry in missing.values():
             if "images" in entry:
                 _link(Path(coco), Path(entry["makes"]))
-    wanted = [entry for entry in missing.values() if not Path(entry["makes"]).exists()]
-    _check_disk(wanted)
+    check_disk(missing)
     for entry in missing.values():
         _make(entry)
 
 
-def _check_disk(entries: list[Mapping[str, Any]]) -> None:
-    """All archives and what they hold must fit before the first byte of many gigabytes."""
+def check_disk(names: Iterable[str]) -> None:
+    """Checks that all archives and what they hold fit, before the first of many gigabytes.
+
+    Raises:
+        UserError: a disk has too little space left.
+    """
     needed: dict[int, int] = {}
     places: dict[int, Path] = {}
-    for entry in entries:
+    wanted = [downloads()[name] for name in names]
+    for entry in (entry for entry in wanted if not Path(entry["makes"]).exists()):
         archive = _archive(entry)
         part = archive.with_name(f"{archive.name}.part")
         have = sum(path.stat().st_size for path in (archive, part) if path.exists())
