@@ -39,6 +39,7 @@ _DATASET_DEFAULTS = {
     "thresholds": [10, 100],
     "decode": True,
     "drop_bad": False,
+    "download": [],
 }
 
 

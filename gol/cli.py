@@ -16,10 +16,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb; returns 0, or 2 after one line on stderr about bad input."""
+    """Runs one verb; returns 0, 1 if a check found problems, 2 after one line about bad input."""
     args = _parser().parse_args(arguments)
     try:
-        args.do(args)
+        return args.do(args) or 0
     except UserError as error:
         print(f"gol {args.verb}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -29,7 +29,6 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `gol experiments | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
 
 
 def _natural(text: str) -> int:
@@ -56,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     device = option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
     out = option("--out", type=Path, required=True, help="where to write")
 
+    data = option("--data", type=Path, help="folder written by `gol preprocess`")
+
     verb("experiments", _experiments, "List the experiments and their axes.")
     verb(
         "demo",
@@ -63,6 +64,14 @@ def _parser() -> argparse.ArgumentParser:
         "Draw the images and annotations of the built-in demo.",
         dataset,
         out,
+    )
+    verb(
+        "download",
+        _download,
+        "Fetch and unpack the files of a dataset, or list them.",
+        option("names", nargs="*", help="names in configs/downloads.yaml"),
+        option("--dataset", help="all that this dataset is made of"),
+        option("--coco", type=Path, help="folder with train2017 and val2017 to link to"),
     )
     verb(
         "preprocess",
@@ -78,9 +87,26 @@ def _parser() -> argparse.ArgumentParser:
         option("experiment", help="name listed by `gol experiments`"),
         option("--run", type=Path, help="run folder to prepare (default: print a Python config)"),
         option("--dataset", help="dataset instead of the experiment's own"),
-        option("--data", type=Path, help="folder written by `gol preprocess`"),
+        data,
+        option("--weights", type=Path, help="file of the backbone's weights, instead of the net"),
         option("--seed", type=_natural, default=0, help="0, 1, 2 … (default 0)"),
         option("--set", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. optimizer.lr=0.01"),
+    )
+    verb(
+        "weights",
+        _weights,
+        "Fetch the ImageNet weights of backbones into torch.hub's cache, or list them.",
+        option("backbones", nargs="*", help="names in configs/models"),
+    )
+    verb(
+        "pretrained",
+        _pretrained,
+        "Fetch an official GOL checkpoint, make a run folder of it, or list them.",
+        option("name", nargs="?", help="a listed name"),
+        option("--out", type=Path, help="file or folder (default: torch.hub's cache)"),
+        option("--run", type=Path, help="run folder to make, for `gol detect`"),
+        option("--file", type=Path, help="the checkpoint, if it is at hand"),
+        data,
     )
     verb("train", _train, "Train, or continue, a run in this process.", run, device)
     verb("launch", _launch, "Train a run as a submitit job and wait for it.", run, device)
@@ -121,6 +147,13 @@ def _parser() -> argparse.ArgumentParser:
         option("runs", type=Path, nargs="+", help="run folders, in the order of the rows"),
         out,
     )
+    verb(
+        "doctor",
+        _doctor,
+        "Check data, packages, GPUs, disk, weights, Slurm and MLflow; exit code 1 for problems.",
+        option("--dataset", help="dataset whose files to look for"),
+        store,
+    )
     return parser
 
 
@@ -147,6 +180,20 @@ def _demo(args: argparse.Namespace) -> None:
     draw_demo(args.out, **dataset["draw"])
 
 
+def _download(args: argparse.Namespace) -> None:
+    from gol.data.raw import dataset_downloads, download, downloads, proof
+    from gol.progress import format_bytes
+
+    names = args.names + (dataset_downloads(args.dataset) if args.dataset else [])
+    if names:
+        return download(names, args.coco)
+    for name, entry in downloads().items():
+        size = format_bytes(entry["bytes"]) if "bytes" in entry else "size unknown"
+        state = "there" if proof(entry).exists() else "-"
+        print(f"{name:<18} {state:<6} {size:<13} {entry['makes']}")
+    return None
+
+
 def _preprocess(args: argparse.Namespace) -> None:
     from gol.axes import load_dataset, split_files
     from gol.data.preprocess import preprocess_dataset
@@ -166,6 +213,11 @@ def _config(args: argparse.Namespace) -> None:
     overrides: dict[str, Any] = {"seed": args.seed}
     if args.dataset:
         overrides["dataset"] = args.dataset
+    if args.weights:
+        if not args.weights.is_file():
+            raise UserError(f"no file {args.weights}")
+        # The place of what the backbone names, not an addition to it.
+        overrides["gol.weights"] = {"_delete_": True, "file": str(args.weights.resolve())}
     for text in args.set:
         key, equals, value = text.partition("=")
         if not equals:
@@ -180,6 +232,36 @@ def _config(args: argparse.Namespace) -> None:
         return
     save_config(config, args.run)
     print(f"{args.run}: {args.experiment}, seed {args.seed}")
+
+
+def _weights(args: argparse.Namespace) -> None:
+    from gol.download import Source
+    from gol.weights import backbone_weights, cache_path, fetch_backbones
+
+    if args.backbones:
+        for path in fetch_backbones(args.backbones):
+            print(path)
+        return
+    for name, weights in backbone_weights().items():
+        path = cache_path(Source.of(weights).name)
+        print(f"{name:<12} {'there' if path.exists() else '-':<6} {weights['url']} -> {path}")
+
+
+def _pretrained(args: argparse.Namespace) -> None:
+    from gol.axes import experiment_entry, experiments
+    from gol.pretrained import fetch_pretrained, prepare_run, pretrained
+
+    if args.run and args.name:
+        prepare_run(args.name, args.run, args.file, args.data)
+        print(f"{args.run}: ready for `gol detect`")
+    elif args.name:
+        print(fetch_pretrained(args.name, args.out))
+    else:
+        for name, entry in pretrained().items():
+            known = entry["experiment"] in experiments()
+            published = experiment_entry(entry["experiment"])["published"] if known else None
+            values = "  ".join(f"{key} {value}" for key, value in (published or {}).items())
+            print(f"{name:<14} {entry['experiment']}  {values}")
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -224,6 +306,16 @@ def _track(args: argparse.Namespace) -> None:
     from gol.tracking import log_run
 
     print(log_run(args.run, args.store, args.name))
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from gol.doctor import MISSING, diagnose
+
+    bad = 0
+    for status, name, text in diagnose(args.dataset, args.store):
+        print(f"{status:<8} {name:<14} {text}", flush=True)
+        bad += status == MISSING
+    return int(bad > 0)
 
 
 def _table(args: argparse.Namespace) -> None:

@@ -54,8 +54,7 @@ def detect(
     place, mark = find_device(device), fingerprint(config)
     torch.set_num_threads(config.gol.threads)
     # The weights come from the checkpoint: nothing is downloaded to be overwritten.
-    config.model.backbone.init_cfg = None
-    detector = build_detector(config)
+    detector = build_detector(config, initialise=False)
     load_weights(detector, checkpoint or run / "model.pth", None if checkpoint else mark)
     set_scoring(detector, scoring)
     dtype = PRECISIONS[config.gol.precision]

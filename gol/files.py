@@ -3,6 +3,8 @@
 import gc
 import json
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gol.errors import UserError
-from gol.progress import progress
+from gol.progress import format_bytes, progress
 
 _PIECE = 10_000  # entries of a long list that are written at once
 
@@ -110,3 +112,38 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no valid JSON (truncated?): {error}") from error
+
+
+@contextmanager
+def exclusive(path: str | Path, message: str) -> Iterator[None]:
+    """Admits one process at a time to writing ``path``; says ``message`` where it must wait."""
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(message, file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuses to begin what the disk of ``folder`` cannot hold.
+
+    Args:
+        folder: where to write; it exists.
+        needed: bytes.
+
+    Raises:
+        UserError: less is free.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder}: {format_bytes(needed)} are needed, but only {format_bytes(free)} are free"
+        )

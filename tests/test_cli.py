@@ -15,8 +15,11 @@ from gol.config import save_config
 VERBS = [
     "experiments",
     "demo",
+    "download",
     "preprocess",
     "config",
+    "weights",
+    "pretrained",
     "train",
     "launch",
     "detect",
@@ -24,6 +27,7 @@ VERBS = [
     "store",
     "track",
     "table",
+    "doctor",
 ]
 
 
