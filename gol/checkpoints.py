@@ -93,6 +93,15 @@ def listing(problems: list[str]) -> str:
     return "; ".join(problems[:_SHOWN]) + more
 
 
+def check_fingerprint(run: Path, found: str | None, wanted: str) -> None:
+    """Raises a UserError unless what a run folder holds is of the training that is wanted."""
+    if found != wanted:
+        raise UserError(
+            f"{run} holds a training of another configuration or other annotations: "
+            "remove that folder to train anew, or give the pipeline another name"
+        )
+
+
 def checkpoint_path(folder: Path, iteration: int) -> Path:
     """Name of the checkpoint after ``iteration`` iterations; sorts by iteration."""
     return folder / f"iteration_{iteration:08d}.pth"
@@ -108,9 +117,15 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def prune(folder: Path) -> None:
-    """Removes all but the newest checkpoints, and what a killed process left of one."""
+def prune(folder: Path, newest: Path) -> None:
+    """Removes all but ``newest``, just written, and the one before, and what kills left behind.
+
+    Those of later iterations are the unreadable ones that the training could not resume from.
+    """
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
-    for path in sorted(folder.glob("iteration_*.pth"))[:-KEEP]:
-        path.unlink(missing_ok=True)
+    found = sorted(folder.glob("iteration_*.pth"))
+    kept = [path for path in found if path <= newest][-KEEP:]
+    for path in found:
+        if path not in kept:
+            path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gol.errors import UserError
+from gol.errors import PeerError, UserError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -20,6 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         return args.do(args) or 0
+    except PeerError:
+        return 2
     except UserError as error:
         print(f"gol {args.verb}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -265,9 +267,13 @@ def _pretrained(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from gol.train import train
+    from gol.train import Interrupted, train
 
-    _print_training(train(args.run, args.device))
+    try:
+        _print_training(train(args.run, args.device))
+    except Interrupted as error:
+        print(f"gol train: {error}", file=sys.stderr)
+        sys.exit(75)  # EX_TEMPFAIL: the same command continues
 
 
 def _launch(args: argparse.Namespace) -> None:
@@ -277,17 +283,25 @@ def _launch(args: argparse.Namespace) -> None:
 
 
 def _print_training(summary: dict[str, Any]) -> None:
-    print(
+    _print_once(
         f"{summary['iterations']} iterations in {summary['seconds']:.0f} s, "
         f"{summary['images_per_second']:.1f} img/s on {summary['device']}"
     )
+
+
+def _print_once(text: str) -> None:
+    """Prints on rank 0 of the processes that work together."""
+    from gol.distributed import find_address
+
+    if find_address().rank == 0:
+        print(text)
 
 
 def _detect(args: argparse.Namespace) -> None:
     from gol.detect import detect
 
     count = detect(args.run, args.out, args.scoring, args.checkpoint, args.device)
-    print(f"{count} detections in {args.out}")
+    _print_once(f"{count} detections in {args.out}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:

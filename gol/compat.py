@@ -36,6 +36,8 @@ def quiet() -> None:
     """Silences notices of mmcv and torch that a user of this project cannot act on."""
     warnings.filterwarnings("ignore", message="On January 1, 2023, MMCV will release")
     warnings.filterwarnings("ignore", message="torch.meshgrid: in an upcoming release")
+    # Older torch knows no other name for it.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
     # mmcv imports torch's extension builder, which complains on machines with nvcc but no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     warnings.filterwarnings(

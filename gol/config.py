@@ -66,9 +66,11 @@ def load_experiment(
         "scorings": values["classifier"]["scorings"],
         "statement": dataset.get("statement"),
         "base_batch": values["schedule"]["base_batch"],
+        "global_batch": values["schedule"]["base_batch"],
         "precision": values["precision"]["dtype"],
         "weights": values["backbone"].get("weights"),
         "checkpoint_interval": 500,
+        "checkpoint_minutes": 15,
         "threads": 1,
     }
     _apply_overrides(config, overrides)

@@ -32,7 +32,7 @@ class Schedule:
             max_epochs=max_epochs,
             max_iters=max_epochs * epoch_length,
         )
-        self.epoch_length = epoch_length
+        self.epoch_length, self.max_epochs = epoch_length, max_epochs
         self.hook.before_run(self.runner)
 
     def set(self, iteration: int) -> float:

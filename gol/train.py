@@ -1,113 +1,125 @@
-"""One process's training loop: plain torch around an mmdet detector and mmdet's data pipeline.
+"""The training loop: plain torch around an mmdet detector and mmdet's data pipeline.
 
-Everything random is drawn from (seed, iteration), and a checkpoint holds the weights, the
-optimizer and the iteration. A run killed at any moment therefore continues from its newest
-checkpoint to the same weights, bit for bit (on the CPU, with the same number of threads).
+Everything random is drawn from (seed, iteration, micro-batch), and a checkpoint holds the weights,
+the optimizer and the iteration. A run killed at any moment therefore continues from its newest
+checkpoint to the same weights, bit for bit (on the CPU, with the same threads and ranks).
 """
 
-import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gol import __version__
-from gol.checkpoints import (
-    checkpoint_path,
-    newest_checkpoint,
-    prune,
-    save_checkpoint,
-)
+from gol.checkpoints import check_fingerprint, save_checkpoint
 from gol.config import fingerprint, load_config
-from gol.errors import UserError, choices
+from gol.distributed import Ranks, join
+from gol.errors import UserError
 from gol.files import read_json, write_json
+from gol.preemption import Interrupted, Preemption
 from gol.runlog import RunLog
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+if TYPE_CHECKING:
+    from gol.trainer import Trainer
+
+__all__ = ["DONE", "Interrupted", "train"]
+
 DONE = "train.json"
-_ADVICE = "lower the learning rate or clip gradients (optimizer_config.grad_clip)"
 
 
 def train(run: str | Path, device: str | None = None) -> dict[str, Any]:
     """Trains the experiment of a run folder, or continues it, or does nothing if it is done.
 
-    Reads ``config.json``; writes ``metrics.jsonl``, ``checkpoints/``, ``model.pth`` (weights in
+    Called in every process of a job; the ranks find each other (see ``gol.distributed``). Reads
+    ``config.json``; rank 0 writes ``metrics.jsonl``, ``checkpoints/``, ``model.pth`` (weights in
     mmcv's layout) and, last of all, ``train.json``.
 
     Args:
         run: the run folder, prepared by ``gol config``.
-        device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU.
+        device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU, one for each rank.
 
     Returns:
-        The content of ``train.json``: iterations, seconds, images per second, versions.
+        The content of ``train.json``: iterations, seconds, images per second, ranks, versions.
 
     Raises:
         UserError: no config, another configuration's checkpoints, no images, a loss that is not
             finite, a full disk.
+        PeerError: another rank failed.
+        Interrupted: SIGUSR2 came, a checkpoint was written, and no other handler took over.
     """
+    run = Path(run)
+    with Preemption() as preemption, join(device) as ranks:
+        config = load_config(run)
+        with _sole_writer(run, ranks):
+            summary = _train(run, config, ranks, preemption)
+    if summary is None:
+        preemption.obey(f"{run} was asked to stop (SIGUSR2); the same command continues it")
+    return summary
+
+
+@contextmanager
+def _sole_writer(run: Path, ranks: Ranks) -> Iterator[None]:
+    """Rank 0 holds the run's lock; what the system says of files becomes one line."""
     from filelock import FileLock, Timeout
 
-    run = Path(run)
-    config = load_config(run)
-    place = find_device(device)
+    lock = FileLock(run / ".train.lock", timeout=0)
     try:
-        with FileLock(run / ".train.lock", timeout=0):
-            return _train(run, config, place)
+        if ranks.main:
+            lock.acquire()
+        yield
     except Timeout as error:
         raise UserError(f"{run} is being trained by another process") from error
     except OSError as error:
         raise UserError(f"cannot write {error.filename or run}: {error.strerror}") from error
+    finally:
+        lock.release()
 
 
-def find_device(name: str | None) -> torch.device:
-    """The named device, or the first GPU if there is one, else the CPU.
+def _train(run: Path, config: Any, ranks: Ranks, preemption: Preemption) -> dict[str, Any] | None:
+    """Trains to the end, or to the next iteration where a rank is asked to stop: None."""
+    from gol.trainer import Trainer  # imports mmcv, which is loud before load_config
 
-    Raises:
-        UserError: there is no such device.
-    """
-    gpus = torch.cuda.device_count()
-    try:
-        device = torch.device(name or ("cuda" if gpus else "cpu"))
-    except RuntimeError:
-        device = None
-    if device and (device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < gpus)):
-        return device
-    allowed = choices(["cpu", *(f"cuda:{index}" for index in range(gpus))])
-    raise UserError(f"no device '{name}'; allowed: {allowed}")
-
-
-def _train(run: Path, config: Any, device: torch.device) -> dict[str, Any]:
     mark = fingerprint(config)
-    done = _finished(run, mark)
+    done = ranks.share(_finished(run, mark) if ranks.main else None)
     if done:
         return done
     torch.set_num_threads(config.gol.threads)
-    job = _Job(config, device)
-    total = config.runner.max_epochs * len(job.loader)
-    start, seconds, started = job.resume(run / "checkpoints", mark)
-    log = RunLog(run / "metrics.jsonl", start, total, len(job.loader), _name(config))
-    begin = time.monotonic()
-
-    def spent() -> float:
-        return seconds + time.monotonic() - begin
-
+    trainer = Trainer(config, ranks)
+    meta = trainer.resume(run / "checkpoints", mark)
+    clock = _Clock(meta["started"], meta["seconds"], config.gol)
+    start, epoch = meta["iter"], len(trainer.loader)
+    total = trainer.schedule.max_epochs * epoch
+    log = RunLog(run / "metrics.jsonl", start, total, epoch, _name(config)) if ranks.main else None
     for iteration in range(start, total):
-        values, images = job.step(iteration)
-        log.add(iteration + 1, images, values)
-        if (iteration + 1) % config.gol.checkpoint_interval == 0 or iteration + 1 == total:
-            job.save(run / "checkpoints", iteration + 1, mark, spent(), started)
-    meta = {"CLASSES": list(job.classes), "fingerprint": mark, "gol": __version__}
-    save_checkpoint(run / "model.pth", state_dict=job.detector.state_dict(), meta=meta)
+        values, finished = trainer.step(iteration), iteration + 1
+        if log:
+            log.add(finished, trainer.loader.images(iteration % epoch), values)
+        stop, due = ranks.any(preemption.requested, clock.due(finished) and ranks.main)
+        if ranks.main and (stop or due or finished == total):
+            trainer.save(run / "checkpoints", finished, mark, clock.started, clock.spent())
+            clock.saved = time.monotonic()
+        if stop and finished < total:
+            return None
+    return ranks.share(_finish(run, mark, trainer, clock) if ranks.main else None)
+
+
+def _finish(run: Path, mark: str, trainer: "Trainer", clock: "_Clock") -> dict[str, Any]:
+    """Writes the weights and, last, the summary."""
+    meta = {"CLASSES": list(trainer.classes), "fingerprint": mark, "gol": __version__}
+    save_checkpoint(run / "model.pth", state_dict=trainer.detector.state_dict(), meta=meta)
+    epochs, loader, seconds = trainer.schedule.max_epochs, trainer.loader, clock.spent()
     summary = {
         "fingerprint": mark,
-        "iterations": total,
-        "seconds": spent(),
-        "images_per_second": total * len(job.loader.dataset) / len(job.loader) / spent(),
-        "parameters": sum(p.numel() for p in job.detector.parameters()),
-        "device": str(device),
-        "started": started,
+        "iterations": epochs * len(loader),
+        "seconds": seconds,
+        "images_per_second": epochs * len(loader.dataset) / seconds,
+        "parameters": sum(p.numel() for p in trainer.detector.parameters()),
+        "device": str(trainer.ranks.device),
+        "ranks": trainer.ranks.world,
+        "started": clock.started,
         "finished": time.time(),
         "versions": _versions(),
     }
@@ -119,16 +131,8 @@ def _finished(run: Path, mark: str) -> dict[str, Any] | None:
     if not ((run / DONE).exists() and (run / "model.pth").exists()):
         return None
     summary = read_json(run / DONE)
-    _check_fingerprint(run, summary.get("fingerprint"), mark)
+    check_fingerprint(run, summary.get("fingerprint"), mark)
     return summary
-
-
-def _check_fingerprint(run: Path, found: str | None, wanted: str) -> None:
-    if found != wanted:
-        raise UserError(
-            f"{run} holds a training of another configuration or other annotations: "
-            "remove that folder to train anew, or give the pipeline another name"
-        )
 
 
 def _name(config: Any) -> str:
@@ -147,106 +151,19 @@ def _versions() -> dict[str, str]:
     }
 
 
-class _Job:
-    """Detector, optimizer, schedule and data of one training."""
+class _Clock:
+    """Seconds spent on a training over all its starts, and when a checkpoint is due."""
 
-    def __init__(self, config: Any, device: torch.device) -> None:
-        from mmcv.runner import build_optimizer
+    def __init__(self, started: float, seconds: float, settings: Any) -> None:
+        self.started, self.seconds, self.settings = started, seconds, settings
+        self.begin = self.saved = time.monotonic()
 
-        from gol.data.loader import EpochLoader
-        from gol.models import build_dataset, build_detector, float32_heads
-        from gol.schedule import Schedule
+    def spent(self) -> float:
+        return self.seconds + time.monotonic() - self.begin
 
-        if config.gol.precision not in PRECISIONS:
-            raise UserError(
-                f"unknown precision '{config.gol.precision}'; allowed: {choices(PRECISIONS)}"
-            )
-        dataset = build_dataset(config.data.train)
-        if not len(dataset):
-            raise UserError(f"no image with annotations to train on in {config.data.train}")
-        self.classes = dataset.CLASSES
-        self.device, self.seed = device, config.seed
-        self.detector = build_detector(config).to(device).train()
-        self.dtype = PRECISIONS[config.gol.precision]
-        if self.dtype:
-            float32_heads(self.detector)
-        batch = config.data.samples_per_gpu
-        optimizer = {**config.optimizer, "lr": config.optimizer.lr * batch / config.gol.base_batch}
-        if batch != config.gol.base_batch:
-            print(f"learning rate {optimizer['lr']:g} for batch {batch}", file=sys.stderr)
-        self.optimizer = build_optimizer(self.detector, optimizer)
-        self.loader = EpochLoader(dataset, batch, config.seed, config.data.workers_per_gpu)
-        self.schedule = Schedule(
-            config.lr_config, self.optimizer, len(self.loader), config.runner.max_epochs
+    def due(self, done: int) -> bool:
+        waited = time.monotonic() - self.saved
+        return (
+            done % self.settings.checkpoint_interval == 0
+            or waited >= self.settings.checkpoint_minutes * 60
         )
-        self.scaler = torch.amp.GradScaler(
-            device.type, enabled=self.dtype == torch.float16 and device.type == "cuda"
-        )
-        self.max_norm = (config.optimizer_config.grad_clip or {}).get("max_norm")
-        self.batches: Any = None
-
-    def resume(self, folder: Path, mark: str) -> tuple[int, float, float]:
-        """Loads the newest checkpoint; returns iterations done, seconds spent, time of start."""
-        content = newest_checkpoint(folder)
-        if content is None:
-            return 0, 0.0, time.time()
-        meta = content["meta"]
-        _check_fingerprint(folder.parent, meta["fingerprint"], mark)
-        self.detector.load_state_dict(content["state_dict"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.scaler.load_state_dict(content["scaler"])
-        return meta["iter"], meta["seconds"], meta["started"]
-
-    def save(self, folder: Path, done: int, mark: str, seconds: float, started: float) -> None:
-        """Writes a checkpoint after ``done`` iterations."""
-        meta = {
-            "iter": done,
-            "epoch": done // len(self.loader),
-            "seconds": seconds,
-            "started": started,
-            "fingerprint": mark,
-            "CLASSES": list(self.classes),
-        }
-        save_checkpoint(
-            checkpoint_path(folder, done),
-            state_dict=self.detector.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            scaler=self.scaler.state_dict(),
-            meta=meta,
-        )
-        prune(folder)
-
-    def step(self, iteration: int) -> tuple[dict[str, float], int]:
-        """One iteration; returns what to log and the number of images."""
-        from gol.data.loader import derive_seed, to_device
-
-        epoch, position = divmod(iteration, len(self.loader))
-        if self.batches is None or position == 0:
-            self.batches = self.loader.epoch(epoch, position)
-        rate = self.schedule.set(iteration)
-        batch = to_device(next(self.batches), self.device)
-        # The samplers of proposals and RoIs and DropLoss draw from here.
-        torch.manual_seed(derive_seed("step", self.seed, iteration))
-        amp = torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
-        with amp:
-            output = self.detector.train_step(batch, self.optimizer)
-        values = output["log_vars"]
-        if not _finite(values["loss"]):
-            raise UserError(
-                f"the loss is {values['loss']} at iteration {iteration}: {values}; {_ADVICE}"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(output["loss"]).backward()
-        self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.detector.parameters(), self.max_norm or float("inf")
-        )
-        if not (self.scaler.is_enabled() or _finite(float(norm))):
-            raise UserError(f"the gradient is not finite at iteration {iteration}; {_ADVICE}")
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return {"lr": rate, **values, "grad_norm": float(norm)}, output["num_samples"]
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0

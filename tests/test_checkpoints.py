@@ -40,7 +40,7 @@ def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(tmp_path):
 def test_only_the_newest_two_are_kept(tmp_path):
     for iteration in (99, 100, 1000, 20000):
         save_checkpoint(checkpoint_path(tmp_path, iteration), meta={"iter": iteration})
-    prune(tmp_path)
+    prune(tmp_path, checkpoint_path(tmp_path, 20000))
     assert [path.name for path in sorted(tmp_path.iterdir())] == [
         "iteration_00001000.pth",
         "iteration_00020000.pth",

@@ -67,12 +67,12 @@ def test_a_finished_training_is_not_repeated(uninterrupted):
 def test_killed_training_ends_with_identical_weights(uninterrupted, tmp_path, demo_data, kills):
     run = prepare(tmp_path / "run", demo_data)
     code = (
-        "import os, signal, sys; from gol.train import _Job, train\n"
-        "step = _Job.step\n"
+        "import os, signal; from gol.train import train; from gol.trainer import Trainer\n"
+        "step = Trainer.step\n"
         "def killing(self, iteration):\n"
         f"    if iteration == {{}}: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return step(self, iteration)\n"
-        "_Job.step = killing\n"
+        "Trainer.step = killing\n"
         f"train({str(run)!r}, 'cpu')\n"
     )
     for iteration in kills:
@@ -164,9 +164,11 @@ def test_adamw_trains_and_resumes(tmp_path, demo_data):
 
 
 def test_the_learning_rate_follows_the_batch(tmp_path, demo_data, capsys):
-    run = prepare(tmp_path, demo_data, **{"data.samples_per_gpu": 2, "runner.max_epochs": 1})
+    settings = {"data.samples_per_gpu": 1, "gol.global_batch": 2, "runner.max_epochs": 1}
+    run = prepare(tmp_path, demo_data, **settings)
     train(run, "cpu")
-    assert "learning rate 0.01 for batch 2" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "learning rate 0.01 = 0.04 x 2/8 images; 1 rank x 2 micro-batches of 1" in said
     assert max(line["lr"] for line in lines(run)) <= 0.01
 
 
@@ -188,7 +190,8 @@ def test_other_annotations_are_another_training(uninterrupted, tmp_path, demo_da
 @pytest.mark.parametrize("classifier", axis_values("classifier"))
 def test_every_classifier_takes_a_step(tmp_path, demo_data, classifier):
     overrides = {"classifier": classifier, "layer": "normed", "runner.max_epochs": 1}
-    run = prepare(tmp_path, demo_data, **overrides, **{"data.samples_per_gpu": 32})
+    overrides |= {"data.samples_per_gpu": 32, "gol.global_batch": 32}
+    run = prepare(tmp_path, demo_data, **overrides)
     assert train(run, "cpu")["iterations"] == 2
     assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
 

@@ -9,6 +9,8 @@ import torch
 from mmcv.parallel import DataContainer, collate
 from torch.utils.data import DataLoader, Dataset
 
+from gol.errors import UserError, choices
+
 
 def derive_seed(stream: str, *parts: int) -> int:
     """One 32-bit seed from several integers; streams of different names are independent."""
@@ -34,29 +36,102 @@ class SeededDataset(Dataset):
         return self.dataset[key[1]]
 
 
+def micro_batch_size(batch_size: int, global_batch: int, world: int) -> int:
+    """Images that a rank takes at once: ``batch_size``, or less where there are many ranks.
+
+    Raises:
+        UserError: the images of an iteration cannot be shared out evenly.
+    """
+    if global_batch % batch_size:
+        raise UserError(
+            f"data.samples_per_gpu {batch_size} does not divide gol.global_batch {global_batch}; "
+            f"allowed: {choices(n for n in range(1, global_batch + 1) if global_batch % n == 0)}"
+        )
+    batches = global_batch // batch_size
+    allowed = [
+        n
+        for n in range(1, global_batch + 1)
+        if (batches if n <= batches else global_batch) % n == 0
+    ]
+    if world not in allowed:
+        raise UserError(
+            f"{world} ranks cannot share {global_batch} images an iteration (gol.global_batch) in "
+            f"micro-batches of {batch_size} (data.samples_per_gpu); allowed: {choices(allowed)}"
+        )
+    return min(batch_size, global_batch // world)
+
+
 class EpochLoader:
-    """The shuffled batches of any epoch, from any iteration within it.
+    """One rank's part of the shuffled images of any epoch, from any iteration within it.
+
+    An iteration takes ``global_batch`` images, the last of an epoch those that are left, as
+    *micro-batches*; rank r of W takes every W-th, from the r-th on. Which images an iteration and
+    (unless there are so many ranks that they shrink) a micro-batch hold does not depend on W.
 
     As in mmdet, a batch holds images of one orientation as far as possible (less padding): the
     left-overs of both orientations form the last batches, and the last of all may be smaller.
 
     Args:
         dataset: mmdet dataset with ``flag`` (0 upright, 1 lying), one entry an image.
-        batch_size: images an iteration.
+        batch_size: images a micro-batch.
         seed: seed of the shuffling and the augmentation.
         workers: processes that load; 0 loads in this one.
+        global_batch: images an iteration; by default one micro-batch.
+        rank: number of this process.
+        world: number of processes.
+        pin: puts tensors into pinned memory, from where copies to a GPU do not block.
+
+    Raises:
+        UserError: the images of an iteration cannot be shared out evenly.
     """
 
-    def __init__(self, dataset: Any, batch_size: int, seed: int, workers: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        seed: int,
+        workers: int = 0,
+        global_batch: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        pin: bool = False,
+    ) -> None:
         self.dataset = SeededDataset(dataset, seed)
         self.flags = np.asarray(dataset.flag)
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
+        self.global_batch = global_batch or batch_size
+        self.rank, self.world, self.pin = rank, world, pin
+        self.micro_batch = micro_batch_size(batch_size, self.global_batch, world)
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
+        """Iterations an epoch."""
+        return -(-len(self.dataset) // self.global_batch)
+
+    def images(self, position: int) -> int:
+        """Images that all ranks together take in the epoch's iteration ``position``."""
+        return min(self.global_batch, len(self.dataset) - position * self.global_batch)
+
+    def count(self, position: int) -> int:
+        """Micro-batches that all ranks together take in the epoch's iteration ``position``."""
+        return -(-self.images(position) // self.micro_batch)
+
+    def own(self, position: int) -> list[tuple[int, float]]:
+        """This rank's micro-batches in that iteration: numbers and weights, equally many a rank.
+
+        Where too few are left it repeats another's with weight 0, so that every rank takes part
+        in each exchange of gradients.
+        """
+        count = self.count(position)
+        numbers = range(self.rank, -(-count // self.world) * self.world, self.world)
+        return [(number % count, float(number < count)) for number in numbers]
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """The indices of every batch of an epoch; each image once."""
+        """The indices of every micro-batch of an epoch, for all ranks; each image once."""
+        order, size, micro = self._order(epoch), self.global_batch, self.micro_batch
+        parts = [order[i : i + size] for i in range(0, len(order), size)]
+        return [part[i : i + micro] for part in parts for i in range(0, len(part), micro)]
+
+    def _order(self, epoch: int) -> list[int]:
         generator = np.random.default_rng(derive_seed("order", self.seed, epoch))
         order = generator.permutation(len(self.flags))
         size, full, rest = self.batch_size, [], []
@@ -66,27 +141,58 @@ class EpochLoader:
             full += np.split(group[:cut], cut // size) if cut else []
             rest.append(group[cut:])
         full = [full[i] for i in generator.permutation(len(full))]
-        left = np.concatenate(rest)
-        full += [left[i : i + size] for i in range(0, len(left), size)]
-        return [batch.tolist() for batch in full]
+        return np.concatenate(full + rest).tolist()
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[dict]:
-        """Batches of an epoch from iteration ``start`` on, collated for mmdet's detectors."""
-        keys = [[(epoch, index) for index in batch] for batch in self.batches(epoch)[start:]]
-        return iter(
-            DataLoader(
-                self.dataset,
-                batch_sampler=keys,
-                num_workers=self.workers,
-                collate_fn=lambda items: collate(items, samples_per_gpu=len(items)),
-            )
-        )
+        """This rank's micro-batches of an epoch from iteration ``start`` on, in order."""
+        batches, every = self.batches(epoch), self.global_batch // self.micro_batch
+        mine = [
+            [(epoch, index) for index in batches[position * every + number]]
+            for position in range(start, len(self))
+            for number, _ in self.own(position)
+        ]
+        return load(self.dataset, mine, self.workers, self.pin)
+
+
+def load(dataset: Any, batches: list[list], workers: int = 0, pin: bool = False) -> Iterator[dict]:
+    """The items of each batch, collated for mmdet's detectors, on the CPU.
+
+    Args:
+        dataset: gives an item for a key.
+        batches: the keys of each batch.
+        workers: processes that load; 0 loads in this one.
+        pin: puts tensors into pinned memory.
+
+    Raises:
+        UserError: what the dataset says of an item, for instance that its image is damaged.
+    """
+    loader = DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=lambda items: _unpack(collate(items, samples_per_gpu=len(items))),
+        pin_memory=pin,
+    )
+    try:
+        yield from loader
+    except UserError as error:  # torch appends a worker's error to its traceback
+        text = str(error).strip().splitlines()[-1]
+        raise UserError(text.removeprefix(f"{UserError.__module__}.UserError: ")) from error
+
+
+def _unpack(batch: Any) -> Any:
+    """Takes what mmcv's data containers hold for the one device that there is in a process."""
+    if isinstance(batch, DataContainer):
+        return batch.data[0] if batch.cpu_only else _unpack(batch.data[0])
+    if isinstance(batch, dict):
+        return {key: _unpack(value) for key, value in batch.items()}
+    if isinstance(batch, list):
+        return [_unpack(value) for value in batch]
+    return batch
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Unpacks mmcv's data containers of one batch and moves their tensors to ``device``."""
-    if isinstance(batch, DataContainer):
-        return batch.data[0] if batch.cpu_only else to_device(batch.data[0], device)
+    """Moves the tensors of a batch to ``device``."""
     if isinstance(batch, torch.Tensor):
         return batch.to(device, non_blocking=True)
     if isinstance(batch, dict):

@@ -1,0 +1,93 @@
+"""When one rank fails, the others end soon, and the reason is said once."""
+
+import json
+import os
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+import torch.distributed as dist
+
+from gol.errors import PeerError, UserError
+
+_POLL = 1.0  # seconds
+_GRACE = 20.0  # seconds from another rank's failure to the end of this one, whatever it does
+_FAREWELL = 5.0  # seconds that a failed rank waits for the others to have read why
+_KEY, _LEFT = "failed", "left"
+_LOST = "a rank of the job is gone without a word (killed?); the same command continues"
+
+
+class Watch:
+    """Context of a job's work that tells the first failure to all ranks.
+
+    The rank that fails first raises its own error, the others :class:`gol.errors.PeerError`. A
+    rank that cannot even notice, for instance within NCCL, is ended after a grace period.
+
+    Args:
+        store: store of the job, with keys of this context alone.
+        rank: number of this process.
+        world: number of processes.
+    """
+
+    def __init__(self, store: dist.Store, rank: int, world: int) -> None:
+        self.store, self.rank, self.world = store, rank, world
+        self.failure: tuple[int, str] | None = None
+        self.left = threading.Event()
+
+    def __enter__(self) -> "Watch":
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
+        self.left.set()
+        if error is not None:
+            self._report(error)
+        with suppress(Exception):
+            self.store.add(_LEFT, 1)
+        # A store kept by rank 0 ends with it, and submitit ends all with the first.
+        end = time.monotonic() + _FAREWELL
+        if self.rank == 0 or (error is not None and self._mine()):
+            with suppress(Exception):
+                while self.store.add(_LEFT, 0) < self.world and time.monotonic() < end:
+                    time.sleep(_POLL / 20)
+        if error is not None and not self._mine():
+            rank, reason = self.failure
+            raise PeerError(f"rank {rank}: {reason}") from error
+        if error is not None and _is_lost_peer(error):
+            raise UserError(_LOST) from error
+
+    def _mine(self) -> bool:
+        return self.failure is None or self.failure[0] == self.rank
+
+    def _report(self, error: BaseException) -> None:
+        """Publishes this failure, or learns which one came before."""
+        text = " ".join(str(error).split()) or "interrupted"
+        reason = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+        reason = _LOST if _is_lost_peer(error) else reason
+        if self.failure is None:
+            with suppress(Exception):
+                mine = json.dumps([self.rank, reason])
+                self.failure = tuple(json.loads(self.store.compare_set(_KEY, "", mine)))
+
+    def _watch(self) -> None:
+        while not self.left.wait(_POLL):
+            try:
+                if self.store.check([_KEY]):
+                    self.failure = tuple(json.loads(self.store.get(_KEY)))
+                    break
+            except Exception:
+                break  # rank 0 is gone, and its store with it
+        if not self.left.wait(_GRACE):
+            with suppress(Exception):
+                dist.group.WORLD.abort()
+            if not self.left.wait(_GRACE):
+                os._exit(1)
+
+
+def _is_lost_peer(error: BaseException) -> bool:
+    """Whether an error is torch's for a connection that the other side has closed."""
+    if isinstance(error, dist.DistError):
+        return True
+    words = ("gloo", "Connection closed by peer", "Connection reset", "Broken pipe")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
