@@ -344,7 +344,7 @@ def test_an_epoch_holds_every_repeat_and_resumes_anywhere(rng, tmp_path):
 
     def loaded(epoch, start=0):
         return [
-            [meta["ori_filename"] for meta in batch["img_metas"].data[0]]
+            [meta["ori_filename"] for meta in batch["img_metas"]]
             for batch in loader.epoch(epoch, start)
         ]
 
