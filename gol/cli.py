@@ -117,8 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     verb(
         "table",
         _table,
-        "Table and figures of several runs.",
+        "Tables and figures of several runs.",
         option("runs", type=Path, nargs="+", help="run folders, in the order of the rows"),
+        option("--layout", help="pipeline file, or its keys tables and figures as JSON"),
         out,
     )
     return parser
@@ -227,9 +228,10 @@ def _track(args: argparse.Namespace) -> None:
 
 
 def _table(args: argparse.Namespace) -> None:
+    from gol.pipeline import read_layout
     from gol.report import report
 
-    print(report(args.runs, args.out))
+    print(report(args.runs, args.out, read_layout(args.layout) if args.layout else None))
 
 
 if __name__ == "__main__":
