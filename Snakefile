@@ -23,12 +23,12 @@ rule all:
     input:
         rules.table.output,
         rules.grid.output if PIPELINE.grid else [],
-        runs(PIPELINE.experiments, "/tracked.txt"),
+        runs(PIPELINE.experiments, "tracked.txt"),
 
 
 rule reproduce_table:
     input:
-        runs(PIPELINE.layout.experiments, "/tracked.txt"),
+        runs(PIPELINE.layout.experiments, "tracked.txt"),
         table=f"{RESULTS}/table.md",
     log:
         f"{RESULTS}/logs/reproduce_table.log",

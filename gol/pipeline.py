@@ -87,9 +87,23 @@ class Pipeline:
         """The dataset that an experiment is trained on: a name or a YAML file."""
         return self.dataset or experiment_entry(experiment)["axes"]["dataset"]
 
+    @property
+    def results(self) -> str:
+        """Folder of all that is made."""
+        return f"results/{self.name}"
+
+    @property
+    def datasets(self) -> list[str]:
+        """All datasets, each once."""
+        return list(dict.fromkeys(map(self.dataset_of, self.experiments)))
+
     def data(self, experiment: str) -> str:
-        """Folder of an experiment's prepared dataset, below ``results``."""
-        return f"{self.name}/data/{Path(self.dataset_of(experiment)).stem}"
+        """Folder of an experiment's prepared dataset."""
+        return f"{self.results}/data/{Path(self.dataset_of(experiment)).stem}"
+
+    def runs(self, experiment: str) -> list[str]:
+        """Run folders of an experiment, one a seed."""
+        return [f"{self.results}/runs/{experiment}/seed{seed}" for seed in self.seeds]
 
     def definition(self, experiment: str) -> str:
         """All axis values of an experiment as text, so that a change of one can be noticed."""
@@ -205,7 +219,7 @@ def _check_experiments(pipeline: Pipeline) -> None:
             raise UserError(f"key 'set.{axis}': an axis belongs to the experiment, see {_TABLE}")
     for experiment in pipeline.experiments:
         experiment_entry(experiment)
-    for dataset in dict.fromkeys(map(pipeline.dataset_of, pipeline.experiments)):
+    for dataset in pipeline.datasets:
         load_dataset(dataset)
     if pipeline.set:  # resolving takes a while, but finds a wrong key before anything runs
         from gol.config import load_experiment

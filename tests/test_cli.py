@@ -21,6 +21,7 @@ VERBS = [
     "launch",
     "detect",
     "evaluate",
+    "plan",
     "store",
     "track",
     "table",

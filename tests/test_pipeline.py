@@ -40,11 +40,14 @@ def test_each_experiment_has_its_own_dataset_unless_one_is_named_for_all():
     names = ["demo/gumbel", "activations/r50_4x4_1x"]
     own = read_pipeline({"name": "mine", "experiments": names})
     assert [own.dataset_of(name) for name in names] == ["demo", "lvis_v1"]
-    assert [own.data(name) for name in names] == ["mine/data/demo", "mine/data/lvis_v1"]
+    assert [own.data(name) for name in names] == [
+        "results/mine/data/demo",
+        "results/mine/data/lvis_v1",
+    ]
     one = read_pipeline(
         {"name": "mine", "experiments": names, "dataset": "configs/datasets/own.yaml"}
     )
-    assert {one.data(name) for name in names} == {"mine/data/own"}
+    assert {one.data(name) for name in names} == {"results/mine/data/own"}
     definitions = {pipeline.definition(name) for pipeline in (own, one) for name in names}
     assert len(definitions) == 4
 

@@ -18,7 +18,7 @@ except UserError as error:
     sys.exit(2)
 
 ENVIRONMENT = "../envs/gol.yaml"
-RESULTS = f"results/{PIPELINE.name}"
+RESULTS = PIPELINE.results
 DATA = f"{RESULTS}/data/{{dataset}}"  # a pattern, as is the next
 RUN = f"{RESULTS}/runs/{{experiment}}/seed{{seed}}"
 
@@ -29,9 +29,14 @@ wildcard_constraints:
     scoring="[a-z_]+",
 
 
+def named(wildcards):
+    """The dataset of a folder below data/: a name in configs/datasets, or a YAML file."""
+    return PIPELINE.dataset or wildcards.dataset
+
+
 def prepared(file):
     """Input function: a file of the prepared dataset of a run's experiment."""
-    return lambda wildcards: f"results/{PIPELINE.data(wildcards.experiment)}/{file}"
+    return lambda wildcards: f"{PIPELINE.data(wildcards.experiment)}/{file}"
 
 
 def evaluations(experiment, seeds):
@@ -44,12 +49,12 @@ def evaluations(experiment, seeds):
     )
 
 
-def runs(experiments, file=""):
+def runs(experiments, *file):
     """The run folders of some experiments, or a file in each."""
-    return expand(f"{RUN}{file}", experiment=experiments, seed=PIPELINE.seeds)
+    return expand("/".join([RUN, *file]), experiment=experiments, seed=PIPELINE.seeds)
 
 
 def finished(experiments):
     """All that a report of some experiments reads."""
     scores = [evaluations(experiment, PIPELINE.seeds) for experiment in experiments]
-    return runs(experiments, "/train.json") + sum(scores, [])
+    return runs(experiments, "train.json") + sum(scores, [])

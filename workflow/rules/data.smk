@@ -1,11 +1,6 @@
 # Raw data → checked annotations in one schema, and class statistics; once for each dataset.
 
 
-def named(wildcards):
-    """The dataset of a folder below data/: a name in configs/datasets, or a YAML file."""
-    return PIPELINE.dataset or wildcards.dataset
-
-
 rule draw:
     output:
         expand("{data}/raw/{split}.json", data=DATA, split=["train", "val"]),
