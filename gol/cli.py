@@ -39,6 +39,22 @@ def _natural(text: str) -> int:
     return int(text)
 
 
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def _positive_whole(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="gol", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True, parser_class=_Parser)
@@ -130,6 +146,17 @@ def _parser() -> argparse.ArgumentParser:
         option("detections", type=Path, help="JSON written by `gol detect`"),
         out,
     )
+    verb(
+        "plan",
+        _plan,
+        "Estimate what a pipeline takes before it is started: images, GPU-hours, disk, downloads.",
+        option("pipeline", type=Path, help="pipeline file, e.g. configs/lvis.yaml"),
+        option("--throughput", type=_positive, help="training images per second of one GPU"),
+        option(
+            "--measured", type=Path, nargs="+", default=[], help="finished runs to take it from"
+        ),
+        option("--gpus", type=_positive_whole, help="GPUs that work at once"),
+    )
     store = option(
         "--store", default="sqlite:///mlflow.db", help="MLflow store (default: mlflow.db)"
     )
@@ -145,8 +172,9 @@ def _parser() -> argparse.ArgumentParser:
     verb(
         "table",
         _table,
-        "Table and figures of several runs.",
+        "Tables and figures of several runs.",
         option("runs", type=Path, nargs="+", help="run folders, in the order of the rows"),
+        option("--layout", help="pipeline file, or its keys tables and figures as JSON"),
         out,
     )
     verb(
@@ -310,6 +338,20 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(format_metrics(evaluate_file(args.annotations, args.detections, args.out)))
 
 
+def _plan(args: argparse.Namespace) -> None:
+    from gol.axes import read_yaml
+    from gol.pipeline import read_pipeline
+    from gol.plan import download_bytes, plan
+    from gol.plan_table import format_plan
+
+    content = read_yaml(args.pipeline)
+    if not isinstance(content, dict):
+        raise UserError(f"{args.pipeline} is no pipeline file")
+    pipeline = read_pipeline(content)
+    trainings = plan(pipeline, args.throughput, args.measured)
+    print(format_plan(trainings, download_bytes(pipeline.datasets), args.gpus))
+
+
 def _store(args: argparse.Namespace) -> None:
     from gol.tracking import create_store
 
@@ -333,9 +375,10 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _table(args: argparse.Namespace) -> None:
+    from gol.pipeline import read_layout
     from gol.report import report
 
-    print(report(args.runs, args.out))
+    print(report(args.runs, args.out, read_layout(args.layout) if args.layout else None))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def load_experiment(
         overrides: axis values (``backbone``, ``dataset`` …), ``seed``, or dotted keys of the
             resolved config such as ``optimizer.lr``. ``dataset`` may be a YAML file too.
         prepared: folder with ``train.store``, ``val.store`` and ``classes.json`` of the dataset, as
-            written by ``gol preprocess``; default ``results/<dataset>/data``.
+            written by ``gol preprocess``; default ``results/<dataset>/data/<dataset>``.
 
     Returns:
         mmcv ``Config`` that mmdet's own tools accept too; its key ``gol`` holds what is ours.
@@ -45,13 +45,16 @@ def load_experiment(
         UserError: unknown experiment, axis value or config key, with what is allowed.
     """
     entry, overrides = experiment_entry(name), dict(overrides or {})
-    axes = entry["axes"]
+    axes, own = entry["axes"], dict(entry["axes"])
     axes.update({axis: overrides.pop(axis) for axis in AXES if axis in overrides})
+    if axes != own:  # the published numbers are another experiment's
+        entry["compare"] = entry["compare"] or name
     seed = overrides.pop("seed", 0)
     values = {axis: pick(axis, axes[axis], axis_values(axis)) for axis in AXES if axis != "dataset"}
     check_combination(axes)
     dataset = load_dataset(axes["dataset"])
-    prepared = Path(prepared or Path("results") / Path(axes["dataset"]).stem / "data")
+    stem = Path(axes["dataset"]).stem
+    prepared = Path(prepared or Path("results") / stem / "data" / stem)
 
     config = _base(values["detector"], values["backbone"])
     _set_heads(config.model, values, dataset, _statistics(dataset, prepared))

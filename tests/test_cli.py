@@ -24,6 +24,7 @@ VERBS = [
     "launch",
     "detect",
     "evaluate",
+    "plan",
     "store",
     "track",
     "table",

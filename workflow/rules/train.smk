@@ -3,7 +3,7 @@
 
 rule config:
     input:
-        f"{DATA}/classes.json",
+        prepared("classes.json"),
     output:
         f"{RUN}/config.json",
     log:
@@ -13,7 +13,7 @@ rule config:
     params:
         run=subpath(output[0], parent=True),
         data=subpath(input[0], parent=True),
-        dataset=PIPELINE.dataset,
+        dataset=lambda wildcards: PIPELINE.dataset_of(wildcards.experiment),
         settings=PIPELINE.settings,
         definition=lambda wildcards: PIPELINE.definition(wildcards.experiment),
     shell:
@@ -25,7 +25,7 @@ rule config:
 rule train:
     input:
         f"{RUN}/config.json",
-        f"{DATA}/train.store",
+        prepared("train.store"),
     output:
         f"{RUN}/model.pth",
         f"{RUN}/train.json",
