@@ -109,6 +109,12 @@ class Pipeline:
         """All axis values of an experiment as text, so that a change of one can be noticed."""
         return _definition(experiment, self.dataset_of(experiment))
 
+    def pretrained_backbone(self, experiment: str) -> str | None:
+        """The backbone whose weights are to be downloaded; None if none, or a file is named."""
+        name = experiment_entry(experiment)["axes"]["backbone"]
+        named = any(key.startswith("gol.weights") for key in self.set)
+        return name if axis_values("backbone")[name].get("weights") and not named else None
+
     @staticmethod
     def scorings(experiment: str) -> list[str]:
         """The activations that an experiment's detections are scored with."""

@@ -4,6 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from gol.data.raw import image_proofs
 from gol.errors import UserError
 from gol.pipeline import annotation_files, dataset_definition, read_pipeline
 
@@ -21,6 +22,7 @@ ENVIRONMENT = "../envs/gol.yaml"
 RESULTS = PIPELINE.results
 DATA = f"{RESULTS}/data/{{dataset}}"  # a pattern, as is the next
 RUN = f"{RESULTS}/runs/{{experiment}}/seed{{seed}}"
+WEIGHTS = "results/weights/{backbone}.txt"  # says where the backbone's file is
 
 
 wildcard_constraints:
@@ -58,3 +60,9 @@ def finished(experiments):
     """All that a report of some experiments reads."""
     scores = [evaluations(experiment, PIPELINE.seeds) for experiment in experiments]
     return runs(experiments, "train.json") + sum(scores, [])
+
+
+def backbone_weights(wildcards):
+    """Input function: proof that an experiment's ImageNet weights are in the cache."""
+    backbone = PIPELINE.pretrained_backbone(wildcards.experiment)
+    return expand(WEIGHTS, backbone=backbone) if backbone else []

@@ -21,6 +21,7 @@ rule preprocess:
         lambda wildcards: annotation_files(
             named(wildcards), expand(DATA, **wildcards)[0]
         ),
+        lambda wildcards: ancient(image_proofs(named(wildcards))),
     output:
         expand(
             "{data}/{name}.json",

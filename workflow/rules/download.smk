@@ -6,7 +6,6 @@ import re
 from gol.data.raw import downloads, proof
 
 DOWNLOADS = {str(proof(entry)): name for name, entry in downloads().items()}
-WEIGHTS = "results/weights/{backbone}.txt"  # where the file of a backbone is
 
 
 rule download:

@@ -26,6 +26,7 @@ rule train:
     input:
         f"{RUN}/config.json",
         prepared("train.store"),
+        ancient(backbone_weights),
     output:
         f"{RUN}/model.pth",
         f"{RUN}/train.json",
