@@ -278,7 +278,7 @@ def _weights(args: argparse.Namespace) -> None:
 
 
 def _pretrained(args: argparse.Namespace) -> None:
-    from gol.axes import experiment_entry, experiments
+    from gol.axes import experiment_entry
     from gol.pretrained import fetch_pretrained, prepare_run, pretrained
 
     if args.run and args.name:
@@ -288,9 +288,8 @@ def _pretrained(args: argparse.Namespace) -> None:
         print(fetch_pretrained(args.name, args.out))
     else:
         for name, entry in pretrained().items():
-            known = entry["experiment"] in experiments()
-            published = experiment_entry(entry["experiment"])["published"] if known else None
-            values = "  ".join(f"{key} {value}" for key, value in (published or {}).items())
+            published = experiment_entry(entry["experiment"])["published"]
+            values = "  ".join(f"{key} {value}" for key, value in published.items())
             print(f"{name:<14} {entry['experiment']}  {values}")
 
 

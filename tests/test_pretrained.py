@@ -18,7 +18,6 @@ from gol.config import load_experiment
 from gol.errors import UserError
 from gol.pretrained import pretrained
 
-NAMES = [name for name, entry in pretrained().items() if entry["experiment"] in gol.experiments()]
 V1 = "GOL_r50_v1"
 
 
@@ -56,7 +55,7 @@ def test_the_table_is_the_published_one(shared_facts):
         assert entry == {"experiment": fact["config"], "url": f"{fact['weights']}?dl=1"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", pretrained())
 def test_published_numbers_stand_beside_the_experiment(name, shared_facts):
     facts = json.loads((shared_facts / "paper_results.json").read_text())["pretrained"]
     fact = next(fact for fact in facts if fact["model"] == name)
@@ -64,7 +63,7 @@ def test_published_numbers_stand_beside_the_experiment(name, shared_facts):
     assert published == {key: fact[key] for key in published}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", pretrained())
 def test_names_and_shapes_are_the_original_s(name):
     version, depth = ("v0.5", 50) if name.endswith("v0.5") else ("v1", int(name.split("_")[1][1:]))
     classes = {"v1": 1203, "v0.5": 1230}[version]
