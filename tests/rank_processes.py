@@ -1,9 +1,16 @@
 """Starts the ranks of a job as real processes, with the variables that torchrun would set."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
+
+import torch
+
+import gol
+from gol.checkpoints import load_checkpoint
+from gol.config import save_config
 
 
 def free_port():
@@ -55,3 +62,32 @@ def run_ranks(world, *command):
 def train_ranks(world, run):
     """Trains a run with so many ranks on the CPU."""
     return run_ranks(world, "-m", "gol", "train", run, "--device", "cpu")
+
+
+def prepare(run, data, experiment="demo/gol", **overrides):
+    """Micro-batches of 2; 60 images make 7 iterations of 4 micro-batches and one of 2."""
+    overrides = {
+        "runner.max_epochs": 2,
+        "data.samples_per_gpu": 2,
+        "gol.checkpoint_interval": 5,
+        "sampler": "random",
+        **overrides,
+    }
+    save_config(gol.load_experiment(experiment, overrides, data), run)
+    return run
+
+
+def weights(run):
+    return load_checkpoint(run / "model.pth")["state_dict"]
+
+
+def assert_same_training(run, other):
+    found, expected = weights(run), weights(other)
+    assert found.keys() == expected.keys()
+    assert not [key for key in found if not torch.equal(found[key], expected[key])]
+
+
+def losses(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    timed = ("time", "images_per_second", "eta_seconds")
+    return [{key: value for key, value in line.items() if key not in timed} for line in lines]

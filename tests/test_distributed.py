@@ -2,18 +2,25 @@
 
 import json
 import time
+from datetime import timedelta
 
 import pytest
 import torch
+from rank_processes import (
+    assert_same_training,
+    finish,
+    free_port,
+    losses,
+    prepare,
+    run_ranks,
+    start_ranks,
+    train_ranks,
+)
 
-import gol
-from gol.checkpoints import load_checkpoint
-from gol.config import save_config
 from gol.detect import detect
 from gol.distributed import Address, find_address, find_device, join
 from gol.errors import UserError
 from gol.train import train
-from tests.rank_processes import finish, run_ranks, start_ranks, train_ranks
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SUBMITIT_EXECUTOR")
 
@@ -91,43 +98,6 @@ def test_the_gpu_is_chosen_among_those_that_are_visible(monkeypatch):
     assert find_device("cuda:0", 1) == torch.device("cuda:0")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)  # Slurm binds one to each task
     assert find_device(None, 3) == torch.device("cuda:0")
-
-
-def prepare(run, data, experiment="demo/gol", **overrides):
-    """Micro-batches of 2; 60 images make 7 iterations of 4 micro-batches and one of 2."""
-    overrides = {
-        "runner.max_epochs": 2,
-        "data.samples_per_gpu": 2,
-        "gol.checkpoint_interval": 5,
-        "sampler": "random",
-        **overrides,
-    }
-    save_config(gol.load_experiment(experiment, overrides, data), run)
-    return run
-
-
-def weights(run):
-    return load_checkpoint(run / "model.pth")["state_dict"]
-
-
-def assert_same_training(run, other):
-    found, expected = weights(run), weights(other)
-    assert found.keys() == expected.keys()
-    assert not [key for key in found if not torch.equal(found[key], expected[key])]
-
-
-def losses(run):
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    timed = ("time", "images_per_second", "eta_seconds")
-    return [{key: value for key, value in line.items() if key not in timed} for line in lines]
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory, demo_data):
-    """The training by one process."""
-    run = prepare(tmp_path_factory.mktemp("alone") / "run", demo_data)
-    train(run, "cpu")
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -262,10 +232,6 @@ def test_a_damaged_image_on_one_rank_is_named_once_and_leaves_no_files(alone, tm
 
 
 def test_ranks_that_do_not_come_are_named(env, monkeypatch, tmp_path, demo_data):
-    from datetime import timedelta
-
-    from tests.rank_processes import free_port
-
     monkeypatch.setattr("gol.distributed._MEETING", timedelta(seconds=1))
     env(RANK=1, WORLD_SIZE=2, LOCAL_RANK=1, MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port())
     with pytest.raises(UserError, match="rank 1 of 2 found no others"):
