@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gol.axes import axis_values, experiment_entry, pick
+from gol.axes import axis_values, pick
 from gol.checkpoints import listing, load_checkpoint, mismatches
 from gol.download import Source, fetch
 from gol.errors import UserError
@@ -24,12 +24,6 @@ def backbone_weights() -> dict[str, dict[str, Any]]:
     """Name of every backbone with published weights to its key ``weights``."""
     values = axis_values("backbone")
     return {name: value["weights"] for name, value in values.items() if value.get("weights")}
-
-
-def pretrained_backbone(experiment: str) -> list[str]:
-    """The experiment's backbone if it starts from published weights, as a list of one or none."""
-    backbone = experiment_entry(experiment)["axes"]["backbone"]
-    return [backbone] if backbone in backbone_weights() else []
 
 
 def cache_path(name: str) -> Path:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -22,6 +23,15 @@ def test_shipped_pipeline_files_are_right(path):
     pipeline = read_pipeline(read_yaml(path))
     assert pipeline.name == path.stem
     assert pipeline.experiments and len(pipeline.seeds) >= 1
+
+
+def test_backbones_that_need_published_weights():
+    r50 = "activations/gumbel/gumbel_r50_4x4_1x"
+    pipeline = read_pipeline({"name": "mine", "experiments": [r50, "demo/gumbel"]})
+    assert pipeline.pretrained_backbone(r50) == "r50"
+    assert pipeline.pretrained_backbone("demo/gumbel") is None
+    own = replace(pipeline, set={"gol.weights": {"file": "mine.pth"}})
+    assert own.pretrained_backbone(r50) is None
 
 
 def test_defaults():

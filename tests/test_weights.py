@@ -19,7 +19,7 @@ from gol.checkpoints import load_checkpoint
 from gol.cli import main
 from gol.config import load_config
 from gol.errors import UserError
-from gol.weights import cache_path, load_backbone, pretrained_backbone
+from gol.weights import cache_path, load_backbone
 
 R50 = {"type": "ResNet", "depth": 50}
 
@@ -261,11 +261,6 @@ def test_detection_s_detector_fetches_nothing(published_r50):
     config.gol.weights = None
     gol.build_detector(config)  # from scratch
     assert not published_r50.requests
-
-
-def test_which_experiments_need_weights():
-    assert pretrained_backbone("activations/gumbel/gumbel_r50_4x4_1x") == ["r50"]
-    assert pretrained_backbone("demo/gumbel") == []
 
 
 def test_weights_verb_fills_the_cache(published_r50, cache, capsys):
