@@ -4,10 +4,12 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gol.errors import PeerError, UserError
+from gol.errors import JobFailed, PeerError, UserError
+from gol.settings import Settings
 
 
 class _Parser(argparse.ArgumentParser):
@@ -25,6 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"gol {args.verb}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except JobFailed as error:
+        print(f"gol {args.verb}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"gol {args.verb}: interrupted", file=sys.stderr)
         return 130
@@ -127,7 +132,23 @@ def _parser() -> argparse.ArgumentParser:
         data,
     )
     verb("train", _train, "Train, or continue, a run in this process.", run, device)
-    verb("launch", _launch, "Train a run as a submitit job and wait for it.", run, device)
+    verb(
+        "launch",
+        _launch,
+        "Train a run, or detect with it, as a submitit job and wait for it.",
+        run,
+        option("--detect", type=Path, metavar="OUT", help="detect instead, and write this file"),
+        option("--scoring", help="activation for the scores (default: the config's first)"),
+        *(
+            option(
+                f"--{setting.name.replace('_', '-')}",
+                type=_natural if setting.type is int else str,
+                default=setting.default,
+                help=setting.metadata["help"].replace("%", "%%"),
+            )
+            for setting in fields(Settings)
+        ),
+    )
     verb(
         "detect",
         _detect,
@@ -305,8 +326,17 @@ def _train(args: argparse.Namespace) -> None:
 
 def _launch(args: argparse.Namespace) -> None:
     from gol.launch import launch
+    from gol.work import Detection, Work
 
-    _print_training(launch(args.run, args.device))
+    settings = Settings(
+        **{setting.name: getattr(args, setting.name) for setting in fields(Settings)}
+    )
+    device = settings.device or None
+    if args.detect:
+        launch(Detection(args.run, args.detect, args.scoring, device), settings)
+        print(f"detections in {args.detect}")
+    else:
+        _print_training(launch(Work(args.run, device), settings))
 
 
 def _print_training(summary: dict[str, Any]) -> None:

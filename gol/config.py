@@ -21,7 +21,6 @@ from gol.axes import (
 from gol.data.store import file_digest
 from gol.errors import UserError, choices
 from gol.files import read_json, write_json
-from gol.losses import LOSSES
 
 
 def load_experiment(
@@ -120,12 +119,16 @@ def fingerprint(config: Any) -> str:
 
     Two runs with the same fingerprint are the same training.
 
+    Args:
+        config: as :func:`load_config` reads it, or the plain content of ``config.json``.
+
     Raises:
         UserError: the annotation file cannot be read.
     """
-    train = config.data.train
-    content = json.dumps(config._cfg_dict, sort_keys=True)
-    annotations = file_digest(train.get("dataset", train).ann_file)
+    values = getattr(config, "_cfg_dict", config)
+    train = values["data"]["train"]
+    content = json.dumps(values, sort_keys=True)
+    annotations = file_digest(train.get("dataset", train)["ann_file"])
     return hashlib.sha256(f"{content}{annotations}".encode()).hexdigest()
 
 
@@ -195,6 +198,8 @@ def _statistics(dataset: Mapping, prepared: Path) -> dict[str, Any]:
 
 
 def _set_heads(model: Any, values: Mapping, dataset: Mapping, statistics: Mapping) -> None:
+    from gol.losses import LOSSES  # torch, which not every user of this module pays for
+
     classifier, roi_head = values["classifier"], model.roi_head
     offered = {**statistics, "lambda_": dataset["rare_frequency"]}
     loss = dict(classifier["loss"])

@@ -2,11 +2,13 @@
 
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from gol.data.raw import image_proofs
 from gol.errors import UserError
 from gol.pipeline import annotation_files, dataset_definition, read_pipeline
+from gol.settings import Settings
 
 # snakemake may have been called by its path; `gol` lies beside it.
 BIN = shlex.quote(str(Path(sys.executable).parent))
@@ -23,6 +25,15 @@ RESULTS = PIPELINE.results
 DATA = f"{RESULTS}/data/{{dataset}}"  # a pattern, as is the next
 RUN = f"{RESULTS}/runs/{{experiment}}/seed{{seed}}"
 WEIGHTS = "results/weights/{backbone}.txt"  # says where the backbone's file is
+
+# How a training or detection runs. Resources, since a change of one makes no rule run again; a
+# profile's default-resources win over ours, and --set-resources over both.
+SETTINGS = asdict(Settings())
+CHOSEN = workflow.resource_settings.default_resources or {}
+LAUNCH = {name: value for name, value in SETTINGS.items() if name not in CHOSEN}
+LAUNCH_OPTIONS = " ".join(
+    f"--{name.replace('_', '-')}={{resources.{name}:q}}" for name in SETTINGS
+)
 
 
 wildcard_constraints:

@@ -6,17 +6,20 @@ rule detect:
         f"{RUN}/model.pth",
         prepared("val.store"),
     output:
-        f"{RUN}/detections/{{scoring}}.json",
+        update(f"{RUN}/detections/{{scoring}}.json"),
     log:
         f"{RUN}/logs/detect_{{scoring}}.log",
     conda:
         ENVIRONMENT
     threads: PIPELINE.threads
+    resources:
+        **LAUNCH,
+        here=0,
     params:
         run=subpath(input[0], parent=True),
     shell:
-        "gol detect {params.run:q} --scoring {wildcards.scoring} --out {output:q}"
-        " 2>&1 | tee {log:q}"
+        "gol launch {params.run:q} --scoring {wildcards.scoring} --detect {output:q}"
+        f" {LAUNCH_OPTIONS} 2>&1 | tee {{log:q}}"
 
 
 rule evaluate:

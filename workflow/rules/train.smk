@@ -28,14 +28,18 @@ rule train:
         prepared("train.store"),
         ancient(backbone_weights),
     output:
-        f"{RUN}/model.pth",
-        f"{RUN}/train.json",
+        # What a job finished while snakemake was away stays.
+        update(f"{RUN}/model.pth"),
+        update(f"{RUN}/train.json"),
     log:
         f"{RUN}/logs/train.log",
     conda:
         ENVIRONMENT
     threads: PIPELINE.threads
+    resources:
+        **LAUNCH,
+        here=0,
     params:
         run=subpath(output[0], parent=True),
     shell:
-        "gol launch {params.run:q} 2>&1 | tee {log:q}"
+        f"gol launch {{params.run:q}} {LAUNCH_OPTIONS} 2>&1 | tee {{log:q}}"
