@@ -35,7 +35,7 @@ _LAYOUT = {
     "first": "<i8",  # (N + 1) each image's first annotation
     "id": "<i8",  # (A)
     "category_id": "<i8",  # (A)
-    "box": "(4,)<f8",  # (A) x, y, width, height in pixels
+    "bbox": "(4,)<f8",  # (A) x, y, width, height in pixels
     "area": "<f8",  # (A) in pixels
     "iscrowd": "?",  # (A)
     "ignore": "?",  # (A) mmdet's own mark
@@ -151,14 +151,8 @@ class AnnotationStore:
         """An image's annotations as in the file, with numbers of boxes and areas as floats."""
         first, last = self.first[index : index + 2].tolist()
         columns = {
-            key: self._arrays[column][first:last].tolist()
-            for key, column in (
-                ("id", "id"),
-                ("category_id", "category_id"),
-                ("bbox", "box"),
-                ("area", "area"),
-                ("ignore", "ignore"),
-            )
+            key: self._arrays[key][first:last].tolist()
+            for key in ("id", "category_id", "bbox", "area", "ignore")
         }
         columns["iscrowd"] = self._arrays["iscrowd"][first:last].astype(int).tolist()
         parts = self._arrays["part_first"][first : last + 1].tolist()
@@ -278,7 +272,7 @@ def _columns(data: Mapping[str, Any]) -> dict[str, np.ndarray]:
         "first": offsets(np.bincount(owner, minlength=len(images))),
         "id": [a["id"] for a in annotations],
         "category_id": [a["category_id"] for a in annotations],
-        "box": [a["bbox"] for a in annotations],
+        "bbox": [a["bbox"] for a in annotations],
         "area": [a["area"] for a in annotations],
         "iscrowd": [bool(a.get("iscrowd")) for a in annotations],
         "ignore": [bool(a.get("ignore")) for a in annotations],
