@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -141,6 +142,9 @@ class SlurmJobs:
 
 def _slurm_executor(name: str, folder: Path, settings: Settings) -> Any:
     import submitit
+
+    if not shutil.which("sbatch"):
+        raise UserError("no sbatch here: type this on a cluster's login node")
 
     class Executor(submitit.SlurmExecutor):
         """submitit's own waits for sbatch as long as sbatch likes."""

@@ -98,12 +98,13 @@ class _Launcher:
 
     def _find_alive(self) -> JobInfo | None:
         """The job of an earlier launcher, unless it has ended for good."""
-        ended = None
+        said, ended = False, None
         while True:
             info = self.jobs.find(self.record)
             if info is None:
-                say("Slurm does not answer; waiting")
-                time.sleep(5)
+                if not said:
+                    say(f"Slurm does not answer about {self.work.title}; waiting")
+                said = True
             elif not _over(info) and self.record.get("id"):
                 self.restarts = info.restarts
                 say(f"following job {info.id} of {self.work.title}")

@@ -164,20 +164,24 @@ def test_one_training_through_every_kind_of_requeue(cluster, tmp_path, demo_data
 
 def test_a_real_time_out(cluster, tmp_path, demo_data, undisturbed):
     run = prepare(tmp_path / "run", demo_data)
-    # On a busy machine the minute may be over before the first iteration.
-    launcher = Launcher(cluster, run, "--runtime=1", "--signal-delay=25", "--tries=10")
+    launcher = Launcher(cluster, run, "--signal-delay=25")
     job = launcher.job
-    wait_for(lambda: checkpoint(run) >= 20, launcher)
-    before = restarts(cluster, job)
-    while restarts(cluster, job) == before:
+    wait_for_progress(launcher)
+    minutes, seconds = cluster.call("squeue", "-h", "-j", job, "-o", "%M").split(":")
+    limit = int(minutes) + (1 if int(seconds) < 15 else 2)  # 45 to 105 seconds more
+    cluster.call("scontrol", "update", f"JobId={job}", f"TimeLimit={limit}")
+    while not restarts(cluster, job):
         # A slow machine, so that the training does not end before its time does.
         for number, seconds in ((signal.SIGSTOP, 0.4), (signal.SIGCONT, 0.1)):
             for process in cluster.tasks(f"SLURM_JOB_ID={job}"):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, number)
             time.sleep(seconds)
+    cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=60")
     assert launcher.wait() == 0, launcher.said()
+    assert "this job is" in (run / f"logs/{job}_0_log.out").read_text()
     assert_nothing_lost(run, undisturbed)
+    assert restarts(cluster, job) == 1
 
 
 def test_launchers_that_die_and_jobs_that_are_cancelled(cluster, tmp_path, demo_data, undisturbed):

@@ -125,7 +125,8 @@ def test_the_grid_on_two_nodes(cluster, undisturbed):
     shapes = cluster.call("squeue", "-h", "--states=all", "-n", _names(undisturbed), "-o", "%D %C")
     assert set(shapes.split("\n")) - {""} == {"2 4"}
     for run in RUNS:
-        assert "4 ranks" in next((undisturbed / run / "logs").glob("*_0_log.out")).read_text()
+        job = json.loads((undisturbed / run / "job.json").read_text())["id"]
+        assert "4 ranks" in (undisturbed / run / f"logs/{job}_0_log.out").read_text()
     # Where a job runs is no part of its result.
     for arguments in (command("-n"), [command()[0], "all", "--configfile", "small.yaml", "-n"]):
         again = subprocess.run(
@@ -206,6 +207,8 @@ def test_the_grid_with_everything_happening(cluster, undisturbed, tmp_path, root
         assert (folder / "results/small" / name).read_text() == expected
     for run in RUNS:
         assert iterations(folder / run) == iterations(undisturbed / run)
+        for path in (undisturbed / run / "detections").glob("*.json"):
+            assert (folder / run / "detections" / path.name).read_bytes() == path.read_bytes()
         mine = ("-h", "--states=all", "-n", _names(folder, [run]), "-o", "%T")
         assert cluster.call("squeue", *mine).split().count("COMPLETED") == 1
     assert not alive(cluster, folder)
