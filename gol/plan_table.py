@@ -32,7 +32,8 @@ def format_plan(
     }
     if any(downloads):
         known, unknown = downloads
-        totals["downloads"] = " and ".join([_size(known), *unknown])
+        rest = f" and {', '.join(unknown)}, whose size is not published" if unknown else ""
+        totals["downloads"] = f"{_size(known)}{rest}"
     if gpus:
         days = (value and value / gpus / 24 for value in hours)
         totals[f"on {gpus} GPUs"] = f"{_span(*days, digits=1)} days, if none ever waits"
