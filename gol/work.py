@@ -160,7 +160,7 @@ class Detection(Work):
     @property
     def record(self) -> Path:
         """The file that says which job does it."""
-        return self.out.with_suffix(".job.json")
+        return self.out.with_suffix(".job")
 
     def mark(self) -> str:
         """Fingerprint of the config, the weights and the test annotations."""

@@ -10,7 +10,7 @@ def test_short_work_is_silent(capsys):
 
 
 def test_long_work_says_how_far_it_is(capsys, monkeypatch):
-    monkeypatch.setattr(gol.progress, "_INTERVAL", 0)
+    monkeypatch.setattr(gol.progress, "_INTERVAL", -1)
     assert list(progress(iter("abc"), "counting", 3)) == ["a", "b", "c"]
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(",")[0] for line in lines] == [f"counting: {n} of 3" for n in (1, 2, 3)]

@@ -148,7 +148,7 @@ class Cluster:
     def kill_node(self, node: str) -> None:
         """Ends a node as a power cut does: nothing is left that could report an end."""
         daemon = int((self.root / f"run/slurmd.{node}.pid").read_text())
-        for process in [daemon, *self._steps(node), *self._tasks(node)]:
+        for process in [daemon, *self._steps(node), *self.tasks(f"SLURMD_NODENAME={node}")]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
@@ -164,9 +164,9 @@ class Cluster:
                     found.append(int(process.name))
         return found
 
-    def _tasks(self, node: str) -> list[int]:
-        """All that runs in jobs on a node."""
-        marks = {f"SLURMD_NODENAME={node}".encode(), f"SLURM_CONF={self.conf}".encode()}
+    def tasks(self, variable: str) -> list[int]:
+        """All processes of this cluster's jobs with ``NAME=value`` in their environment."""
+        marks = {variable.encode(), f"SLURM_CONF={self.conf}".encode()}
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 TRAININGS, DETECTIONS = 3, 4
 RUNS = [f"results/small/runs/demo/{name}/seed0" for name in ("sigmoid", "softmax", "gumbel")]
-#: A site's own profile: 2 nodes × 2 tasks with a (fake) GPU each.
+#: A site's own profile: 2 nodes × 2 tasks with a (fake) GPU each; one task for detections.
 SITE = {
     "nodes": 2,
     "tasks_per_node": 2,
@@ -48,7 +48,8 @@ def make_checkout(folder, root):
         "set": {"runner.max_epochs": 4, "gol.checkpoint_interval": 2},
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(pipeline))
-    site = {"set-resources": {"train": SITE, "detect": SITE}}
+    detect = {**SITE, "tasks_per_node": 1, "gpus_per_node": 1}
+    site = {"set-resources": {"train": SITE, "detect": detect}}
     (folder / "profiles/lab").mkdir()
     (folder / "profiles/lab/config.yaml").write_text(yaml.safe_dump(site))
     return folder
