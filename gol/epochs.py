@@ -1,15 +1,13 @@
-"""How many images an epoch has, without building the dataset."""
+"""How many images an epoch has: counted where the data is prepared, else what is known before."""
 
 import inspect
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gol.data.statistics import ClassStatistics
-from gol.files import read_json
 
 
 @dataclass(frozen=True)
@@ -25,15 +23,14 @@ def epoch_length(
 ) -> EpochLength | None:
     """Images of an epoch of a dataset, with or without repeat factor sampling.
 
-    Images without annotations are not trained on (mmdet's ``filter_empty_gt``). Without sampling,
-    their number follows from the class statistics of the prepared data, of LVIS as published, or
-    of the demo, which has objects in every image. With it, each image counts as often as its
-    rarest class asks: exactly from a prepared annotation file, else between bounds.
+    Exact from the annotation store that ``gol preprocess`` writes. Before, the number of images
+    with annotations (mmdet trains on no others) is known of LVIS, as published, and of the demo,
+    which has objects in every image; with repeat factors that is the least.
 
     Args:
         dataset: the definition, a result of ``gol.axes.load_dataset``.
         prepared: folder that ``gol preprocess`` writes or will write.
-        threshold: the sampler's, or None without it.
+        threshold: share of the images below which a class is repeated, or None.
 
     Returns:
         The number, or None where nothing is known until the dataset is prepared.
@@ -41,53 +38,40 @@ def epoch_length(
     Raises:
         UserError: a prepared file is broken.
     """
-    statistics = _statistics(dataset, prepared)
-    plain = statistics.annotated_images if statistics else _drawn_images(dataset)
-    if plain is None:
+    store = prepared / "train.store"
+    if store.exists():
+        return _counted(store, threshold)
+    if dataset["statistics"]:
+        statistics = ClassStatistics.published(dataset["statistics"])
+        images = statistics.annotated_images
+        longest = images + _repeats(statistics, threshold) if threshold else images
+        return EpochLength(images, longest)
+    images = _drawn_images(dataset)
+    if images is None:
         return None
-    if threshold is None:
-        return EpochLength(plain, plain)
-    if (prepared / "train.json").exists():
-        exact = repeated_images(_image_classes(prepared / "train.json"), threshold)
-        return EpochLength(exact, exact)
-    if statistics is None:  # of a demo that is not drawn yet, an image of one class repeats most
-        return EpochLength(plain, plain * math.ceil(math.sqrt(threshold * plain)))
-    return EpochLength(plain, plain + _most_repeats(statistics, threshold))
+    # At most as if every image had a class that no other has.
+    return EpochLength(images, images * _factor(1, images, threshold) if threshold else images)
 
 
-def repeated_images(images: Iterable[set], threshold: float) -> int:
-    """Images of an epoch with repeat factor sampling.
+def _counted(store: Path, threshold: float | None) -> EpochLength:
+    from gol.models import build_dataset
 
-    A class in the share f of the images has the factor r = max(1, √(threshold / f)), an image the
-    largest of its classes, and it is repeated ⌈r⌉ times (Gupta et al. 2019, as mmdet rounds it).
-
-    Args:
-        images: the classes of each image; images without any are left out.
-        threshold: share of the images below which a class is repeated.
-    """
-    images = [classes for classes in images if classes]
-    counts = Counter(name for classes in images for name in classes)
-    repeats = {name: _repeats(count, len(images), threshold) for name, count in counts.items()}
-    return sum(max(repeats[name] for name in classes) for classes in images)
+    config = {"type": "InstanceDataset", "ann_file": str(store), "pipeline": []}
+    if threshold:
+        config = {"type": "ClassBalancedDataset", "oversample_thr": threshold, "dataset": config}
+    images = len(build_dataset(config))
+    return EpochLength(images, images)
 
 
-def _repeats(count: int, images: int, threshold: float) -> int:
+def _factor(count: int, images: int, threshold: float) -> int:
+    """How often an image of a class counts, as mmdet rounds it (Gupta et al. 2019)."""
     return math.ceil(max(1.0, math.sqrt(threshold / (count / images))))
 
 
-def _most_repeats(statistics: ClassStatistics, threshold: float) -> int:
-    """The images that sampling adds if no two rare classes share one."""
-    images = statistics.annotated_images
+def _repeats(statistics: ClassStatistics, threshold: float) -> int:
+    """The images that are added if no two rare classes share one."""
     counts = [count for count in statistics.image_counts if count]
-    return sum(count * (_repeats(count, images, threshold) - 1) for count in counts)
-
-
-def _statistics(dataset: Mapping[str, Any], prepared: Path) -> ClassStatistics | None:
-    if (prepared / "classes.json").exists():
-        return ClassStatistics.load(prepared / "classes.json")
-    if dataset["statistics"]:
-        return ClassStatistics.published(dataset["statistics"])
-    return None
+    return sum(n * (_factor(n, statistics.annotated_images, threshold) - 1) for n in counts)
 
 
 def _drawn_images(dataset: Mapping[str, Any]) -> int | None:
@@ -97,11 +81,3 @@ def _drawn_images(dataset: Mapping[str, Any]) -> int | None:
 
     default = inspect.signature(draw_demo).parameters["train_images"].default
     return dataset["draw"].get("train_images", default)
-
-
-def _image_classes(path: Path) -> Iterable[set]:
-    data = read_json(path)
-    classes: dict[int, set] = {image["id"]: set() for image in data["images"]}
-    for annotation in data["annotations"]:
-        classes[annotation["image_id"]].add(annotation["category_id"])
-    return classes.values()

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gol.axes import configs_folder, load_dataset, read_yaml
+from gol.axes import load_dataset
 from gol.checkpoints import KEEP
+from gol.data.raw import downloads
 from gol.epochs import EpochLength, epoch_length
 from gol.errors import UserError
 from gol.files import read_json
@@ -77,6 +78,7 @@ def plan(
 
     speeds = _speeds(pipeline, measured)
     sizes: dict[str, tuple[int, int, int]] = {}
+    epochs: dict[tuple, EpochLength | None] = {}
     trainings = []
     for name in pipeline.experiments:
         reference, prepared = pipeline.dataset_of(name), Path(pipeline.data(name))
@@ -86,14 +88,17 @@ def plan(
         known = dataset["statistics"] or (prepared / "classes.json").exists()
         if known and model not in sizes:
             sizes[model] = count_parameters(config.model)
+        data = (reference, config.data.train.get("oversample_thr"))
+        if data not in epochs:
+            epochs[data] = epoch_length(dataset, prepared, data[1])
         speed, device = speeds.get(_kind(config.gol.axes), (None, None))
         trainings.append(
             Training(
                 experiment=name,
                 seeds=len(pipeline.seeds),
-                epoch=epoch_length(dataset, prepared, config.data.train.get("oversample_thr")),
+                epoch=epochs[data],
                 epochs=config.runner.max_epochs,
-                batch=config.gol.get("global_batch", config.gol.base_batch),
+                batch=config.gol.global_batch,
                 parameters=sizes[model][0] if known else None,
                 disk=disk_bytes(*sizes[model], config.optimizer) if known else None,
                 throughput=throughput or speed,
@@ -139,11 +144,8 @@ def disk_bytes(parameters: int, trained: int, buffers: int, optimizer: Mapping[s
 
 def download_bytes(datasets: Iterable[str]) -> tuple[int, list[str]]:
     """Bytes of the files that datasets download, each file once, and those of unknown size."""
-    files = {file: None for name in datasets for file in load_dataset(name).get("download") or ()}
-    if not files:
-        return 0, []
-    known = read_yaml(configs_folder() / "downloads.yaml")
-    sizes = {file: known[file].get("bytes") for file in files}
+    files = {file: None for name in datasets for file in load_dataset(name)["download"] or ()}
+    sizes = {file: downloads()[file].get("bytes") for file in files}
     return sum(filter(None, sizes.values())), [file for file, size in sizes.items() if not size]
 
 

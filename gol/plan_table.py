@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from gol.plan import Training
+from gol.progress import format_bytes
 
 _UNKNOWN = "–"
 _HEAD = ["experiment", "img/epoch", "epochs", "iterations", "img/s", "GPU-h", "params"]
@@ -31,7 +32,8 @@ def format_plan(
     }
     if any(downloads):
         known, unknown = downloads
-        totals["downloads"] = " and ".join([_size(known), *unknown])
+        rest = f" and {', '.join(unknown)}, whose size is not published" if unknown else ""
+        totals["downloads"] = f"{_size(known)}{rest}"
     if gpus:
         days = (value and value / gpus / 24 for value in hours)
         totals[f"on {gpus} GPUs"] = f"{_span(*days, digits=1)} days, if none ever waits"
@@ -106,13 +108,8 @@ def _span(least: float | None, most: float | None, digits: int) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _size(count: float | None) -> str:
-    if count is None:
-        return _UNKNOWN
-    units = ["B", "kB", "MB", "GB", "TB"]
-    while count >= 1000 and len(units) > 1:
-        count, units = count / 1000, units[1:]
-    return f"{count:.3g} {units[0]}"
+def _size(count: int | None) -> str:
+    return _UNKNOWN if count is None else format_bytes(count)
 
 
 def _aligned(lines: list[list[str]]) -> str:

@@ -1,6 +1,7 @@
 """The cost of a pipeline against what mmdet does, what a training writes, and hand reckoning."""
 
 import json
+import math
 import random
 
 import pytest
@@ -8,12 +9,14 @@ import torch
 import yaml
 from run_folders import make_run
 
+from gol import epochs
 from gol.axes import configs_folder, experiment_entry, load_dataset, read_yaml
 from gol.checkpoints import KEEP, save_checkpoint
 from gol.cli import main
 from gol.config import load_experiment
 from gol.data.statistics import ClassStatistics
-from gol.epochs import EpochLength, epoch_length, repeated_images
+from gol.data.store import AnnotationStore
+from gol.epochs import EpochLength, epoch_length
 from gol.models import build_detector
 from gol.pipeline import read_pipeline
 from gol.plan import count_parameters, disk_bytes, download_bytes, plan
@@ -21,54 +24,45 @@ from gol.plan import count_parameters, disk_bytes, download_bytes, plan
 R50, RFS = "activations/r50_4x4_1x", "activations/r50_rfs_4x4_2x_softmax_lvisv0.5"
 
 
-def random_images(count=300, classes=25):
-    """The classes of each image, long-tailed; some images have none."""
-    weights = [1.5**-k for k in range(classes)]
-    return [
-        set(random.choices(range(1, classes + 1), weights, k=random.randrange(5)))
-        for _ in range(count)
-    ]
-
-
-def write_annotations(folder, images):
-    """What `gol preprocess` writes of them, as far as epochs are concerned."""
-    pairs = [(image, name) for image, names in enumerate(images) for name in names]
+def write_store(folder, images):
+    """What `gol preprocess` writes of images, given as (shorter side, classes)."""
+    pairs = [(image, name) for image, (_, names) in enumerate(images) for name in names]
     data = {
-        "images": [{"id": index} for index in range(len(images))],
-        "annotations": [{"image_id": image, "category_id": name} for image, name in pairs],
+        "images": [
+            {"id": index, "file_name": f"{index}.jpg", "width": 640, "height": side}
+            for index, (side, _) in enumerate(images)
+        ],
+        "annotations": [
+            {"id": index, "image_id": image, "category_id": name, "bbox": [0, 0, 9, 9], "area": 81}
+            for index, (image, name) in enumerate(pairs)
+        ],
         "categories": [{"id": k, "name": str(k)} for k in range(1, 26)],
     }
-    (folder / "train.json").write_text(json.dumps(data))
-    ClassStatistics.from_annotations(data).save(folder / "classes.json")
+    AnnotationStore.from_annotations(data).save(folder / "train.store")
+    return ClassStatistics.from_annotations(data)
 
 
 @pytest.mark.parametrize("threshold", [0.001, 0.02, 0.3, 1.0])
-def test_the_longer_epoch_is_that_of_mmdet(threshold, tmp_path):
-    from mmdet.datasets import ClassBalancedDataset
-
-    images = random_images()
-
-    class Trained:  # what mmdet's dataset keeps of them
-        CLASSES = tuple(range(1, 26))
-        filter_empty_gt = True
-        flag = torch.zeros(sum(map(bool, images))).numpy()
-
-        def __len__(self):
-            return len(self.flag)
-
-        def get_cat_ids(self, index):
-            return [sorted(names) for names in images if names][index]
-
-    wanted = len(ClassBalancedDataset(Trained(), threshold))
-    assert repeated_images(images, threshold) == wanted
-    write_annotations(tmp_path, images)
+def test_an_epoch_of_prepared_data_is_counted_by_the_published_formula(threshold, tmp_path):
+    weights = [1.5**-k for k in range(25)]
+    images = [
+        (random.choice([31, 32, 480]), set(random.choices(range(1, 26), weights, k=number)))
+        for number in random.choices(range(5), k=300)
+    ]
+    statistics = write_store(tmp_path, images)
+    trained = [names for side, names in images if names and side >= 32]
+    share = {k: sum(k in names for names in trained) / len(trained) for k in range(1, 26)}
+    expected = sum(
+        max(math.ceil(max(1, math.sqrt(threshold / share[name]))) for name in names)
+        for names in trained
+    )
     own = load_dataset("own")
-    assert epoch_length(own, tmp_path, threshold) == EpochLength(wanted, wanted)
-    plain = sum(map(bool, images))
-    assert epoch_length(own, tmp_path, None) == EpochLength(plain, plain)
-    (tmp_path / "train.json").unlink()
-    bounds = epoch_length(own, tmp_path, threshold)
-    assert bounds.least == plain and bounds.least <= wanted <= bounds.most
+    assert epoch_length(own, tmp_path, threshold) == EpochLength(expected, expected)
+    assert epoch_length(own, tmp_path, None) == EpochLength(len(trained), len(trained))
+    # Before, the class counts of the published sets bound it.
+    write_store(tmp_path, [(480, names) for _, names in images])
+    counted = epoch_length(own, tmp_path, threshold).least
+    assert 0 <= counted - statistics.annotated_images <= epochs._repeats(statistics, threshold)
 
 
 def test_lvis_is_known_before_it_is_there_and_own_data_is_not(tmp_path):
@@ -168,8 +162,6 @@ def test_without_a_throughput_the_plan_says_how_to_give_one(tmp_path, monkeypatc
 
 def test_downloads_count_each_file_once(shared_facts):
     both = ["lvis_v1", "lvis_v0_5"]
-    if not load_dataset("lvis_v1").get("download"):
-        pytest.skip("no dataset says what it downloads")
     known = json.loads((shared_facts / "downloads.json").read_text())
     size, unknown = download_bytes(both)
     assert size == sum(entry["bytes"] for entry in known)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gol.axes import configs_folder, load_dataset, read_yaml
+from gol.axes import configs_folder, read_yaml
 from gol.pipeline import read_pipeline
 
 BIN = Path(sys.executable).parent
@@ -83,16 +83,14 @@ def test_dry_run_of_the_paper_plans_its_trainings_on_both_versions_of_lvis(
 ):
     for name in ("workflow", "configs", "profiles", "Snakefile"):
         (tmp_path / name).symlink_to(checkout / name)
-    for version in ("v1", "v0_5"):  # as if downloaded
-        dataset = load_dataset(f"lvis_{version}")
-        for split in ("train", "val"):
-            file = tmp_path / dataset[split]["annotations"]
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()
     result = snakemake(tmp_path, "-n", target, "--configfile", "configs/lvis.yaml")
     jobs = planned(result)
     assert jobs["train"] == jobs["config"] == jobs["track"] == trainings
-    assert jobs["preprocess"] == 2 and jobs.get("grid", 0) == (target == "all")
+    assert (
+        jobs["download"] == 6
+        and jobs["preprocess"] == 2
+        and jobs.get("grid", 0) == (target == "all")
+    )
     pipeline = read_pipeline(read_yaml(configs_folder() / "lvis.yaml"))
     names = pipeline.experiments if target == "all" else pipeline.layout.experiments
     scores = sum(len(pipeline.scorings(name)) for name in names)
