@@ -18,10 +18,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb; returns 0, or 2 after one line on stderr about bad input."""
+    """Runs one verb; returns 0, 1 if a check found problems, 2 after one line about bad input."""
     args = _parser().parse_args(arguments)
     try:
-        args.do(args)
+        return args.do(args) or 0
     except PeerError:
         return 2
     except UserError as error:
@@ -36,12 +36,27 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `gol experiments | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
 
 
 def _natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def _positive_whole(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)
 
 
@@ -63,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     device = option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
     out = option("--out", type=Path, required=True, help="where to write")
 
+    data = option("--data", type=Path, help="folder written by `gol preprocess`")
+
     verb("experiments", _experiments, "List the experiments and their axes.")
     verb(
         "demo",
@@ -70,6 +87,14 @@ def _parser() -> argparse.ArgumentParser:
         "Draw the images and annotations of the built-in demo.",
         dataset,
         out,
+    )
+    verb(
+        "download",
+        _download,
+        "Fetch and unpack the files of a dataset, or list them.",
+        option("names", nargs="*", help="names in configs/downloads.yaml"),
+        option("--dataset", help="all that this dataset is made of"),
+        option("--coco", type=Path, help="folder with train2017 and val2017 to link to"),
     )
     verb(
         "preprocess",
@@ -85,9 +110,26 @@ def _parser() -> argparse.ArgumentParser:
         option("experiment", help="name listed by `gol experiments`"),
         option("--run", type=Path, help="run folder to prepare (default: print a Python config)"),
         option("--dataset", help="dataset instead of the experiment's own"),
-        option("--data", type=Path, help="folder written by `gol preprocess`"),
+        data,
+        option("--weights", type=Path, help="file of the backbone's weights, instead of the net"),
         option("--seed", type=_natural, default=0, help="0, 1, 2 … (default 0)"),
         option("--set", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. optimizer.lr=0.01"),
+    )
+    verb(
+        "weights",
+        _weights,
+        "Fetch the ImageNet weights of backbones into torch.hub's cache, or list them.",
+        option("backbones", nargs="*", help="names in configs/models"),
+    )
+    verb(
+        "pretrained",
+        _pretrained,
+        "Fetch an official GOL checkpoint, make a run folder of it, or list them.",
+        option("name", nargs="?", help="a listed name"),
+        option("--out", type=Path, help="file or folder (default: torch.hub's cache)"),
+        option("--run", type=Path, help="run folder to make, for `gol detect`"),
+        option("--file", type=Path, help="the checkpoint, if it is at hand"),
+        data,
     )
     verb("train", _train, "Train, or continue, a run in this process.", run, device)
     verb(
@@ -125,6 +167,17 @@ def _parser() -> argparse.ArgumentParser:
         option("detections", type=Path, help="JSON written by `gol detect`"),
         out,
     )
+    verb(
+        "plan",
+        _plan,
+        "Estimate what a pipeline takes before it is started: images, GPU-hours, disk, downloads.",
+        option("pipeline", type=Path, help="pipeline file, e.g. configs/lvis.yaml"),
+        option("--throughput", type=_positive, help="training images per second of one GPU"),
+        option(
+            "--measured", type=Path, nargs="+", default=[], help="finished runs to take it from"
+        ),
+        option("--gpus", type=_positive_whole, help="GPUs that work at once"),
+    )
     store = option(
         "--store", default="sqlite:///mlflow.db", help="MLflow store (default: mlflow.db)"
     )
@@ -140,9 +193,17 @@ def _parser() -> argparse.ArgumentParser:
     verb(
         "table",
         _table,
-        "Table and figures of several runs.",
+        "Tables and figures of several runs.",
         option("runs", type=Path, nargs="+", help="run folders, in the order of the rows"),
+        option("--layout", help="pipeline file, or its keys tables and figures as JSON"),
         out,
+    )
+    verb(
+        "doctor",
+        _doctor,
+        "Check data, packages, GPUs, disk, weights, Slurm and MLflow; exit code 1 for problems.",
+        option("--dataset", help="dataset whose files to look for"),
+        store,
     )
     return parser
 
@@ -170,6 +231,20 @@ def _demo(args: argparse.Namespace) -> None:
     draw_demo(args.out, **dataset["draw"])
 
 
+def _download(args: argparse.Namespace) -> None:
+    from gol.data.raw import dataset_downloads, download, downloads, proof
+    from gol.progress import format_bytes
+
+    names = args.names + (dataset_downloads(args.dataset) if args.dataset else [])
+    if names:
+        return download(names, args.coco)
+    for name, entry in downloads().items():
+        size = format_bytes(entry["bytes"]) if "bytes" in entry else "size unknown"
+        state = "there" if proof(entry).exists() else "-"
+        print(f"{name:<18} {state:<6} {size:<13} {entry['makes']}")
+    return None
+
+
 def _preprocess(args: argparse.Namespace) -> None:
     from gol.axes import load_dataset, split_files
     from gol.data.preprocess import preprocess_dataset
@@ -189,6 +264,11 @@ def _config(args: argparse.Namespace) -> None:
     overrides: dict[str, Any] = {"seed": args.seed}
     if args.dataset:
         overrides["dataset"] = args.dataset
+    if args.weights:
+        if not args.weights.is_file():
+            raise UserError(f"no file {args.weights}")
+        # The place of what the backbone names, not an addition to it.
+        overrides["gol.weights"] = {"_delete_": True, "file": str(args.weights.resolve())}
     for text in args.set:
         key, equals, value = text.partition("=")
         if not equals:
@@ -203,6 +283,35 @@ def _config(args: argparse.Namespace) -> None:
         return
     save_config(config, args.run)
     print(f"{args.run}: {args.experiment}, seed {args.seed}")
+
+
+def _weights(args: argparse.Namespace) -> None:
+    from gol.download import Source
+    from gol.weights import backbone_weights, cache_path, fetch_backbones
+
+    if args.backbones:
+        for path in fetch_backbones(args.backbones):
+            print(path)
+        return
+    for name, weights in backbone_weights().items():
+        path = cache_path(Source.of(weights).name)
+        print(f"{name:<12} {'there' if path.exists() else '-':<6} {weights['url']} -> {path}")
+
+
+def _pretrained(args: argparse.Namespace) -> None:
+    from gol.axes import experiment_entry
+    from gol.pretrained import fetch_pretrained, prepare_run, pretrained
+
+    if args.run and args.name:
+        prepare_run(args.name, args.run, args.file, args.data)
+        print(f"{args.run}: ready for `gol detect`")
+    elif args.name:
+        print(fetch_pretrained(args.name, args.out))
+    else:
+        for name, entry in pretrained().items():
+            published = experiment_entry(entry["experiment"])["published"]
+            values = "  ".join(f"{key} {value}" for key, value in published.items())
+            print(f"{name:<14} {entry['experiment']}  {values}")
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -231,23 +340,45 @@ def _launch(args: argparse.Namespace) -> None:
 
 
 def _print_training(summary: dict[str, Any]) -> None:
-    print(
+    _print_once(
         f"{summary['iterations']} iterations in {summary['seconds']:.0f} s, "
         f"{summary['images_per_second']:.1f} img/s on {summary['device']}"
     )
+
+
+def _print_once(text: str) -> None:
+    """Prints on rank 0 of the processes that work together."""
+    from gol.distributed import find_address
+
+    if find_address().rank == 0:
+        print(text)
 
 
 def _detect(args: argparse.Namespace) -> None:
     from gol.detect import detect
 
     count = detect(args.run, args.out, args.scoring, args.checkpoint, args.device)
-    print(f"{count} detections in {args.out}")
+    _print_once(f"{count} detections in {args.out}")
 
 
 def _evaluate(args: argparse.Namespace) -> None:
     from gol.evaluate import evaluate_file, format_metrics
 
     print(format_metrics(evaluate_file(args.annotations, args.detections, args.out)))
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from gol.axes import read_yaml
+    from gol.pipeline import read_pipeline
+    from gol.plan import download_bytes, plan
+    from gol.plan_table import format_plan
+
+    content = read_yaml(args.pipeline)
+    if not isinstance(content, dict):
+        raise UserError(f"{args.pipeline} is no pipeline file")
+    pipeline = read_pipeline(content)
+    trainings = plan(pipeline, args.throughput, args.measured)
+    print(format_plan(trainings, download_bytes(pipeline.datasets), args.gpus))
 
 
 def _store(args: argparse.Namespace) -> None:
@@ -262,10 +393,21 @@ def _track(args: argparse.Namespace) -> None:
     print(log_run(args.run, args.store, args.name))
 
 
+def _doctor(args: argparse.Namespace) -> int:
+    from gol.doctor import MISSING, diagnose
+
+    bad = 0
+    for status, name, text in diagnose(args.dataset, args.store):
+        print(f"{status:<8} {name:<14} {text}", flush=True)
+        bad += status == MISSING
+    return int(bad > 0)
+
+
 def _table(args: argparse.Namespace) -> None:
+    from gol.pipeline import read_layout
     from gol.report import report
 
-    print(report(args.runs, args.out))
+    print(report(args.runs, args.out, read_layout(args.layout) if args.layout else None))
 
 
 if __name__ == "__main__":

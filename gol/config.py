@@ -18,6 +18,7 @@ from gol.axes import (
     pick,
     split_files,
 )
+from gol.data.store import file_digest
 from gol.errors import UserError, choices
 from gol.files import read_json, write_json
 
@@ -33,8 +34,8 @@ def load_experiment(
         name: one of ``experiments()``.
         overrides: axis values (``backbone``, ``dataset`` …), ``seed``, or dotted keys of the
             resolved config such as ``optimizer.lr``. ``dataset`` may be a YAML file too.
-        prepared: folder with ``train.json``, ``val.json`` and ``classes.json`` of the dataset, as
-            written by ``gol preprocess``; default ``results/<dataset>/data``.
+        prepared: folder with ``train.store``, ``val.store`` and ``classes.json`` of the dataset, as
+            written by ``gol preprocess``; default ``results/<dataset>/data/<dataset>``.
 
     Returns:
         mmcv ``Config`` that mmdet's own tools accept too; its key ``gol`` holds what is ours.
@@ -43,13 +44,16 @@ def load_experiment(
         UserError: unknown experiment, axis value or config key, with what is allowed.
     """
     entry, overrides = experiment_entry(name), dict(overrides or {})
-    axes = entry["axes"]
+    axes, own = entry["axes"], dict(entry["axes"])
     axes.update({axis: overrides.pop(axis) for axis in AXES if axis in overrides})
+    if axes != own:  # the published numbers are another experiment's
+        entry["compare"] = entry["compare"] or name
     seed = overrides.pop("seed", 0)
     values = {axis: pick(axis, axes[axis], axis_values(axis)) for axis in AXES if axis != "dataset"}
     check_combination(axes)
     dataset = load_dataset(axes["dataset"])
-    prepared = Path(prepared or Path("results") / Path(axes["dataset"]).stem / "data")
+    stem = Path(axes["dataset"]).stem
+    prepared = Path(prepared or Path("results") / stem / "data" / stem)
 
     config = _base(values["detector"], values["backbone"])
     _set_heads(config.model, values, dataset, _statistics(dataset, prepared))
@@ -64,9 +68,9 @@ def load_experiment(
         "scorings": values["classifier"]["scorings"],
         "statement": dataset.get("statement"),
         "base_batch": values["schedule"]["base_batch"],
+        "global_batch": values["schedule"]["base_batch"],
         "precision": values["precision"]["dtype"],
         "weights": values["backbone"].get("weights"),
-        "global_batch": values["schedule"]["base_batch"],
         "checkpoint_interval": 500,
         "checkpoint_minutes": 15,
         "threads": 1,
@@ -122,16 +126,10 @@ def fingerprint(config: Any) -> str:
         UserError: the annotation file cannot be read.
     """
     values = getattr(config, "_cfg_dict", config)
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     train = values["data"]["train"]
-    path = train.get("dataset", train)["ann_file"]
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return digest.hexdigest()
+    content = json.dumps(values, sort_keys=True)
+    annotations = file_digest(train.get("dataset", train)["ann_file"])
+    return hashlib.sha256(f"{content}{annotations}".encode()).hexdigest()
 
 
 def _mmcv_config() -> type:
@@ -273,7 +271,7 @@ def _set_data(config: Any, values: Mapping, dataset: Mapping, prepared: Path) ->
     def part(split: str, pipeline: list) -> dict:
         return {
             "type": "InstanceDataset",
-            "ann_file": str(prepared / f"{split}.json"),
+            "ann_file": str(prepared / f"{split}.store"),
             "img_prefix": str(split_files(dataset, split, prepared)[1]),
             "pipeline": pipeline,
         }

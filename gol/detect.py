@@ -1,4 +1,7 @@
-"""Checkpoint in, detections out: one JSON list in COCO's result format."""
+"""Checkpoint in, detections out: one JSON list in COCO's result format.
+
+The batches are the same however many ranks there are; each rank detects on every W-th of them.
+"""
 
 import sys
 import time
@@ -12,9 +15,9 @@ import torch
 
 from gol.checkpoints import load_weights
 from gol.config import fingerprint, load_config
-from gol.distributed import find_device
+from gol.distributed import Ranks, join
 from gol.errors import UserError, choices
-from gol.files import write_json
+from gol.shards import write_sharded
 
 _BATCH = 16  # most images at once
 _MASK_BYTES = 1 << 30  # mmdet returns a mask of the whole image for every detection
@@ -27,7 +30,7 @@ def detect(
     checkpoint: str | Path | None = None,
     device: str | None = None,
 ) -> int:
-    """Detects on the test images of a run's dataset.
+    """Detects on the test images of a run's dataset; called in every process of a job.
 
     Args:
         run: run folder with ``config.json`` and ``model.pth``.
@@ -35,7 +38,7 @@ def detect(
             pixels), segmentation (compressed RLE)}.
         scoring: activation that turns logits into scores; default the config's first.
         checkpoint: weights to use instead of ``model.pth``.
-        device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU.
+        device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU, one for each rank.
 
     Returns:
         The number of detections.
@@ -43,60 +46,88 @@ def detect(
     Raises:
         UserError: no config or checkpoint, a checkpoint of other classes, unknown scoring, a
             damaged image, a full disk.
+        PeerError: another rank failed.
     """
-    from gol.models import build_dataset, build_detector, float32_heads, set_scoring
+    with join(device) as ranks:
+        run, config = Path(run), load_config(run)
+        scoring = scoring or config.gol.scorings[0]
+        if scoring not in config.gol.scorings:
+            allowed = choices(config.gol.scorings)
+            raise UserError(f"unknown scoring '{scoring}' for this experiment; allowed: {allowed}")
+        torch.set_num_threads(config.gol.threads)
+        mark = None if checkpoint else fingerprint(config)
+        detector = _detector(config, checkpoint or run / "model.pth", mark, scoring, ranks)
+        return write_sharded(out, _detections(detector, config, ranks), ranks)
+
+
+def _detector(
+    config: Any, weights: str | Path, mark: str | None, scoring: str, ranks: Ranks
+) -> torch.nn.Module:
+    from gol.models import build_detector, float32_heads, set_scoring
+
+    # The weights come from the checkpoint: nothing is downloaded to be overwritten.
+    detector = build_detector(config, initialise=False)
+    load_weights(detector, weights, mark)
+    set_scoring(detector, scoring)
+    if config.gol.precision != "float32":
+        float32_heads(detector)
+    return detector.to(ranks.device).eval()
+
+
+def _detections(detector: torch.nn.Module, config: Any, ranks: Ranks) -> Iterator[list[dict]]:
+    """The entries of each of this rank's batches, with progress on stderr."""
+    from gol.data.loader import load, to_device
+    from gol.models import build_dataset
     from gol.trainer import PRECISIONS
 
-    run, config = Path(run), load_config(run)
-    scoring = scoring or config.gol.scorings[0]
-    if scoring not in config.gol.scorings:
-        allowed = choices(config.gol.scorings)
-        raise UserError(f"unknown scoring '{scoring}' for this experiment; allowed: {allowed}")
-    place, mark = find_device(device), fingerprint(config)
-    torch.set_num_threads(config.gol.threads)
-    # The weights come from the checkpoint: nothing is downloaded to be overwritten.
-    config.model.backbone.init_cfg = None
-    detector = build_detector(config)
-    load_weights(detector, checkpoint or run / "model.pth", None if checkpoint else mark)
-    set_scoring(detector, scoring)
-    dtype = PRECISIONS[config.gol.precision]
-    if dtype:
-        float32_heads(detector)
-    detector.to(place).eval()
+    dtype, device = PRECISIONS[config.gol.precision], ranks.device
     dataset = build_dataset(config.data.test, {"test_mode": True})
-    detections: list[dict] = []
-    amp = torch.autocast(place.type, dtype) if dtype else nullcontext()
-    with torch.inference_mode(), amp:
-        for indices, batch in _batches(dataset, place, config):
-            results = detector(return_loss=False, rescale=True, **batch)
-            for index, result in zip(indices, results, strict=True):
-                detections += _entries(result, dataset.img_ids[index], dataset.cat_ids)
-    write_json(out, detections)
-    return len(detections)
+    own = _batches(dataset, config.model.test_cfg.rcnn.max_per_img)[ranks.rank :: ranks.world]
+    loaded = load(dataset, own, config.data.workers_per_gpu, device.type == "cuda")
+    progress = _Progress(config.gol.experiment, sum(map(len, own)), ranks)
+    amp = torch.autocast(device.type, dtype) if dtype else nullcontext()
+    for indices, batch in zip(own, loaded, strict=True):
+        with torch.inference_mode(), amp:
+            results = detector(return_loss=False, rescale=True, **to_device(batch, device))
+        yield [
+            entry
+            for index, result in zip(indices, results, strict=True)
+            for entry in _entries(result, dataset.img_ids[index], dataset.cat_ids)
+        ]
+        progress.add(len(indices))
 
 
-def _batches(dataset: Any, device: torch.device, config: Any) -> Iterator[tuple[list[int], dict]]:
-    """Test batches of images of one shape, so that none is padded, with progress on stderr."""
-    from gol.data.loader import load, to_device
-
-    begin = printed = time.monotonic()
+def _batches(dataset: Any, detections: int) -> list[list[int]]:
+    """All test batches: images of one shape, so that none is padded."""
     shapes = [(info["height"], info["width"]) for info in dataset.data_infos]
     order = sorted(range(len(dataset)), key=lambda index: shapes[index])
-    position = 0
-    while position < len(order):
-        height, width = shapes[order[position]]
-        fitting = _MASK_BYTES // (height * width * config.model.test_cfg.rcnn.max_per_img)
-        size = min(max(fitting, 1), _BATCH)
-        indices = [
-            i for i in order[position : position + size] if shapes[i] == shapes[order[position]]
-        ]
-        yield indices, to_device(next(load(dataset, [indices])), device)
-        position += len(indices)
-        if time.monotonic() - printed > 5 or position == len(order):
-            printed = time.monotonic()
-            rate, name = position / (printed - begin), config.gol.experiment
+    batches = []
+    while order:
+        height, width = shape = shapes[order[0]]
+        size = min(max(_MASK_BYTES // (height * width * detections), 1), _BATCH)
+        batch = [index for index in order[:size] if shapes[index] == shape]
+        batches.append(batch)
+        order = order[len(batch) :]
+    return batches
+
+
+class _Progress:
+    """Says on rank 0 how far it is, which is about how far all are."""
+
+    def __init__(self, name: str, total: int, ranks: Ranks) -> None:
+        self.name, self.total, self.ranks = name, total, ranks
+        self.done = 0
+        self.begin = self.printed = time.monotonic()
+
+    def add(self, images: int) -> None:
+        self.done += images
+        now, world = time.monotonic(), self.ranks.world
+        if self.ranks.main and (now - self.printed > 5 or self.done == self.total):
+            self.printed = now
+            rate = world * self.done / (now - self.begin)
+            of = f" on each of {world} ranks" if world > 1 else ""
             print(
-                f"{name}  detected {position}/{len(order)}  {rate:.1f} img/s",
+                f"{self.name}  detected {self.done}/{self.total}{of}  {rate:.1f} img/s",
                 file=sys.stderr,
                 flush=True,
             )

@@ -11,14 +11,14 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from gol.errors import UserError, choices
 from gol.failures import Watch
@@ -147,34 +147,6 @@ class Ranks:
     def wait(self) -> None:
         """Waits until every rank is here, however long that takes."""
         self.sum([0])
-
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with gradients that backward averages over all ranks."""
-        if self.world == 1:
-            return module
-        index = self.device.index
-        wrapped = nn.parallel.DistributedDataParallel(
-            module, device_ids=None if index is None else [index], broadcast_buffers=False
-        )
-        if self.device.type == "cpu":
-            wrapped.register_comm_hook(None, _mean_in_rank_order)
-        return wrapped
-
-    def without_exchange(self, module: nn.Module) -> Any:
-        """Context in which backward of a wrapped module only adds to the gradients here."""
-        return module.no_sync() if self.world > 1 else nullcontext()
-
-
-def _mean_in_rank_order(_: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """Averages gradients by a sum in the order of the ranks.
-
-    gloo's own order depends on an element's place in its bucket, and DDP rearranges the buckets
-    after the first iteration of a process: a resumed training would differ in the last bit.
-    """
-    gradient = bucket.buffer()
-    parts = [torch.empty_like(gradient) for _ in range(dist.get_world_size())]
-    done = dist.all_gather(parts, gradient, async_op=True).get_future()
-    return done.then(lambda _: sum(parts[1:], parts[0]) / len(parts))
 
 
 @contextmanager

@@ -26,13 +26,14 @@ class RunningStatistics:
             if isinstance(module, nn.modules.batchnorm._BatchNorm)
             and module.training
             and module.track_running_stats
-            for buffer in (module.running_mean, module.running_var)
+            for buffer in (module.running_mean, module.running_var, module.num_batches_tracked)
         ]
 
     def begin(self) -> None:
         """Begins an iteration."""
+        # In double precision the sums do not depend on their order.
         self.before = [buffer.clone() for buffer in self.buffers]
-        self.total = [torch.zeros_like(buffer) for buffer in self.buffers]
+        self.total = [torch.zeros_like(buffer, dtype=torch.float64) for buffer in self.buffers]
 
     @torch.no_grad()
     def add(self, weight: float) -> None:

@@ -25,6 +25,7 @@ from gol.checkpoints import (
 from gol.data.loader import EpochLoader, derive_seed, to_device
 from gol.distributed import Ranks
 from gol.errors import UserError, choices
+from gol.exchange import Exchange
 from gol.running_statistics import RunningStatistics
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -114,7 +115,7 @@ class Trainer:
         self.scaler = _Scaler(half, config.get("fp16", {}).get("loss_scale", "dynamic"))
         self.max_norm = (config.optimizer_config.grad_clip or {}).get("max_norm")
         self.statistics = RunningStatistics(self.detector, ranks)
-        self.model = ranks.wrap(_Losses(self.detector))
+        self.exchange = Exchange(_Losses(self.detector), ranks)
         self.batches: Any = None
         if ranks.main:
             print(self._describe(config.optimizer.lr, config.gol.base_batch), file=sys.stderr)
@@ -122,8 +123,8 @@ class Trainer:
     def _describe(self, rate: float, base: int) -> str:
         images, micro, world = self.loader.global_batch, self.loader.micro_batch, self.ranks.world
         return (
-            f"learning rate {rate * images / base:g} = {rate:g} x {images}/{base} images; "
-            f"{world} rank{'s'[: world > 1]} x {images // micro // world} micro-batches of {micro}"
+            f"learning rate {rate * images / base:g} = {rate:g} x {images}/{base} images; ranks "
+            f"{world}, micro-batches of {micro} a rank and iteration {images // micro // world}"
         )
 
     def resume(self, folder: Path, mark: str) -> dict[str, Any]:
@@ -193,28 +194,24 @@ class Trainer:
 
     def _gradients(self, iteration: int, position: int) -> dict[str, float]:
         """Leaves the mean gradient in the parameters; returns the mean losses."""
-        ranks, count, own = self.ranks, self.loader.count(position), self.loader.own(position)
-        weight = float(ranks.rank < count)  # 0 where there is no micro-batch left for this rank
+        count, own = self.loader.count(position), self.loader.own(position)
         total: Any = 0
         self.optimizer.zero_grad(set_to_none=True)
         self.statistics.begin()
-        for number in own:
-            batch = to_device(next(self.batches), ranks.device)
+        for turn, (number, weight) in enumerate(own, 1):
+            batch = to_device(next(self.batches), self.ranks.device)
             # The samplers of proposals and RoIs and DropLoss draw from here.
             torch.manual_seed(derive_seed("step", self.seed, iteration) + number)
-            with nullcontext() if number == own[-1] else ranks.without_exchange(self.model):
+            with self.exchange.round(last=turn == len(own)):
                 with self._autocast():
-                    losses = self.model(batch)
-                # The exchange divides by the number of ranks.
-                share = losses["loss"] * (weight * ranks.world / count)
+                    losses = self.exchange.model(batch)
+                share = losses["loss"] * (weight / count * self.exchange.factor)
                 self.scaler.torch.scale(share).backward()
-            total = total + weight * torch.stack([v.detach().float() for v in losses.values()])
+            total = total + weight * torch.stack([v.detach().double() for v in losses.values()])
             self.statistics.add(weight)
         self.statistics.end(count)
-        return {
-            name: value / count
-            for name, value in zip(losses, ranks.sum(total.tolist()), strict=True)
-        }
+        sums = self.ranks.sum(total.tolist())
+        return {name: value / count for name, value in zip(losses, sums, strict=True)}
 
     def _autocast(self) -> Any:
         return torch.autocast(self.ranks.device.type, self.dtype) if self.dtype else nullcontext()

@@ -46,3 +46,15 @@ def demo_data(tmp_path_factory) -> Path:
     files = [file for split in ("train", "val") for file in split_files(dataset, split, folder)]
     preprocess_dataset(*files, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory, demo_data) -> Path:
+    """A training in micro-batches of 2 by one process, to compare those of several ranks with."""
+    from rank_processes import prepare
+
+    from gol.train import train
+
+    run = prepare(tmp_path_factory.mktemp("alone") / "run", demo_data)
+    train(run, "cpu")
+    return run

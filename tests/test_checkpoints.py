@@ -47,6 +47,20 @@ def test_only_the_newest_two_are_kept(tmp_path):
     ]
 
 
+def test_the_newest_valid_one_outlives_damaged_later_ones(tmp_path):
+    for iteration in (30, 40):
+        checkpoint_path(tmp_path, iteration).write_bytes(b"torn")
+    for iteration in (5, 10, 15):
+        newest = checkpoint_path(tmp_path, iteration)
+        save_checkpoint(newest, meta={"iter": iteration})
+        prune(tmp_path, newest)
+    assert newest_checkpoint(tmp_path)["meta"]["iter"] == 15
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "iteration_00000010.pth",
+        "iteration_00000015.pth",
+    ]
+
+
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
     class Evil:
         def __reduce__(self):

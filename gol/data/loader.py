@@ -115,14 +115,15 @@ class EpochLoader:
         """Micro-batches that all ranks together take in the epoch's iteration ``position``."""
         return -(-self.images(position) // self.micro_batch)
 
-    def own(self, position: int) -> list[int]:
-        """This rank's micro-batches in that iteration; if none is left, one of another rank's.
+    def own(self, position: int) -> list[tuple[int, float]]:
+        """This rank's micro-batches in that iteration: numbers and weights, equally many a rank.
 
-        So every rank takes part in each exchange of gradients; who is beyond :meth:`count` must
-        give its micro-batch the weight 0.
+        Where too few are left it repeats another's with weight 0, so that every rank takes part
+        in each exchange of gradients.
         """
         count = self.count(position)
-        return list(range(self.rank, count, self.world)) or [self.rank % count]
+        numbers = range(self.rank, -(-count // self.world) * self.world, self.world)
+        return [(number % count, float(number < count)) for number in numbers]
 
     def batches(self, epoch: int) -> list[list[int]]:
         """The indices of every micro-batch of an epoch, for all ranks; each image once."""
@@ -148,7 +149,7 @@ class EpochLoader:
         mine = [
             [(epoch, index) for index in batches[position * every + number]]
             for position in range(start, len(self))
-            for number in self.own(position)
+            for number, _ in self.own(position)
         ]
         return load(self.dataset, mine, self.workers, self.pin)
 

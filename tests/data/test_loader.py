@@ -1,12 +1,14 @@
 """Batches are a pure function of seed and epoch."""
 
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 import pytest
 
 import gol.models  # noqa: F401
-from gol.data.loader import EpochLoader, SeededDataset, derive_seed
+from gol.data.loader import EpochLoader, SeededDataset, derive_seed, load, micro_batch_size
+from gol.errors import UserError
 
 
 class Images(list):
@@ -39,6 +41,67 @@ def test_order_follows_seed_and_epoch():
     assert loader(9, 9).batches(1) == loader(9, 9).batches(1)
     assert loader(9, 9).batches(1) != loader(9, 9).batches(2)
     assert loader(9, 9).batches(1) != loader(9, 9, seed=1).batches(1)
+
+
+def ranks_loaders(world, images=(37, 26), micro=4, whole=16):
+    return [
+        EpochLoader(Images(*images), micro, seed=3, global_batch=whole, rank=rank, world=world)
+        for rank in range(world)
+    ]
+
+
+def iteration(loader, epoch, position):
+    """The image lists of a rank's micro-batches that count."""
+    every = loader.global_batch // loader.micro_batch
+    batches = loader.batches(epoch)
+    return {n: batches[position * every + n] for n, weight in loader.own(position) if weight}
+
+
+@pytest.mark.parametrize("upright, lying", np.random.default_rng().integers(0, 60, (5, 2)).tolist())
+def test_the_order_does_not_depend_on_the_number_of_ranks(upright, lying):
+    images = (upright + 1, lying)
+    (single,) = ranks_loaders(1, images)
+    for world in (2, 4, 8, 16):
+        loaders = ranks_loaders(world, images)
+        assert {len(made) for made in loaders} == {len(single)}
+        for position in range(len(single)):
+            parts = {}
+            for made in loaders:
+                parts |= iteration(made, 1, position)
+            expected = iteration(single, 1, position)
+            if world <= 4:
+                assert parts == expected
+            together = list(chain.from_iterable(parts[n] for n in sorted(parts)))
+            assert together == list(chain.from_iterable(expected.values()))
+            assert len(together) == single.images(position)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4, 8])
+def test_every_rank_takes_part_equally_often(world):
+    loaders = ranks_loaders(world)
+    for position in range(len(loaders[0])):
+        turns = [made.own(position) for made in loaders]
+        assert len({len(own) for own in turns}) == 1
+        weights = sum(weight for own in turns for _, weight in own)
+        assert weights == loaders[0].count(position)
+        assert all(number < weights for own in turns for number, _ in own)
+
+
+@pytest.mark.parametrize(
+    "sizes, words",
+    [
+        (
+            (3, 8, 1),
+            "samples_per_gpu 3 does not divide gol.global_batch 8; allowed: 1, 2, 4, 8",
+        ),
+        ((4, 16, 3), "3 ranks cannot share 16 images .*allowed: 1, 2, 4, 8, 16"),
+        ((4, 16, 32), "32 ranks cannot share 16 images .*allowed: 1, 2, 4, 8, 16"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(sizes, words):
+    with pytest.raises(UserError, match=words):
+        micro_batch_size(*sizes)
+    assert [micro_batch_size(4, 16, world) for world in (1, 2, 4, 8, 16)] == [4, 4, 4, 2, 1]
 
 
 class Noise:
@@ -77,3 +140,15 @@ def test_seeds_of_different_parts_differ():
         for index in range(40)
     }
     assert len(seeds) == 1000
+
+
+class Damaged(Noise):
+    def __getitem__(self, index):
+        raise UserError(f"image {index}.jpg is missing or damaged")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_wrong_with_an_item_is_one_line(workers):
+    with pytest.raises(UserError) as error:
+        next(load(Damaged(), [[3, 4]], workers))
+    assert str(error.value) == "image 3.jpg is missing or damaged"

@@ -4,7 +4,7 @@
 rule detect:
     input:
         f"{RUN}/model.pth",
-        f"{DATA}/val.json",
+        prepared("val.store"),
     output:
         update(f"{RUN}/detections/{{scoring}}.json"),
     log:
@@ -24,7 +24,7 @@ rule detect:
 
 rule evaluate:
     input:
-        annotations=f"{DATA}/val.json",
+        annotations=prepared("val.json"),
         detections=f"{RUN}/detections/{{scoring}}.json",
     output:
         f"{RUN}/evaluation/{{scoring}}.json",

@@ -3,7 +3,7 @@
 
 rule config:
     input:
-        f"{DATA}/classes.json",
+        prepared("classes.json"),
     output:
         f"{RUN}/config.json",
     log:
@@ -13,7 +13,7 @@ rule config:
     params:
         run=subpath(output[0], parent=True),
         data=subpath(input[0], parent=True),
-        dataset=PIPELINE.dataset,
+        dataset=lambda wildcards: PIPELINE.dataset_of(wildcards.experiment),
         settings=PIPELINE.settings,
         definition=lambda wildcards: PIPELINE.definition(wildcards.experiment),
     shell:
@@ -25,7 +25,8 @@ rule config:
 rule train:
     input:
         f"{RUN}/config.json",
-        f"{DATA}/train.json",
+        prepared("train.store"),
+        ancient(backbone_weights),
     output:
         # What a job finished while snakemake was away stays.
         update(f"{RUN}/model.pth"),
