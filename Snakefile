@@ -5,12 +5,13 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-if "dataset" not in config:
+if not workflow.configfiles:
 
     configfile: "configs/demo.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/download.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
@@ -22,12 +23,13 @@ rule all:
     default_target: True
     input:
         rules.table.output,
-        TRACKED,
+        rules.grid.output if PIPELINE.grid else [],
+        runs(PIPELINE.experiments, "tracked.txt"),
 
 
 rule reproduce_table:
     input:
-        TRACKED,
+        runs(PIPELINE.layout.experiments, "tracked.txt"),
         table=f"{RESULTS}/table.md",
     log:
         f"{RESULTS}/logs/reproduce_table.log",

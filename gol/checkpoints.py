@@ -4,15 +4,21 @@ The layout is mmcv's (``state_dict``, ``optimizer``, ``meta``), so stock mmdet r
 """
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gol.errors import UserError
 from gol.files import atomic_path
 
 KEEP = 2
+_SHOWN = 20  # problems of names and shapes in a message
+# mmcv's `meta` may hold numpy numbers and arrays, say the best score: data, no code.
+_NUMPY = [np.core.multiarray.scalar, np.core.multiarray._reconstruct, np.dtype, np.ndarray]
+_NUMPY += [type(np.dtype(code)) for code in np.typecodes["AllInteger"] + "?efd"]
 
 
 def save_checkpoint(path: str | Path, **content: Any) -> None:
@@ -29,13 +35,14 @@ def save_checkpoint(path: str | Path, **content: Any) -> None:
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU; tensors and plain values only, never code.
+    """Reads a checkpoint onto the CPU; tensors, numbers and plain values only, never code.
 
     Raises:
         UserError: the file is missing, truncated, or holds anything else.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # torch raises half a dozen types for a damaged file
@@ -49,7 +56,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 def load_weights(
     detector: torch.nn.Module, path: str | Path, fingerprint: str | None = None
 ) -> None:
-    """Loads a checkpoint's ``state_dict`` strictly.
+    """Loads a checkpoint's ``state_dict`` strictly, whether we wrote it or mmcv did.
 
     Raises:
         UserError: the checkpoint is of another training than ``fingerprint``, or a tensor is
@@ -59,17 +66,31 @@ def load_weights(
     if fingerprint and content.get("meta", {}).get("fingerprint") != fingerprint:
         raise UserError(f"{path} was trained with another configuration or other annotations")
     found, wanted = content.get("state_dict", content), detector.state_dict()
+    # mmcv also saves buffers that torch calls not persistent, such as a loss's class frequencies.
+    derived = {name for name, _ in detector.named_buffers()} - wanted.keys()
+    found = {key: value for key, value in found.items() if key not in derived}
+    problems = mismatches(found, wanted)
+    if problems:
+        raise UserError(f"{path} does not fit the model: {listing(problems)}")
+    detector.load_state_dict(found)
+
+
+def mismatches(found: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> list[str]:
+    """What keeps one state dict from replacing another: names and shapes that differ."""
     problems = [f"missing {key}" for key in wanted if key not in found]
     problems += [f"unexpected {key}" for key in found if key not in wanted]
-    problems += [
-        f"{key} is {tuple(found[key].shape)}, the model has {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in found and found[key].shape != wanted[key].shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"{path} does not fit the model: {'; '.join(problems[:3])}{more}")
-    detector.load_state_dict(found)
+    for key in wanted.keys() & found.keys():
+        shape = getattr(found[key], "shape", None)
+        if shape != wanted[key].shape:
+            shape = type(found[key]).__name__ if shape is None else tuple(shape)
+            problems.append(f"{key} is {shape}, the model has {tuple(wanted[key].shape)}")
+    return problems
+
+
+def listing(problems: list[str]) -> str:
+    """Problems as one phrase that still fits on a screen."""
+    more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+    return "; ".join(problems[:_SHOWN]) + more
 
 
 def check_fingerprint(run: Path, found: str | None, wanted: str) -> None:

@@ -4,10 +4,12 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gol.errors import PeerError, UserError
+from gol.errors import JobFailed, PeerError, UserError
+from gol.settings import Settings
 
 
 class _Parser(argparse.ArgumentParser):
@@ -16,27 +18,45 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb; returns 0, or 2 after one line on stderr about bad input."""
+    """Runs one verb; returns 0, 1 if a check found problems, 2 after one line about bad input."""
     args = _parser().parse_args(arguments)
     try:
-        args.do(args)
+        return args.do(args) or 0
     except PeerError:
         return 2
     except UserError as error:
         print(f"gol {args.verb}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except JobFailed as error:
+        print(f"gol {args.verb}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"gol {args.verb}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `gol experiments | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
 
 
 def _natural(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def _positive_whole(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
     return int(text)
 
 
@@ -58,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     device = option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
     out = option("--out", type=Path, required=True, help="where to write")
 
+    data = option("--data", type=Path, help="folder written by `gol preprocess`")
+
     verb("experiments", _experiments, "List the experiments and their axes.")
     verb(
         "demo",
@@ -65,6 +87,14 @@ def _parser() -> argparse.ArgumentParser:
         "Draw the images and annotations of the built-in demo.",
         dataset,
         out,
+    )
+    verb(
+        "download",
+        _download,
+        "Fetch and unpack the files of a dataset, or list them.",
+        option("names", nargs="*", help="names in configs/downloads.yaml"),
+        option("--dataset", help="all that this dataset is made of"),
+        option("--coco", type=Path, help="folder with train2017 and val2017 to link to"),
     )
     verb(
         "preprocess",
@@ -76,16 +106,49 @@ def _parser() -> argparse.ArgumentParser:
     verb(
         "config",
         _config,
-        "Resolve an experiment into a run folder's config.json.",
+        "Resolve an experiment into a run folder's config.json, or print it for mmdet's tools.",
         option("experiment", help="name listed by `gol experiments`"),
-        option("--run", type=Path, required=True, help="run folder to prepare"),
+        option("--run", type=Path, help="run folder to prepare (default: print a Python config)"),
         option("--dataset", help="dataset instead of the experiment's own"),
-        option("--data", type=Path, help="folder written by `gol preprocess`"),
+        data,
+        option("--weights", type=Path, help="file of the backbone's weights, instead of the net"),
         option("--seed", type=_natural, default=0, help="0, 1, 2 … (default 0)"),
         option("--set", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. optimizer.lr=0.01"),
     )
+    verb(
+        "weights",
+        _weights,
+        "Fetch the ImageNet weights of backbones into torch.hub's cache, or list them.",
+        option("backbones", nargs="*", help="names in configs/models"),
+    )
+    verb(
+        "pretrained",
+        _pretrained,
+        "Fetch an official GOL checkpoint, make a run folder of it, or list them.",
+        option("name", nargs="?", help="a listed name"),
+        option("--out", type=Path, help="file or folder (default: torch.hub's cache)"),
+        option("--run", type=Path, help="run folder to make, for `gol detect`"),
+        option("--file", type=Path, help="the checkpoint, if it is at hand"),
+        data,
+    )
     verb("train", _train, "Train, or continue, a run in this process.", run, device)
-    verb("launch", _launch, "Train a run as a submitit job and wait for it.", run, device)
+    verb(
+        "launch",
+        _launch,
+        "Train a run, or detect with it, as a submitit job and wait for it.",
+        run,
+        option("--detect", type=Path, metavar="OUT", help="detect instead, and write this file"),
+        option("--scoring", help="activation for the scores (default: the config's first)"),
+        *(
+            option(
+                f"--{setting.name.replace('_', '-')}",
+                type=_natural if setting.type is int else str,
+                default=setting.default,
+                help=setting.metadata["help"].replace("%", "%%"),
+            )
+            for setting in fields(Settings)
+        ),
+    )
     verb(
         "detect",
         _detect,
@@ -104,6 +167,17 @@ def _parser() -> argparse.ArgumentParser:
         option("detections", type=Path, help="JSON written by `gol detect`"),
         out,
     )
+    verb(
+        "plan",
+        _plan,
+        "Estimate what a pipeline takes before it is started: images, GPU-hours, disk, downloads.",
+        option("pipeline", type=Path, help="pipeline file, e.g. configs/lvis.yaml"),
+        option("--throughput", type=_positive, help="training images per second of one GPU"),
+        option(
+            "--measured", type=Path, nargs="+", default=[], help="finished runs to take it from"
+        ),
+        option("--gpus", type=_positive_whole, help="GPUs that work at once"),
+    )
     store = option(
         "--store", default="sqlite:///mlflow.db", help="MLflow store (default: mlflow.db)"
     )
@@ -119,9 +193,17 @@ def _parser() -> argparse.ArgumentParser:
     verb(
         "table",
         _table,
-        "Table and figures of several runs.",
+        "Tables and figures of several runs.",
         option("runs", type=Path, nargs="+", help="run folders, in the order of the rows"),
+        option("--layout", help="pipeline file, or its keys tables and figures as JSON"),
         out,
+    )
+    verb(
+        "doctor",
+        _doctor,
+        "Check data, packages, GPUs, disk, weights, Slurm and MLflow; exit code 1 for problems.",
+        option("--dataset", help="dataset whose files to look for"),
+        store,
     )
     return parser
 
@@ -130,8 +212,13 @@ def _experiments(args: argparse.Namespace) -> None:
     from gol.axes import experiment_entry, experiments
 
     for name in experiments():
-        axes = experiment_entry(name)["axes"]
-        print(f"{name:<55} " + " ".join(f"{axis}={value}" for axis, value in axes.items()))
+        entry = experiment_entry(name)
+        axes = " ".join(f"{axis}={value}" for axis, value in entry["axes"].items())
+        line = f"{name:<58} {axes}"
+        if entry["published"] and not entry["compare"]:
+            values = " ".join(f"{key} {value}" for key, value in entry["published"].items())
+            line += f"  published: {values}"
+        print(line)
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -142,6 +229,20 @@ def _demo(args: argparse.Namespace) -> None:
     if dataset["source"] != "demo":
         raise UserError(f"dataset '{args.dataset}' is not drawn: its source is {dataset['source']}")
     draw_demo(args.out, **dataset["draw"])
+
+
+def _download(args: argparse.Namespace) -> None:
+    from gol.data.raw import dataset_downloads, download, downloads, proof
+    from gol.progress import format_bytes
+
+    names = args.names + (dataset_downloads(args.dataset) if args.dataset else [])
+    if names:
+        return download(names, args.coco)
+    for name, entry in downloads().items():
+        size = format_bytes(entry["bytes"]) if "bytes" in entry else "size unknown"
+        state = "there" if proof(entry).exists() else "-"
+        print(f"{name:<18} {state:<6} {size:<13} {entry['makes']}")
+    return None
 
 
 def _preprocess(args: argparse.Namespace) -> None:
@@ -158,11 +259,16 @@ def _preprocess(args: argparse.Namespace) -> None:
 def _config(args: argparse.Namespace) -> None:
     import yaml
 
-    from gol.config import load_experiment, save_config
+    from gol.config import load_experiment, python_config, save_config
 
     overrides: dict[str, Any] = {"seed": args.seed}
     if args.dataset:
         overrides["dataset"] = args.dataset
+    if args.weights:
+        if not args.weights.is_file():
+            raise UserError(f"no file {args.weights}")
+        # The place of what the backbone names, not an addition to it.
+        overrides["gol.weights"] = {"_delete_": True, "file": str(args.weights.resolve())}
     for text in args.set:
         key, equals, value = text.partition("=")
         if not equals:
@@ -172,8 +278,40 @@ def _config(args: argparse.Namespace) -> None:
         except json.JSONDecodeError:
             overrides[key] = yaml.safe_load(value)
     config = load_experiment(args.experiment, overrides, args.data)
+    if args.run is None:
+        print(python_config(config))
+        return
     save_config(config, args.run)
     print(f"{args.run}: {args.experiment}, seed {args.seed}")
+
+
+def _weights(args: argparse.Namespace) -> None:
+    from gol.download import Source
+    from gol.weights import backbone_weights, cache_path, fetch_backbones
+
+    if args.backbones:
+        for path in fetch_backbones(args.backbones):
+            print(path)
+        return
+    for name, weights in backbone_weights().items():
+        path = cache_path(Source.of(weights).name)
+        print(f"{name:<12} {'there' if path.exists() else '-':<6} {weights['url']} -> {path}")
+
+
+def _pretrained(args: argparse.Namespace) -> None:
+    from gol.axes import experiment_entry
+    from gol.pretrained import fetch_pretrained, prepare_run, pretrained
+
+    if args.run and args.name:
+        prepare_run(args.name, args.run, args.file, args.data)
+        print(f"{args.run}: ready for `gol detect`")
+    elif args.name:
+        print(fetch_pretrained(args.name, args.out))
+    else:
+        for name, entry in pretrained().items():
+            published = experiment_entry(entry["experiment"])["published"]
+            values = "  ".join(f"{key} {value}" for key, value in published.items())
+            print(f"{name:<14} {entry['experiment']}  {values}")
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -188,8 +326,17 @@ def _train(args: argparse.Namespace) -> None:
 
 def _launch(args: argparse.Namespace) -> None:
     from gol.launch import launch
+    from gol.work import Detection, Work
 
-    _print_training(launch(args.run, args.device))
+    settings = Settings(
+        **{setting.name: getattr(args, setting.name) for setting in fields(Settings)}
+    )
+    device = settings.device or None
+    if args.detect:
+        launch(Detection(args.run, args.detect, args.scoring, device), settings)
+        print(f"detections in {args.detect}")
+    else:
+        _print_training(launch(Work(args.run, device), settings))
 
 
 def _print_training(summary: dict[str, Any]) -> None:
@@ -220,6 +367,20 @@ def _evaluate(args: argparse.Namespace) -> None:
     print(format_metrics(evaluate_file(args.annotations, args.detections, args.out)))
 
 
+def _plan(args: argparse.Namespace) -> None:
+    from gol.axes import read_yaml
+    from gol.pipeline import read_pipeline
+    from gol.plan import download_bytes, plan
+    from gol.plan_table import format_plan
+
+    content = read_yaml(args.pipeline)
+    if not isinstance(content, dict):
+        raise UserError(f"{args.pipeline} is no pipeline file")
+    pipeline = read_pipeline(content)
+    trainings = plan(pipeline, args.throughput, args.measured)
+    print(format_plan(trainings, download_bytes(pipeline.datasets), args.gpus))
+
+
 def _store(args: argparse.Namespace) -> None:
     from gol.tracking import create_store
 
@@ -232,10 +393,21 @@ def _track(args: argparse.Namespace) -> None:
     print(log_run(args.run, args.store, args.name))
 
 
+def _doctor(args: argparse.Namespace) -> int:
+    from gol.doctor import MISSING, diagnose
+
+    bad = 0
+    for status, name, text in diagnose(args.dataset, args.store):
+        print(f"{status:<8} {name:<14} {text}", flush=True)
+        bad += status == MISSING
+    return int(bad > 0)
+
+
 def _table(args: argparse.Namespace) -> None:
+    from gol.pipeline import read_layout
     from gol.report import report
 
-    print(report(args.runs, args.out))
+    print(report(args.runs, args.out, read_layout(args.layout) if args.layout else None))
 
 
 if __name__ == "__main__":

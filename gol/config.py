@@ -1,5 +1,6 @@
 """Axes in, one resolved mmdet config out."""
 
+import copy
 import hashlib
 import importlib.util
 import inspect
@@ -8,10 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gol.axes import AXES, axis_values, experiment_entry, load_dataset, pick, split_files
+from gol.axes import (
+    AXES,
+    axis_values,
+    check_combination,
+    experiment_entry,
+    load_dataset,
+    pick,
+    split_files,
+)
+from gol.data.store import file_digest
 from gol.errors import UserError, choices
 from gol.files import read_json, write_json
-from gol.losses import LOSSES
 
 
 def load_experiment(
@@ -25,8 +34,8 @@ def load_experiment(
         name: one of ``experiments()``.
         overrides: axis values (``backbone``, ``dataset`` …), ``seed``, or dotted keys of the
             resolved config such as ``optimizer.lr``. ``dataset`` may be a YAML file too.
-        prepared: folder with ``train.json``, ``val.json`` and ``classes.json`` of the dataset, as
-            written by ``gol preprocess``; default ``results/<dataset>/data``.
+        prepared: folder with ``train.store``, ``val.store`` and ``classes.json`` of the dataset, as
+            written by ``gol preprocess``; default ``results/<dataset>/data/<dataset>``.
 
     Returns:
         mmcv ``Config`` that mmdet's own tools accept too; its key ``gol`` holds what is ours.
@@ -35,17 +44,21 @@ def load_experiment(
         UserError: unknown experiment, axis value or config key, with what is allowed.
     """
     entry, overrides = experiment_entry(name), dict(overrides or {})
-    axes = entry["axes"]
+    axes, own = entry["axes"], dict(entry["axes"])
     axes.update({axis: overrides.pop(axis) for axis in AXES if axis in overrides})
+    if axes != own:  # the published numbers are another experiment's
+        entry["compare"] = entry["compare"] or name
     seed = overrides.pop("seed", 0)
     values = {axis: pick(axis, axes[axis], axis_values(axis)) for axis in AXES if axis != "dataset"}
+    check_combination(axes)
     dataset = load_dataset(axes["dataset"])
-    prepared = Path(prepared or Path("results") / Path(axes["dataset"]).stem / "data")
+    stem = Path(axes["dataset"]).stem
+    prepared = Path(prepared or Path("results") / stem / "data" / stem)
 
     config = _base(values["detector"], values["backbone"])
     _set_heads(config.model, values, dataset, _statistics(dataset, prepared))
     _set_data(config, values, dataset, prepared)
-    _set_schedule(config, values["schedule"])
+    _set_schedule(config, values)
     config.custom_imports = {"imports": ["gol.models"], "allow_failed_imports": False}
     config.seed = seed
     config.gol = {
@@ -56,7 +69,8 @@ def load_experiment(
         "statement": dataset.get("statement"),
         "base_batch": values["schedule"]["base_batch"],
         "global_batch": values["schedule"]["base_batch"],
-        "precision": "float32",
+        "precision": values["precision"]["dtype"],
+        "weights": values["backbone"].get("weights"),
         "checkpoint_interval": 500,
         "checkpoint_minutes": 15,
         "threads": 1,
@@ -70,22 +84,23 @@ def save_config(config: Any, run: Path) -> None:
     write_json(run / "config.json", config._cfg_dict.to_dict(), indent=1)
 
 
+def python_config(config: Any) -> str:
+    """The resolved config as a Python file that stock mmdet 2.x tools read."""
+    runtime = _mmdet_config("_base_/default_runtime")._cfg_dict.to_dict()
+    return type(config)({**runtime, **config._cfg_dict.to_dict()}).pretty_text
+
+
 def load_config(run: str | Path) -> Any:
     """Reads a run folder's ``config.json`` as an mmcv ``Config``; no code is executed.
 
     Raises:
         UserError: the file is missing, truncated or no config.
     """
-    from gol import compat
-
-    compat.quiet()
-    from mmcv import Config
-
     path = Path(run) / "config.json"
     content = read_json(path)
     if not isinstance(content, dict) or "gol" not in content:
         raise UserError(f"{path} is no resolved config: write one with `gol config`")
-    return Config(_tuples(content))
+    return _mmcv_config()(_tuples(content))
 
 
 def _tuples(value: Any, key: str = "") -> Any:
@@ -104,34 +119,63 @@ def fingerprint(config: Any) -> str:
 
     Two runs with the same fingerprint are the same training.
 
+    Args:
+        config: as :func:`load_config` reads it, or the plain content of ``config.json``.
+
     Raises:
         UserError: the annotation file cannot be read.
     """
-    digest = hashlib.sha256(json.dumps(config._cfg_dict, sort_keys=True).encode())
-    train = config.data.train
-    path = train.get("dataset", train).ann_file
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return digest.hexdigest()
+    values = getattr(config, "_cfg_dict", config)
+    train = values["data"]["train"]
+    content = json.dumps(values, sort_keys=True)
+    annotations = file_digest(train.get("dataset", train)["ann_file"])
+    return hashlib.sha256(f"{content}{annotations}".encode()).hexdigest()
 
 
-def _base(detector: dict, backbone: dict) -> Any:
+def _mmcv_config() -> type:
+    """mmcv's ``Config``; importing mmcv takes a second that not every user of this module pays."""
     from gol import compat
 
     compat.quiet()
     from mmcv import Config
 
+    return Config
+
+
+def _mmdet_config(name: str) -> Any:
+    """One of the config files that mmdet ships."""
     # Importing mmdet takes seconds, and only its folder is wanted.
     folder = Path(importlib.util.find_spec("mmdet").origin).parent
-    base = folder / ".mim/configs/_base_/models" / f"{detector['base']}.py"
-    config = Config(Config.fromfile(str(base))._cfg_dict.to_dict())
-    for part in (detector, backbone):
-        config.merge_from_dict({"model": part["model"]})
-    return config
+    return _mmcv_config().fromfile(str(folder / ".mim/configs" / f"{name}.py"))
+
+
+def _base(detector: dict, backbone: dict) -> Any:
+    model = _mmdet_config(detector["base"]).model.to_dict()
+    _merge(model, copy.deepcopy(detector["model"]))
+    own = copy.deepcopy(backbone["model"])
+    if "mask_head" not in model["roi_head"]:
+        for part in ("mask_head", "mask_roi_extractor"):
+            own.get("roi_head", {}).pop(part, None)
+    _merge(model, own)
+    return _mmcv_config()({"model": model})
+
+
+def _merge(target: dict, patch: Mapping) -> None:
+    """Merges a nested dict into another; into each of a list, as a cascade's heads are.
+
+    ``_delete_: true`` in a part of the patch replaces that part, as in mmcv.
+    """
+    for key, value in patch.items():
+        if not isinstance(value, Mapping):
+            target[key] = value
+        elif isinstance(target.get(key), list):
+            for item in target[key]:
+                _merge(item, value)
+        else:
+            kept = isinstance(target.get(key), dict) and not value.get("_delete_")
+            part = target[key] if kept else {}
+            _merge(part, {name: item for name, item in value.items() if name != "_delete_"})
+            target[key] = part
 
 
 def _statistics(dataset: Mapping, prepared: Path) -> dict[str, Any]:
@@ -154,17 +198,18 @@ def _statistics(dataset: Mapping, prepared: Path) -> dict[str, Any]:
 
 
 def _set_heads(model: Any, values: Mapping, dataset: Mapping, statistics: Mapping) -> None:
+    from gol.losses import LOSSES  # torch, which not every user of this module pays for
+
     classifier, roi_head = values["classifier"], model.roi_head
     offered = {**statistics, "lambda_": dataset["rare_frequency"]}
     loss = dict(classifier["loss"])
     if loss["type"] in LOSSES:
         asked = inspect.signature(LOSSES[loss["type"]]).parameters
         loss |= {key: value for key, value in offered.items() if key in asked}
-    bias = classifier["bias"]
     for head in _as_list(roi_head.bbox_head):
         head.num_classes, head.loss_cls = offered["num_classes"], loss
-        if bias is not None:
-            init = {"type": "Constant", "val": 0.001, "bias": bias}
+        if classifier["bias"] is not None:
+            init = {"type": "Constant", "val": classifier["weight"], "bias": classifier["bias"]}
             head.init_cfg = {**init, "override": {"name": "fc_cls"}}
         if values["layer"]:
             head.cls_predictor_cfg = values["layer"]
@@ -172,6 +217,7 @@ def _set_heads(model: Any, values: Mapping, dataset: Mapping, statistics: Mappin
         head.num_classes = offered["num_classes"]
         if values["mask_predictor"]:
             head.predictor_cfg = values["mask_predictor"]
+    model.test_cfg.rcnn.nms.iou_threshold = values["test_nms"]
 
 
 def _as_list(value: Any) -> list:
@@ -182,15 +228,27 @@ def _set_data(config: Any, values: Mapping, dataset: Mapping, prepared: Path) ->
     scales = [tuple(scale) for scale in dataset["image_scales"]]
     normalize = {"type": "Normalize", **dataset["normalize"]}
     pad = {"type": "Pad", "size_divisor": dataset["pad"]}
-    train = [
-        {"type": "LoadImageFromFile"},
-        {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True},
+    with_mask = "mask_head" in config.model.roi_head
+    load = {"type": "LoadAnnotations", "with_bbox": True, "with_mask": with_mask}
+    augmentation = [
         {"type": "Resize", "img_scale": scales, "multiscale_mode": "value", "keep_ratio": True},
         {"type": "RandomFlip", "flip_ratio": 0.5},
+    ]
+    if values["schedule"]["augmentation"]:
+        other = _mmdet_config(values["schedule"]["augmentation"]).data.train.pipeline
+        names = [step.type for step in other]
+        augmentation = other[names.index("LoadAnnotations") + 1 : names.index("Normalize")]
+    train = [
+        {"type": "LoadImageFromFile"},
+        {**load, **(values["masks"] if with_mask else {})},
+        *augmentation,
         normalize,
         pad,
         {"type": "DefaultFormatBundle"},
-        {"type": "Collect", "keys": ["img", "gt_bboxes", "gt_labels", "gt_masks"]},
+        {
+            "type": "Collect",
+            "keys": ["img", "gt_bboxes", "gt_labels", *(["gt_masks"] if with_mask else [])],
+        },
     ]
     test_transforms = [
         {"type": "Resize", "keep_ratio": True},
@@ -213,7 +271,7 @@ def _set_data(config: Any, values: Mapping, dataset: Mapping, prepared: Path) ->
     def part(split: str, pipeline: list) -> dict:
         return {
             "type": "InstanceDataset",
-            "ann_file": str(prepared / f"{split}.json"),
+            "ann_file": str(prepared / f"{split}.store"),
             "img_prefix": str(split_files(dataset, split, prepared)[1]),
             "pipeline": pipeline,
         }
@@ -234,12 +292,16 @@ def _set_data(config: Any, values: Mapping, dataset: Mapping, prepared: Path) ->
     }
 
 
-def _set_schedule(config: Any, schedule: Mapping) -> None:
+def _set_schedule(config: Any, values: Mapping) -> None:
+    schedule, fp16 = values["schedule"], values["precision"]["fp16"]
     config.optimizer = schedule["optimizer"]
     config.optimizer_config = {"grad_clip": schedule["grad_clip"]}
     config.lr_config = schedule["lr_config"]
     config.runner = {"type": "EpochBasedRunner", "max_epochs": schedule["max_epochs"]}
-    config.evaluation = {"metric": ["bbox", "segm"], "interval": schedule["max_epochs"]}
+    kinds = ["bbox", "segm"] if "mask_head" in config.model.roi_head else ["bbox"]
+    config.evaluation = {"metric": kinds, "interval": schedule["max_epochs"]}
+    if fp16:
+        config.fp16 = fp16
 
 
 def _apply_overrides(config: Any, overrides: Mapping[str, Any]) -> None:

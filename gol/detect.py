@@ -66,8 +66,7 @@ def _detector(
     from gol.models import build_detector, float32_heads, set_scoring
 
     # The weights come from the checkpoint: nothing is downloaded to be overwritten.
-    config.model.backbone.init_cfg = None
-    detector = build_detector(config)
+    detector = build_detector(config, initialise=False)
     load_weights(detector, weights, mark)
     set_scoring(detector, scoring)
     if config.gol.precision != "float32":

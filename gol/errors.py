@@ -1,4 +1,4 @@
-"""The exceptions that the command line turns into a line of text and exit code 2."""
+"""The exceptions that the command line turns into text and an exit code."""
 
 
 class UserError(Exception):
@@ -7,6 +7,10 @@ class UserError(Exception):
 
 class PeerError(UserError):
     """Another rank of the job failed; it is the one that says why on the command line."""
+
+
+class JobFailed(Exception):
+    """A job that failed as often as it may: why, and the last lines of its log; exit code 1."""
 
 
 def choices(names: object) -> str:

@@ -50,7 +50,7 @@ OUT_OF_RANGE = 1e11  # square pixels: an area that no range includes
 def evaluate(
     annotations: str | Path,
     detections: str | Path,
-    iou_types: Sequence[str] = IOU_TYPES,
+    iou_types: Sequence[str] | None = None,
     max_detections: int = 300,
 ) -> dict[str, Any]:
     """Average precision of a detections file under the LVIS protocol.
@@ -60,7 +60,8 @@ def evaluate(
         detections: JSON list of ``{image_id, category_id, score, bbox, segmentation}``; ``bbox``
             is [x, y, width, height] in pixels, ``segmentation`` a compressed RLE
             ``{size: [height, width], counts}`` of the whole image (not read for "bbox" alone).
-        iou_types: "segm", "bbox" or both.
+        iou_types: "segm", "bbox" or both; default both, and "bbox" alone where no detection has
+            a mask (Faster R-CNN).
         max_detections: how many detections an image may have; the best by score are kept, and
             of equal scores those that come first in the file.
 
@@ -74,12 +75,15 @@ def evaluate(
         UserError: a file is unreadable or not of its schema, an id is unknown, a number is not
             finite, or an argument is out of range.
     """
-    if not iou_types or set(iou_types) - set(IOU_TYPES):
+    if iou_types is not None and (not iou_types or set(iou_types) - set(IOU_TYPES)):
         raise UserError(f"iou_types {list(iou_types)}: allowed are {choices(IOU_TYPES)}")
     if max_detections < 1:
         raise UserError(f"max_detections is {max_detections}: it must be at least 1")
     dataset = read_ground_truth(annotations)
-    table, masks = read_detections(detections, dataset, with_masks="segm" in iou_types)
+    with_masks = None if iou_types is None else "segm" in iou_types
+    table, masks = read_detections(detections, dataset, with_masks)
+    if iou_types is None:
+        iou_types = ("bbox",) if masks is None else IOU_TYPES
     count = len(table)
     kept = _kept(table, max_detections)
     table, masks = table[kept], [masks[i] for i in kept] if masks else None
@@ -116,10 +120,15 @@ def evaluate_file(
 ) -> dict[str, Any]:
     """Evaluates masks and boxes, writes the result as JSON to ``out`` and returns it.
 
+    Detections without masks leave None in the place of the mask values.
+
     Raises:
         UserError: as ``evaluate``, or ``out`` cannot be written.
     """
     result = evaluate(annotations, detections, max_detections=max_detections)
+    result.setdefault("segm", dict.fromkeys(METRICS))
+    for entry in result["per_class"]:
+        entry.setdefault("segm_AP", None)
     write_json(out, result, indent=1)
     return result
 

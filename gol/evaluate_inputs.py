@@ -79,14 +79,14 @@ def _checked_ids(dataset: dict[str, Any], section: str, path: str | Path) -> set
 
 
 def read_detections(
-    path: str | Path, dataset: dict[str, Any], with_masks: bool
+    path: str | Path, dataset: dict[str, Any], with_masks: bool | None
 ) -> tuple[np.ndarray, list[dict[str, Any]] | None]:
     """A detections file, checked against the ground truth.
 
     Args:
         path: JSON list of ``{image_id, category_id, score, bbox, segmentation}``.
         dataset: the result of ``read_ground_truth``.
-        with_masks: whether the masks are read.
+        with_masks: whether the masks are read; None: if any detection has one, or there is none.
 
     Returns:
         The table, float64 (detections, 7), with the columns IMAGE … CATEGORY, and the RLE masks
@@ -99,6 +99,10 @@ def read_detections(
     entries = read_json(path)
     if not isinstance(entries, list):
         raise UserError(f"{path}: expected a list of detections")
+    if with_masks is None:
+        with_masks = not entries or any(
+            isinstance(entry, dict) and "segmentation" in entry for entry in entries
+        )
     numbers, masks = array("d"), []
     for index, entry in enumerate(entries):
         try:

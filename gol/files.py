@@ -3,6 +3,8 @@
 import gc
 import json
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from gol.errors import UserError
+from gol.progress import format_bytes, progress
+
+_PIECE = 10_000  # entries of a long list that are written at once
 
 
 @contextmanager
@@ -55,7 +60,43 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:
     """Writes ``value`` as JSON atomically; NaN is refused, since JSON has none."""
-    write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        for piece in _json_pieces(value, indent):
+            file.write(piece)
+        file.write("\n")
+
+
+def _json_pieces(value: Any, indent: int | None) -> Iterator[str]:
+    """The text in pieces, so that a gigabyte of annotations is not held as text too."""
+    if indent is not None or not isinstance(value, dict):
+        yield json.dumps(value, indent=indent, allow_nan=False)
+        return
+    comma = "{"
+    for key, item in value.items():
+        yield f"{comma}{json.dumps({key: 0})[1:-2]}"
+        comma = ", "
+        if not isinstance(item, list) or len(item) <= _PIECE:
+            yield json.dumps(item, allow_nan=False)
+            continue
+        for start in progress(
+            range(0, len(item), _PIECE), f"writing {key}", -(-len(item) // _PIECE)
+        ):
+            text = json.dumps(item[start : start + _PIECE], allow_nan=False)
+            yield f"{', ' if start else '['}{text[1:-1]}"
+        yield "]"
+    yield "}" if value else "{}"
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Pauses the garbage collector: annotations are millions of objects, none of them garbage."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def read_json(path: str | Path) -> Any:
@@ -64,16 +105,45 @@ def read_json(path: str | Path) -> Any:
     Raises:
         UserError: the file is missing, unreadable, truncated or no JSON.
     """
-    # A gigabyte of annotations makes millions of objects, none of them garbage.
-    collecting = gc.isenabled()
-    gc.disable()
     try:
-        with open(path, encoding="utf-8") as file:
+        with uncollected(), open(path, encoding="utf-8") as file:
             return json.load(file)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no valid JSON (truncated?): {error}") from error
+
+
+@contextmanager
+def exclusive(path: str | Path, message: str) -> Iterator[None]:
+    """Admits one process at a time to writing ``path``; says ``message`` where it must wait."""
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(message, file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
     finally:
-        if collecting:
-            gc.enable()
+        lock.release()
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuses to begin what the disk of ``folder`` cannot hold.
+
+    Args:
+        folder: where to write; it exists.
+        needed: bytes.
+
+    Raises:
+        UserError: less is free.
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{folder}: {format_bytes(needed)} are needed, but only {format_bytes(free)} are free"
+        )

@@ -1,151 +1,232 @@
-"""Runs a training as a submitit job and waits for it.
+"""Runs a training or a detection as a submitit job, here or on Slurm, and waits for its result.
 
-The job is a process of its own, so a launcher that is killed does not take it along. Started again,
-the launcher follows a job that is still alive instead of starting a second one, and a training
-that was killed continues from its newest checkpoint.
+The job is no part of this process: a launcher that is killed leaves it running, and the next one
+follows it instead of submitting a second. The result's own files say that the work is done; the
+state of the job matters only while they are missing.
 """
 
-import contextlib
-import os
-import signal
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from gol.errors import UserError
+from gol.errors import JobFailed, UserError
 from gol.files import read_json, write_json
+from gol.joblog import Tail, explain, find_problem, last_lines, log_path, say
+from gol.jobs import JOBS
+from gol.settings import Settings
+from gol.slurm import FINAL, GONE, JobInfo
+from gol.work import Work
 
-_POLL = 0.2  # seconds
-_FOREVER = 60 * 24 * 365  # minutes: a training ends when it is done
-_GPUS = "CUDA_VISIBLE_DEVICES"
+_VISIBLE = 30.0  # seconds until a file that another machine wrote is seen here
+_CANCEL = 120.0  # seconds to wait for a cancelled job
+#: Ends that are nobody's fault: not counted where a new checkpoint was reached.
+_BENIGN = {"PREEMPTED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "REQUEUED", GONE}
 
 
-def launch(run: str | Path, device: str | None = None) -> dict[str, Any]:
-    """Submits the training of a run folder, follows its log on stderr and waits until it ends.
+def launch(work: Work, settings: Settings) -> Any:
+    """Submits the work or follows the job that does it already, until the result is there.
+
+    Progress (rank 0's log) and the job's state go to stderr. A job that ended early is submitted
+    again. Failures are counted until a new checkpoint is reached, and so are preemptions,
+    time-outs and lost nodes where none is.
 
     Args:
-        run: run folder prepared by ``gol config``.
-        device: passed on to ``gol.train.train``.
+        work: a training or a detection.
+        settings: where and how.
 
     Returns:
-        The content of ``train.json``.
+        ``work.result``.
 
     Raises:
-        UserError: no such run, or the training failed; the message says why or where its log is.
-        KeyboardInterrupt: passed on after the job was stopped.
+        UserError: no such run, bad input (said by the job), another configuration's files, or
+            sbatch refuses.
+        JobFailed: the job failed too often, or somebody else cancelled it.
+        KeyboardInterrupt: passed on after the job was cancelled.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
-    run = Path(run)
-    read_json(run / "config.json")
+    mark = work.mark()
     try:
-        with FileLock(run / ".launch.lock"):
-            job = _running(run) or _submit(run, device)
-            return _follow(run, job)
+        work.record.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(work.record.with_name(f".{work.record.stem}.lock"))
+        try:
+            held = lock.acquire(timeout=0)
+        except Timeout:
+            say(f"another launcher follows {work.title}; waiting for it")
+            held = lock.acquire()
+        with held:
+            return _Launcher(work, settings, mark).run()
     except OSError as error:
-        raise UserError(f"cannot write {error.filename or run}: {error.strerror}") from error
+        raise UserError(
+            f"cannot write {error.filename or work.record}: {error.strerror}"
+        ) from error
 
 
-def _submit(run: Path, device: str | None) -> dict[str, Any]:
-    import submitit
-    from submitit.helpers import clean_env
+class _Launcher:
+    """The one launcher that holds the lock of its work."""
 
-    executor = submitit.LocalExecutor(folder=run / "logs")
-    executor.update_parameters(timeout_min=_FOREVER, stderr_to_stdout=True)
-    # The variables of an enclosing Slurm job must not reach this one.
-    with clean_env():
-        submitted = executor.submit(_run, str(run), device, os.environ.get(_GPUS))
-    process = int(submitted.job_id)
-    job = {"cluster": "local", "id": process, "started": _started(process)}
-    write_json(run / "job.json", job)
-    return job
+    def __init__(self, work: Work, settings: Settings, mark: str) -> None:
+        self.work, self.settings, self.mark = work, settings, mark
+        self.folder = work.run / "logs"
+        self.record: dict[str, Any] = {}
+        self.failures, self.restarts, self.begun = 0, 0, work.begun()
+
+    @property
+    def jobs(self) -> Any:
+        """The kind of jobs that the record's is of."""
+        return JOBS[self.record["cluster"]]
+
+    def run(self) -> Any:
+        """Until the result is there."""
+        if (result := self.work.result(self.mark)) is not None:
+            return result
+        if self.work.record.exists():
+            self.record = read_json(self.work.record)
+        try:
+            alive = self._find_alive() if self.record else None
+            self._refuse_others(alive)
+            ended = None
+            while (result := self.work.result(self.mark)) is None:
+                if ended:
+                    self._judge(ended)
+                if not alive:
+                    self._submit()
+                ended, alive = self._follow(), None
+            return result
+        except KeyboardInterrupt:
+            self._cancel()
+            raise
+
+    def _find_alive(self) -> JobInfo | None:
+        """The job of an earlier launcher, unless it has ended for good."""
+        said, ended = False, None
+        while True:
+            info = self.jobs.find(self.record)
+            if info is None:
+                if not said:
+                    say(f"Slurm does not answer about {self.work.title}; waiting")
+                said = True
+            elif not _over(info) and self.record.get("id"):
+                self.restarts = info.restarts
+                say(f"following job {info.id} of {self.work.title}")
+                return info
+            elif not _over(info):
+                ended = None
+            else:
+                ended = ended or time.monotonic()
+                if time.monotonic() - ended >= self.jobs.settle:
+                    return None
+            time.sleep(self.jobs.poll)
+
+    def _refuse_others(self, alive: JobInfo | None) -> None:
+        """Never mixes two configurations."""
+        restart = self.settings.changed == "restart"
+        changed = bool(self.record) and self.record["mark"] != self.mark
+        if changed and alive:
+            if not restart:
+                raise UserError(
+                    f"job {alive.id} does {self.work.title} with another configuration: wait for "
+                    "it, cancel it, or use --changed restart"
+                )
+            self._cancel()
+        if self.work.foreign(self.mark, changed):
+            if not restart:
+                raise UserError(self.work.other())
+            say(f"{self.work.title} starts over with another configuration")
+            self.work.clear()
+
+    def _submit(self) -> None:
+        """Writes down what is about to be submitted, submits it, and writes down its id."""
+        self.record = {
+            "cluster": self.settings.cluster,
+            "name": self.work.name,
+            "mark": self.mark,
+            "submitted": time.time(),
+        }
+        self.restarts = 0
+        self.work.prepare()
+        write_json(self.work.record, self.record)
+        try:
+            self.record |= self.jobs.submit(self.work, self.folder, self.settings)
+        except UserError:
+            self.work.record.unlink()
+            raise
+        write_json(self.work.record, self.record)
+        say(f"job {self.record['id']} submitted for {self.work.title}")
+
+    def _follow(self) -> JobInfo | None:
+        """Shows the job's progress until it has ended for good, or the result is there."""
+        tail = Tail(log_path(self.folder, self.record["id"]))
+        said, ended = "", None
+        while True:
+            info = self.jobs.find(self.record)
+            tail.show()
+            if self.work.result(self.mark) is not None:
+                return None
+            state = "of unknown state: Slurm does not answer" if info is None else info.state
+            if info and _over(info):
+                ended = ended or time.monotonic()
+                settle = _VISIBLE if info.state == "COMPLETED" else self.jobs.settle
+                if time.monotonic() - ended >= settle or self._problem():
+                    return info
+            elif info:
+                ended = None
+                if info.restarts > self.restarts:
+                    self.restarts = info.restarts
+                    self._count("REQUEUED")
+                if info.state == "PENDING" and info.reason not in ("", "None"):
+                    state += f" ({info.reason})"
+            if state != said and state not in ("RUNNING", GONE):
+                say(f"job {self.record['id']} is {state.lower()}")
+            said = state
+            time.sleep(self.jobs.poll)
+
+    def _problem(self) -> str | None:
+        return find_problem(self.folder, self.record["id"])
+
+    def _judge(self, ended: JobInfo) -> None:
+        """Raises what ends the launcher; returns if the job is to be submitted again."""
+        problem = self._problem()
+        if problem:
+            raise UserError(problem)
+        if ended.state == "CANCELLED":
+            raise JobFailed(self._message("was", explain("CANCELLED", self.folder, ended.id)))
+        self._count(ended.state)
+
+    def _count(self, state: str) -> None:
+        """Counts an end without progress; cancels the job and raises when there were too many."""
+        begun = self.work.begun()
+        advanced, self.begun = begun != self.begun, begun
+        before = 0 if advanced else self.failures
+        self.failures = before + (not advanced or state not in _BENIGN)
+        reason = explain(state, self.folder, self.record["id"])
+        if self.failures >= self.settings.tries:
+            self._cancel()
+            times = f"failed {self.failures} times" if self.failures > 1 else "failed"
+            raise JobFailed(self._message(f"{times}, without progress; at last:", reason))
+        count = f" (failure {self.failures} of {self.settings.tries})" if self.failures else ""
+        say(f"job {self.record['id']} ended: {reason}{count}; it goes on")
+
+    def _message(self, what: str, reason: str) -> str:
+        identity = self.record["id"]
+        return (
+            f"{self.work.title} {what} {reason}; the same command continues it\n"
+            f"last lines of {log_path(self.folder, identity)}:\n"
+            f"{last_lines(self.folder, identity)}"
+        )
+
+    def _cancel(self) -> None:
+        """Cancels the job and waits until it is gone."""
+        if not self.record:
+            return
+        self.jobs.cancel(self.record)
+        end = time.monotonic() + _CANCEL
+        while time.monotonic() < end:
+            info = self.jobs.find(self.record)
+            if info and _over(info):
+                return
+            time.sleep(self.jobs.poll)
+        say(f"job {self.record.get('id')} could not be cancelled yet: try `scancel` again")
 
 
-def _run(run: str, device: str | None, gpus: str | None) -> str | None:
-    """The job: trains, and returns what was wrong with the input rather than a traceback."""
-    # submitit hides the GPUs that were not asked for by number; the user's choice stands.
-    os.environ.pop(_GPUS, None)
-    if gpus is not None:
-        os.environ[_GPUS] = gpus
-    from gol.train import train
-
-    try:
-        train(run, device)
-    except UserError as error:
-        return str(error)
-    return None
-
-
-def _running(run: Path) -> dict[str, Any] | None:
-    """The job of an earlier launcher, if it is alive."""
-    if not (run / "job.json").exists():
-        return None
-    job = read_json(run / "job.json")
-    return job if _alive(job) else None
-
-
-def _started(process: int) -> float | None:
-    """When a process started (Unix seconds), None if it is gone: ids alone are used again."""
-    import psutil
-
-    with contextlib.suppress(psutil.NoSuchProcess):
-        found = psutil.Process(process)
-        if found.status() != psutil.STATUS_ZOMBIE:
-            return found.create_time()
-    return None
-
-
-def _alive(job: dict[str, Any]) -> bool:
-    return job["started"] is not None and _started(job["id"]) == job["started"]
-
-
-def _follow(run: Path, job: dict[str, Any]) -> dict[str, Any]:
-    from submitit import LocalJob
-
-    followed = LocalJob(run / "logs", str(job["id"]))
-    alive, position = True, 0
-    try:
-        while alive:
-            alive = _alive(job)  # asked before the log is read, so that its end is shown
-            position = _show(followed.paths.stdout, position)
-            time.sleep(_POLL if alive else 0)
-    except KeyboardInterrupt:
-        _stop(job)
-        raise
-    return _result(run, followed)
-
-
-def _stop(job: dict[str, Any]) -> None:
-    """Interrupts the job's controller, which ends the training, and waits until it is gone."""
-    if _alive(job):
-        os.kill(job["id"], signal.SIGINT)
-    while _alive(job):
-        time.sleep(_POLL)
-
-
-def _show(log: Path, position: int) -> int:
-    """Copies to stderr what the log has gained, without submitit's notices."""
-    if not log.exists():
-        return position
-    with open(log, encoding="utf-8", errors="replace") as file:
-        file.seek(position)
-        lines = [line for line in file.read().splitlines(True) if not line.startswith("submitit ")]
-        with contextlib.suppress(BrokenPipeError):  # nobody looks any more; the job goes on
-            sys.stderr.write("".join(lines))
-            sys.stderr.flush()
-        return file.tell()
-
-
-def _result(run: Path, job: Any) -> dict[str, Any]:
-    if not job.paths.result_pickle.exists():
-        raise UserError(f"the training of {run} was killed; the same command continues it")
-    try:
-        problem = job.result()
-    except Exception as error:
-        last = str(error).strip().splitlines()[-1]
-        log = job.paths.stdout
-        raise UserError(f"the training of {run} failed: {last} (log: {log})") from error
-    if problem:
-        raise UserError(problem)
-    return read_json(run / "train.json")
+def _over(info: JobInfo) -> bool:
+    return info.state in FINAL or info.state == GONE

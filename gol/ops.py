@@ -1,4 +1,4 @@
-"""The two compiled mmcv operators that the detectors need, backed by torchvision's kernels.
+"""The compiled mmcv operators that the detectors need, backed by torchvision's kernels.
 
 ``install()`` puts a module in place of ``mmcv._ext`` when mmcv-full was installed without compiled
 ops; where compiled ops exist they are used and nothing happens. NMS and RoIAlign run on CPU and
@@ -123,7 +123,14 @@ def roi_align_backward(
     grad_input.copy_(result)
 
 
+def _not_compiled() -> str:
+    """What mmdet's tools print as compiler of the operators."""
+    return "not compiled"
+
+
 _AVAILABLE = {
+    "get_compiler_version": _not_compiled,
+    "get_compiling_cuda_version": _not_compiled,
     "nms": nms,
     "roi_align_forward": roi_align_forward,
     "roi_align_backward": roi_align_backward,

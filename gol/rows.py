@@ -1,7 +1,7 @@
 """Finished runs → the rows of the results table, with the spread over seeds."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ class Row:
         seeds: the seeds, in the order of ``values``.
         values: metric to one value a seed, in percent points; None where it was not measurable.
         published: published values in percent points, or None.
+        comparable: whether these are for this very experiment and not for one like it.
+        published_note: what to know about these, or None.
         statement: what to bear in mind about the dataset, or None.
         seconds: training time of each seed.
         images_per_second: training throughput of each seed.
@@ -45,6 +47,8 @@ class Row:
     seeds: tuple[int, ...]
     values: dict[str, tuple[float | None, ...]]
     published: dict[str, float] | None
+    comparable: bool
+    published_note: str | None
     statement: str | None
     seconds: tuple[float, ...]
     images_per_second: tuple[float, ...]
@@ -52,6 +56,18 @@ class Row:
     device: str
     setting: str
     per_class: tuple[tuple[int, float], ...]
+
+    @property
+    def differences(self) -> dict[str, float | None]:
+        """Mean minus published value, in percent points; empty where they do not compare."""
+        if not (self.primary and self.published and self.comparable):
+            return {}
+        pairs = {m: (mean_std(self.values[m])[0], self.published.get(m)) for m in METRICS}
+        return {m: None if None in pair else pair[0] - pair[1] for m, pair in pairs.items()}
+
+
+Tables = Mapping[str, Sequence[Row]]
+"""Title to rows; a single table may have the title ""."""
 
 
 def collect(run_folders: Iterable[str | Path]) -> list[Row]:
@@ -106,6 +122,8 @@ def _row(runs: list[Run], scoring: str) -> Row:
             for metric, (kind, name) in _SOURCE.items()
         },
         published=first.published,
+        comparable=first.compare is None,
+        published_note=first.published_note,
         statement=first.statement,
         seconds=tuple(run.train["seconds"] for run in runs),
         images_per_second=tuple(run.train["images_per_second"] for run in runs),

@@ -17,6 +17,7 @@ from gol.errors import UserError
 from gol.files import read_json
 
 _IDENTITY_KEYS = {"experiment": str, "label": str, "axes": dict, "seed": int}
+_OPTIONAL_KEYS = ("published", "compare", "published_note", "statement")
 _TRAIN_KEYS = {
     "fingerprint": str,
     "iterations": Real,
@@ -56,6 +57,8 @@ class Run:
         seed: seed of this training.
         fingerprint: hash of the resolved config.
         published: published metric values in percent points, or None.
+        compare: the experiment that these are for, if it is another one, or None.
+        published_note: what to know about these, or None.
         statement: what to bear in mind about the dataset, e.g. that it is not LVIS, or None.
         train: content of ``train.json``; times in seconds, moments as Unix time.
         evaluations: scoring to evaluation result; the first one is the primary. AP values lie
@@ -69,6 +72,8 @@ class Run:
     seed: int
     fingerprint: str
     published: dict[str, float] | None
+    compare: str | None
+    published_note: str | None
     statement: str | None
     train: dict[str, Any]
     evaluations: dict[str, dict[str, Any]]
@@ -96,8 +101,7 @@ def read_run(folder: str | Path) -> Run:
         folder=folder,
         **{key: identity[key] for key in _IDENTITY_KEYS},
         fingerprint=train["fingerprint"],
-        published=identity.get("published"),
-        statement=identity.get("statement"),
+        **{key: identity.get(key) for key in _OPTIONAL_KEYS},
         train=train,
         evaluations={
             scoring: _read_evaluation(folder / "evaluation" / f"{scoring}.json")

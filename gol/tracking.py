@@ -206,8 +206,8 @@ def _write_artifacts(run: Run, folder: Path) -> None:
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(path.read_bytes())
     write_json(folder / "per_class.json", _class_table(run))
-    rows = collect([run.folder])
-    plot_curves([run.folder], folder / "plots" / "training_loss.png")
+    rows = {"": collect([run.folder])}
+    plot_curves([run.folder], rows, folder / "plots" / "training_loss.png")
     plot_groups(rows, folder / "plots" / "ap_by_group.png")
     plot_per_class(rows, folder / "plots" / "ap_per_class.png")
 

@@ -123,8 +123,8 @@ class Trainer:
     def _describe(self, rate: float, base: int) -> str:
         images, micro, world = self.loader.global_batch, self.loader.micro_batch, self.ranks.world
         return (
-            f"learning rate {rate * images / base:g} = {rate:g} x {images}/{base} images; "
-            f"{world} rank{'s'[: world > 1]} x {images // micro // world} micro-batches of {micro}"
+            f"learning rate {rate * images / base:g} = {rate:g} x {images}/{base} images; ranks "
+            f"{world}, micro-batches of {micro} a rank and iteration {images // micro // world}"
         )
 
     def resume(self, folder: Path, mark: str) -> dict[str, Any]:

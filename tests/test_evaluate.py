@@ -145,6 +145,17 @@ def test_boxes_alone_need_no_masks(small):
     assert "segm" not in result and "segm_AP" not in result["per_class"][0]
 
 
+def test_a_file_without_masks_is_scored_by_boxes(small, tmp_path):
+    dataset, detections, _ = small
+    for detection in detections:
+        del detection["segmentation"]
+    paths = write(tmp_path, dataset, detections)
+    result = evaluate_file(*paths, tmp_path / "scores.json")
+    assert_equal(flat(result, "bbox"), lvis_api(dataset, detections, "bbox"))
+    assert set(result["segm"].values()) == {None}
+    assert {entry["segm_AP"] for entry in result["per_class"]} == {None}
+
+
 def test_result_file_and_text(small, tmp_path):
     dataset, detections, paths = small
     result = evaluate_file(*paths, tmp_path / "new" / "metrics.json")

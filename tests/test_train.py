@@ -14,6 +14,7 @@ import gol
 from gol.axes import axis_values
 from gol.checkpoints import load_checkpoint
 from gol.config import save_config
+from gol.data.store import AnnotationStore
 from gol.errors import UserError
 from gol.train import train
 
@@ -167,7 +168,7 @@ def test_the_learning_rate_follows_the_batch(tmp_path, demo_data, capsys):
     run = prepare(tmp_path, demo_data, **settings)
     train(run, "cpu")
     said = capsys.readouterr().err
-    assert "learning rate 0.01 = 0.04 x 2/8 images; 1 rank x 2 micro-batches of 1" in said
+    assert "learning rate 0.01 = 0.04 x 2/8 images; ranks 1, micro-batches of 1" in said
     assert max(line["lr"] for line in lines(run)) <= 0.01
 
 
@@ -180,7 +181,7 @@ def test_other_annotations_are_another_training(uninterrupted, tmp_path, demo_da
     train(run, "cpu")
     content = json.loads((data / "train.json").read_text())
     content["annotations"].pop()
-    (data / "train.json").write_text(json.dumps(content))
+    AnnotationStore.from_annotations(content).save(data / "train.store")
     (run / "train.json").unlink()
     with pytest.raises(UserError, match="or other annotations"):
         train(run, "cpu")

@@ -1,6 +1,7 @@
 """The Snakemake workflow as a user types it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,13 +10,32 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gol.axes import configs_folder, read_yaml
+from gol.pipeline import read_pipeline
+
 BIN = Path(sys.executable).parent
 
 
-def snakemake(folder, *arguments, timeout=1200):
+def snakemake(folder, *arguments, timeout=1200, **variables):
     return subprocess.run(
-        [BIN / "snakemake", *arguments], cwd=folder, capture_output=True, text=True, timeout=timeout
+        [BIN / "snakemake", *arguments],
+        cwd=folder,
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
+
+
+def planned(result):
+    """Rule to number of jobs, from a dry run."""
+    assert result.returncode == 0, result.stderr
+    lines = [line.split() for line in (result.stdout + result.stderr).splitlines()]
+    return {
+        words[0]: int(words[1])
+        for words in lines
+        if len(words) == 2 and words[0].isidentifier() and words[1].isdigit()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +69,39 @@ def write_pipeline(folder, name="small", **values):
 @pytest.mark.parametrize("target", ["all", "reproduce_table"])
 def test_dry_run_of_the_default_pipeline_plans_every_step(checkout, target):
     result = snakemake(checkout, "-n", target)
-    assert result.returncode == 0, result.stderr
-    lines = [line.split() for line in (result.stdout + result.stderr).splitlines()]
-    planned = {
-        words[0]: int(words[1])
-        for words in lines
-        if len(words) == 2 and words[0].isidentifier() and words[1].isdigit()
-    }
-    assert planned == {
+    assert planned(result) == {
         **{name: 1 for name in ("draw", "preprocess", "store", "table", target)},
         **{name: 3 for name in ("config", "train", "track")},
         **{name: 4 for name in ("detect", "evaluate")},
         "total": 22,
     }
+
+
+@pytest.mark.parametrize(("target", "trainings"), [("all", 49), ("reproduce_table", 14)])
+def test_dry_run_of_the_paper_plans_its_trainings_on_both_versions_of_lvis(
+    checkout, tmp_path, target, trainings
+):
+    for name in ("workflow", "configs", "profiles", "Snakefile"):
+        (tmp_path / name).symlink_to(checkout / name)
+    result = snakemake(tmp_path, "-n", target, "--configfile", "configs/lvis.yaml")
+    jobs = planned(result)
+    assert jobs["train"] == jobs["config"] == jobs["track"] == trainings
+    assert (
+        jobs["download"] == 6
+        and jobs["preprocess"] == 2
+        and jobs.get("grid", 0) == (target == "all")
+    )
+    pipeline = read_pipeline(read_yaml(configs_folder() / "lvis.yaml"))
+    names = pipeline.experiments if target == "all" else pipeline.layout.experiments
+    scores = sum(len(pipeline.scorings(name)) for name in names)
+    assert jobs["detect"] == jobs["evaluate"] == scores > trainings
+    assert "results/lvis/figures/softmax_against_gumbel.png" in result.stdout
+    assert "results/lvis/data/lvis_v0_5/train.json" in result.stdout
+
+
+def test_the_command_line_changes_the_default_pipeline(checkout):
+    jobs = planned(snakemake(checkout, "-n", "--config", "name=seeds", "seeds=3"))
+    assert jobs["train"] == 9
 
 
 def test_lint_and_format(root):
@@ -77,7 +117,7 @@ def test_a_bad_pipeline_file_is_refused_before_anything_runs(checkout):
     lines = [line for line in result.stderr.splitlines() if "error" in line]
     assert lines == [
         "pipeline file: error: unknown key 'expochs'; "
-        "allowed: name, dataset, experiments, seeds, threads, set"
+        "allowed: name, dataset, experiments, tables, figures, seeds, threads, set"
     ]
     assert not (checkout / "results" / "bad").exists()
 
@@ -112,6 +152,55 @@ def test_the_chain_end_to_end_and_again(checkout):
     mixed = snakemake(checkout, "reproduce_table", "--configfile", str(changed))
     assert mixed.returncode != 0
     assert "training of another configuration" in mixed.stderr + mixed.stdout
+
+
+@pytest.mark.slow
+def test_two_datasets_side_by_side_in_titled_tables_and_a_figure(tmp_path, root):
+    for name in ("gol", "workflow", "configs", "profiles"):
+        shutil.copytree(root / name, tmp_path / name)
+    shutil.copy(root / "Snakefile", tmp_path)
+    demo = yaml.safe_load((root / "configs/datasets/demo.yaml").read_text())
+    table = yaml.safe_load((root / "configs/experiments.yaml").read_text())
+    for name, classes in (("tiny_a", 12), ("tiny_b", 14)):
+        draw = {"seed": classes, "train_images": 40, "val_images": 24, "classes": classes}
+        dataset = {**demo, "draw": draw, "num_classes": classes}
+        (tmp_path / f"configs/datasets/{name}.yaml").write_text(yaml.safe_dump(dataset))
+        for activation in ("softmax", "gumbel"):
+            axes = {**table[f"demo/{activation}"]["axes"], "dataset": name}
+            published = {"AP": 20.0, "APr": 10.0}
+            label = f"{activation} {name}"
+            entry = {"label": label, "axes": axes, "published": published}
+            table[f"{name}/{activation}"] = entry
+    (tmp_path / "configs/experiments.yaml").write_text(yaml.safe_dump(table, sort_keys=False))
+    pairs = {n: {a: f"{n}/{a}" for a in ("softmax", "gumbel")} for n in ("tiny_a", "tiny_b")}
+    pipeline = {
+        "name": "two",
+        "tables": {"A": ["tiny_a/gumbel"], "B": ["tiny_b/softmax"]},
+        "figures": {"Both": pairs},
+        "experiments": ["demo/gumbel"],
+        "set": {"runner.max_epochs": 1},
+    }
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(pipeline))
+    arguments = ("reproduce_table", "--configfile", "two.yaml")
+    result = snakemake(tmp_path, *arguments, PYTHONPATH=str(tmp_path))
+    assert result.returncode == 0, result.stderr[-3000:]
+    results = tmp_path / "results/two"
+    assert {path.name for path in (results / "data").iterdir()} == {"tiny_a", "tiny_b"}
+    assert not (results / "runs/demo").exists()  # trained by `all` alone
+    for name, classes in (("tiny_a", 12), ("tiny_b", 14)):
+        run = results / f"runs/{name}/gumbel/seed0"
+        config = json.loads((run / "config.json").read_text())
+        assert config["model"]["roi_head"]["bbox_head"]["num_classes"] == classes
+        scores = json.loads((run / "evaluation/gumbel.json").read_text())
+        assert len(scores["per_class"]) == classes
+    text = (results / "table.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        *("## A", "## B", "## Both", "## Cost")
+    ]
+    assert text.count("↳ difference") == 6
+    assert (results / "figures/both.png").stat().st_size > 10_000
+    again = snakemake(tmp_path, *arguments, "-n", PYTHONPATH=str(tmp_path))
+    assert "Nothing to be done" in again.stdout + again.stderr
 
 
 @pytest.mark.slow

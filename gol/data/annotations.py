@@ -6,7 +6,6 @@ mean what it says. What is *repaired* is reported and then handled as :data:`KIN
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from gol.data.images import file_names, find_image, image_problem
 from gol.data.objects import clean_annotation, describe
 from gol.errors import UserError, choices
 from gol.files import read_json
+from gol.progress import progress
 
 SECTIONS = ("images", "annotations", "categories")
 KINDS = {
@@ -126,7 +126,7 @@ def examine(
     categories = _check_categories(data["categories"], findings)
     images = _check_images(data["images"], categories, findings)
     annotations = _check_annotations(data["annotations"], images, categories, findings, drop_bad)
-    names = _check_files(images.values(), image_folder, decode, findings)
+    names = _check_files(list(images.values()), image_folder, decode, findings)
     clean = {
         **data,
         "images": [{**image, "file_name": name} for image, name in names],
@@ -249,7 +249,7 @@ def _check_annotations(
     rules = {key: _is_id for key in ("id", "image_id", "category_id")}
     ids: set[int] = set()
     kept = []
-    for index, entry in enumerate(entries):
+    for index, entry in enumerate(progress(entries, "checking annotations", len(entries))):
         if not _check_keys(entry, f"annotations[{index}]", rules, findings):
             continue
         where = f"annotation {entry['id']}"
@@ -273,7 +273,7 @@ def _check_annotations(
 
 
 def _check_files(
-    images: Iterable[dict], folder: str | Path | None, decode: bool, findings: _Findings
+    images: list[dict], folder: str | Path | None, decode: bool, findings: _Findings
 ) -> list[tuple[dict, str]]:
     """Each image with the name of its file."""
     if folder is None:
@@ -286,9 +286,9 @@ def _check_files(
             return image, None, ("missing image file", str(folder / file_names(image)[0]))
         return image, name, image_problem(folder / name, (image["width"], image["height"]), decode)
 
-    named = []
+    named, what = [], f"checking images in {folder}"
     with ThreadPoolExecutor(8) as pool:  # a network disk answers many questions at once
-        for image, name, problem in pool.map(look, images):
+        for image, name, problem in progress(pool.map(look, images), what, len(images)):
             if problem:
                 findings.add(*problem)
             if name:

@@ -1,27 +1,69 @@
 """The dataset class that mmdet's data pipeline reads a prepared annotation file with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import mmcv
+import numpy as np
 from mmdet.datasets import DATASETS, CocoDataset
+from mmdet.datasets.api_wrappers import COCO
 
+from gol.data.store import AnnotationStore
 from gol.errors import UserError
-from gol.files import read_json
 
 
 @DATASETS.register_module()
 class InstanceDataset(CocoDataset):
-    """mmdet's COCO dataset with the classes taken from the annotation file itself.
+    """mmdet's COCO dataset on an annotation store, with the classes that the file itself names.
 
-    The file is one that ``gol preprocess`` wrote: LVIS v1 schema, with ``file_name`` relative to
-    the image folder. Labels are 0 … C-1 in the order of the file's categories.
+    The file is one that ``gol preprocess`` wrote, ``train.store`` or ``val.store``, or a JSON file
+    of the COCO or LVIS v1 schema with a ``file_name`` relative to the image folder. Labels are
+    0 … C-1 in the order of the file's categories. Nothing is made of an image before it is asked
+    for; samples, their order and the left-out images are those of mmdet's ``CocoDataset``.
     """
 
-    def load_annotations(self, ann_file: str) -> list[dict]:
-        """Reads the file; returns one entry an image (mmdet's ``data_infos``)."""
-        self.CLASSES = tuple(category["name"] for category in read_json(ann_file)["categories"])
-        return super().load_annotations(ann_file)
+    def __init__(self, *args: Any, test_mode: bool = False, **settings: Any) -> None:
+        # mmdet would filter and flag by a loop over one dict for each image.
+        super().__init__(*args, test_mode=True, **settings)
+        self.test_mode = test_mode
+        if test_mode:
+            return
+        kept = self._filter_imgs()
+        self.data_infos = _Images(self.store, kept)
+        self.img_ids = self.store.image_id[kept].tolist()
+        if self.proposals is not None:
+            self.proposals = [self.proposals[row] for row in kept]
+        width, height = self.store.image_size[kept].T
+        self.flag = (width > height).astype(np.uint8)
+
+    def load_annotations(self, ann_file: str) -> Sequence[dict]:
+        """Opens the file; returns mmdet's ``data_infos``, one dict an image when asked for."""
+        self.store = store = AnnotationStore.open(ann_file)
+        self.CLASSES = tuple(category["name"] for category in store.categories)
+        self.cat_ids = [category["id"] for category in store.categories]
+        self.cat2label = {category: label for label, category in enumerate(self.cat_ids)}
+        self.img_ids = store.image_id.tolist()
+        return _Images(store, np.arange(len(store)))
+
+    @cached_property
+    def coco(self) -> COCO:
+        """All annotations as mmdet's own evaluation wants them; made at the first use."""
+        coco = COCO()
+        coco.dataset = self.store.dataset()
+        coco.createIndex()
+        coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
+        return coco
+
+    def get_ann_info(self, idx: int) -> dict:
+        """Boxes, labels and masks of one image, as mmdet's ``CocoDataset`` gives them."""
+        annotations = self.store.annotations(self.data_infos.rows[idx])
+        return self._parse_ann_info(self.data_infos[idx], annotations)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """The category id of each annotation of one image."""
+        return self.store.image_categories(self.data_infos.rows[idx])
 
     def prepare_train_img(self, idx: int) -> dict:
         """One training item; a missing or damaged image raises a UserError that names it."""
@@ -31,6 +73,15 @@ class InstanceDataset(CocoDataset):
         """One test item; a missing or damaged image raises a UserError that names it."""
         return self._naming_the_image(super().prepare_test_img, idx)
 
+    def _filter_imgs(self, min_size: int = 32) -> np.ndarray:
+        """The images that mmdet trains on: large enough and with an annotation of a known class."""
+        kept = self.store.image_size.min(axis=1) >= min_size
+        if self.filter_empty_gt:
+            known = np.isin(self.store.category_id, self.cat_ids)
+            before = np.concatenate([[0], np.cumsum(known)])[self.store.first]
+            kept &= np.diff(before) > 0
+        return np.flatnonzero(kept)
+
     def _naming_the_image(self, prepare: Callable[[int], dict], idx: int) -> dict:
         try:
             return prepare(idx)
@@ -39,3 +90,17 @@ class InstanceDataset(CocoDataset):
             if not path.is_file() or mmcv.imread(str(path)) is None:
                 raise UserError(f"image {path} is missing or damaged") from error
             raise
+
+
+class _Images(Sequence):
+    """mmdet's ``data_infos`` of some of a store's images (``rows``)."""
+
+    def __init__(self, store: AnnotationStore, rows: np.ndarray) -> None:
+        self.store, self.rows = store, rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        info = self.store.image(self.rows[index])
+        return {**info, "filename": info["file_name"]}

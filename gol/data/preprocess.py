@@ -7,12 +7,14 @@ from typing import Any
 
 from gol.data.annotations import Problem, examine, load_annotations
 from gol.data.statistics import ClassStatistics
+from gol.data.store import AnnotationStore
 from gol.errors import UserError
-from gol.files import write_json
+from gol.files import uncollected, write_json
 
 GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
 
 
+@uncollected()
 def preprocess_dataset(
     train_annotations: str | Path,
     train_images: str | Path,
@@ -29,7 +31,8 @@ def preprocess_dataset(
     ``file_name`` relative to its image folder and each annotation's ``iscrowd``. Categories are
     in the order of their ids, the same in both. Where the train file lacks them, ``frequency``,
     ``image_count`` and ``instance_count`` are counted in the train split. ``classes.json`` holds
-    the class statistics of the train split, ``summary.json`` what is returned.
+    the class statistics of the train split, ``summary.json`` what is returned; ``train.store`` and
+    ``val.store`` hold the annotations as training reads them (see :mod:`gol.data.store`).
 
     A COCO-schema file is labelled exhaustively, so an image's ``neg_category_ids`` are all
     absent classes. Its crowd regions (``iscrowd``) stay in train, where mmdet ignores them, and
@@ -74,13 +77,14 @@ def preprocess_dataset(
     }
     summary["text"] = _text(summary)
     for split, data in (("train", train), ("val", val)):
-        write_json(out_folder / f"{split}.json", data)
+        _write(out_folder / f"{split}.json", data)
     statistics.save(out_folder / "classes.json")
     write_json(out_folder / "summary.json", summary, indent=2)
     (out_folder / "problems.json").unlink(missing_ok=True)
     return summary
 
 
+@uncollected()
 def preprocess(
     annotation_file: str | Path,
     image_folder: str | Path | None,
@@ -95,7 +99,7 @@ def preprocess(
     Args:
         annotation_file: JSON file of the split.
         image_folder: its image folder; None: the images are not looked at.
-        out_file: the normalised annotation file to write.
+        out_file: the normalised JSON file to write; the store goes beside it.
         thresholds: as in :func:`preprocess_dataset`.
         categories_from: for a val split the normalised train file, whose categories it takes.
         decode: as in :func:`preprocess_dataset`.
@@ -115,9 +119,14 @@ def preprocess(
     else:
         categories = load_annotations(categories_from)["categories"]
         data = _normalise_val(data, categories, annotation_file)
-    write_json(out_file, data)
+    _write(Path(out_file), data)
     Path(out_file).with_name("problems.json").unlink(missing_ok=True)
     return problems
+
+
+def _write(file: Path, data: dict[str, Any]) -> None:
+    write_json(file, data)
+    AnnotationStore.from_annotations(data, file).save(file.with_suffix(".store"))
 
 
 def _check_thresholds(thresholds: tuple[int, int]) -> None:

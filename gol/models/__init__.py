@@ -4,6 +4,7 @@ It installs the patches of ``gol.compat``, registers the losses and the dataset 
 builds detectors. ``custom_imports = dict(imports=['gol.models'])`` does the same in mmdet's tools.
 """
 
+import copy
 import logging
 import re
 from typing import Any
@@ -21,6 +22,7 @@ from mmdet.models import build_detector as _build  # noqa: E402
 import gol.data.dataset  # noqa: E402,F401  (registers InstanceDataset)
 from gol.activations import ACTIVATIONS  # noqa: E402
 from gol.losses import LOSSES  # noqa: E402
+from gol.weights import load_backbone  # noqa: E402
 
 __all__ = ["build_dataset", "build_detector", "float32_heads", "set_scoring"]
 
@@ -30,14 +32,33 @@ for _loss in LOSSES.values():
     MMDET_LOSSES.register_module(module=_loss, force=True)
 
 
-def build_detector(config: Any) -> torch.nn.Module:
+def build_detector(config: Any, initialise: bool = True) -> torch.nn.Module:
     """Builds the detector of a resolved config and initialises its weights from ``config.seed``.
 
-    Pretrained backbones named in the config are loaded here.
+    In a config of ours ``config.gol.weights`` says where the backbone's weights come from, and
+    ``gol.weights`` loads them, every tensor; None trains it from scratch. mmdet's own ``init_cfg``
+    of the backbone is there for mmdet's tools, which would skip what does not match.
+
+    Args:
+        config: resolved config.
+        initialise: False leaves the weights undefined, for a checkpoint to replace.
+
+    Raises:
+        UserError: the backbone's weights cannot be had, or do not fit.
     """
     torch.manual_seed(config.get("seed") or 0)
-    detector = _build(config.model)
+    model = copy.deepcopy(config.model)
+    if "gol" in config and (model.backbone.get("init_cfg") or {}).get("type") == "Pretrained":
+        model.backbone.init_cfg = None
+    detector = _build(model)
+    if not initialise:
+        return detector
+    weights = config.get("gol", {}).get("weights")
+    if weights:
+        # mmcv asks each part to initialise itself; this one's answer is ours.
+        detector.backbone.init_weights = lambda: load_backbone(detector.backbone, weights)
     detector.init_weights()
+    vars(detector.backbone).pop("init_weights", None)
     return detector
 
 

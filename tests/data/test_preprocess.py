@@ -17,7 +17,7 @@ from gol.data.preprocess import preprocess, preprocess_dataset
 from gol.data.statistics import ClassStatistics
 from gol.errors import UserError
 
-OUTPUTS = ["classes.json", "summary.json", "train.json", "val.json"]
+OUTPUTS = ["classes.json", "summary.json", "train.json", "train.store", "val.json", "val.store"]
 
 
 @pytest.fixture(params=[secrets.randbelow(10**9)])
@@ -126,7 +126,7 @@ def test_mmdet_lvis_and_hotcoco_read_it(prepared):
 def test_once_more_changes_nothing(prepared, tmp_path):
     _, images, out, _ = prepared
     preprocess_dataset(out / "train.json", images[0], out / "val.json", images[1], tmp_path)
-    for name in ("train.json", "val.json", "classes.json"):
+    for name in ("train.json", "train.store", "val.json", "val.store", "classes.json"):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
 
 
@@ -330,5 +330,5 @@ def test_one_split_after_the_other_gives_the_same_files(coco, tmp_path):
     raw, apart = (tmp_path / "raw_train.json", tmp_path / "raw_val.json"), tmp_path / "apart"
     preprocess(raw[0], tmp_path / "train", apart / "train.json", thresholds=(2, 5))
     preprocess(raw[1], tmp_path / "val", apart / "val.json", categories_from=apart / "train.json")
-    for name in ("train.json", "val.json"):
+    for name in ("train.json", "train.store", "val.json", "val.store"):
         assert (apart / name).read_bytes() == (tmp_path / "out" / name).read_bytes()

@@ -2,34 +2,54 @@
 
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
+from gol.data.raw import image_proofs
 from gol.errors import UserError
-from gol.pipeline import read_pipeline
+from gol.pipeline import annotation_files, dataset_definition, read_pipeline
+from gol.settings import Settings
 
 # snakemake may have been called by its path; `gol` lies beside it.
 BIN = shlex.quote(str(Path(sys.executable).parent))
 shell.prefix(f'set -euo pipefail; PATH="$PATH":{BIN}; ')
 
 try:
-    PIPELINE = read_pipeline(
-        config, workflow.source_path("../schemas/pipeline.schema.yaml")
-    )
+    PIPELINE = read_pipeline(config)
 except UserError as error:
     print(f"pipeline file: error: {error}", file=sys.stderr)
     sys.exit(2)
 
 ENVIRONMENT = "../envs/gol.yaml"
-RESULTS = f"results/{PIPELINE.name}"
-DATA = f"{RESULTS}/data"
-RUN = f"{RESULTS}/runs/{{experiment}}/seed{{seed}}"  # a pattern with two wildcards
-RUNS = expand(RUN, experiment=PIPELINE.experiments, seed=PIPELINE.seeds)
-TRACKED = expand("{run}/tracked.txt", run=RUNS)
+RESULTS = PIPELINE.results
+DATA = f"{RESULTS}/data/{{dataset}}"  # a pattern, as is the next
+RUN = f"{RESULTS}/runs/{{experiment}}/seed{{seed}}"
+WEIGHTS = "results/weights/{backbone}.txt"  # says where the backbone's file is
+
+# How a training or detection runs. Resources, since a change of one makes no rule run again; a
+# profile's default-resources win over ours, and --set-resources over both.
+SETTINGS = asdict(Settings())
+CHOSEN = workflow.resource_settings.default_resources or {}
+LAUNCH = {name: value for name, value in SETTINGS.items() if name not in CHOSEN}
+LAUNCH_OPTIONS = " ".join(
+    f"--{name.replace('_', '-')}={{resources.{name}:q}}" for name in SETTINGS
+)
 
 
 wildcard_constraints:
+    dataset="[^/]+",
     seed="[0-9]+",
     scoring="[a-z_]+",
+
+
+def named(wildcards):
+    """The dataset of a folder below data/: a name in configs/datasets, or a YAML file."""
+    return PIPELINE.dataset or wildcards.dataset
+
+
+def prepared(file):
+    """Input function: a file of the prepared dataset of a run's experiment."""
+    return lambda wildcards: f"{PIPELINE.data(wildcards.experiment)}/{file}"
 
 
 def evaluations(experiment, seeds):
@@ -40,3 +60,20 @@ def evaluations(experiment, seeds):
         seed=seeds,
         scoring=PIPELINE.scorings(experiment),
     )
+
+
+def runs(experiments, *file):
+    """The run folders of some experiments, or a file in each."""
+    return expand("/".join([RUN, *file]), experiment=experiments, seed=PIPELINE.seeds)
+
+
+def finished(experiments):
+    """All that a report of some experiments reads."""
+    scores = [evaluations(experiment, PIPELINE.seeds) for experiment in experiments]
+    return runs(experiments, "train.json") + sum(scores, [])
+
+
+def backbone_weights(wildcards):
+    """Input function: proof that an experiment's ImageNet weights are in the cache."""
+    backbone = PIPELINE.pretrained_backbone(wildcards.experiment)
+    return expand(WEIGHTS, backbone=backbone) if backbone else []

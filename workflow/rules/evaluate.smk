@@ -4,24 +4,27 @@
 rule detect:
     input:
         f"{RUN}/model.pth",
-        f"{DATA}/val.json",
+        prepared("val.store"),
     output:
-        f"{RUN}/detections/{{scoring}}.json",
+        update(f"{RUN}/detections/{{scoring}}.json"),
     log:
         f"{RUN}/logs/detect_{{scoring}}.log",
     conda:
         ENVIRONMENT
     threads: PIPELINE.threads
+    resources:
+        **LAUNCH,
+        here=0,
     params:
         run=subpath(input[0], parent=True),
     shell:
-        "gol detect {params.run:q} --scoring {wildcards.scoring} --out {output:q}"
-        " 2>&1 | tee {log:q}"
+        "gol launch {params.run:q} --scoring {wildcards.scoring} --detect {output:q}"
+        f" {LAUNCH_OPTIONS} 2>&1 | tee {{log:q}}"
 
 
 rule evaluate:
     input:
-        annotations=f"{DATA}/val.json",
+        annotations=prepared("val.json"),
         detections=f"{RUN}/detections/{{scoring}}.json",
     output:
         f"{RUN}/evaluation/{{scoring}}.json",

@@ -1,23 +1,37 @@
-# Metrics of all runs → the table (Markdown, CSV, LaTeX) and the figures.
+# Metrics of runs → tables (Markdown, CSV, LaTeX) and figures.
 
 
 rule table:
     input:
-        [evaluations(experiment, PIPELINE.seeds) for experiment in PIPELINE.experiments],
-        expand("{run}/train.json", run=RUNS),
+        finished(PIPELINE.layout.experiments),
     output:
         multiext(f"{RESULTS}/table", ".md", ".csv", ".tex"),
         expand(
-            "{results}/figures/{name}.png",
-            results=RESULTS,
-            name=["ap_by_group", "ap_per_class", "training_loss", "loss_gradients"],
+            "{results}/figures/{name}.png", results=RESULTS, name=PIPELINE.layout.files
         ),
     log:
         f"{RESULTS}/logs/table.log",
     conda:
         ENVIRONMENT
     params:
-        runs=RUNS,
+        runs=runs(PIPELINE.layout.experiments),
+        layout=PIPELINE.layout.text,
         out=subpath(output[0], parent=True),
     shell:
-        "gol table {params.runs:q} --out {params.out:q} > {log:q}"
+        "gol table {params.runs:q} --layout {params.layout:q} --out {params.out:q} > {log:q}"
+
+
+# The same for all that was trained, where that is more than the tables show.
+if PIPELINE.grid:
+
+    use rule table as grid with:
+        input:
+            finished(PIPELINE.experiments),
+        output:
+            multiext(f"{RESULTS}/grid/table", ".md", ".csv", ".tex"),
+        log:
+            f"{RESULTS}/logs/grid.log",
+        params:
+            runs=runs(PIPELINE.experiments),
+            layout=PIPELINE.grid.text,
+            out=subpath(output[0], parent=True),

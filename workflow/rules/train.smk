@@ -3,7 +3,7 @@
 
 rule config:
     input:
-        f"{DATA}/classes.json",
+        prepared("classes.json"),
     output:
         f"{RUN}/config.json",
     log:
@@ -13,7 +13,7 @@ rule config:
     params:
         run=subpath(output[0], parent=True),
         data=subpath(input[0], parent=True),
-        dataset=PIPELINE.dataset,
+        dataset=lambda wildcards: PIPELINE.dataset_of(wildcards.experiment),
         settings=PIPELINE.settings,
         definition=lambda wildcards: PIPELINE.definition(wildcards.experiment),
     shell:
@@ -25,16 +25,21 @@ rule config:
 rule train:
     input:
         f"{RUN}/config.json",
-        f"{DATA}/train.json",
+        prepared("train.store"),
+        ancient(backbone_weights),
     output:
-        f"{RUN}/model.pth",
-        f"{RUN}/train.json",
+        # What a job finished while snakemake was away stays.
+        update(f"{RUN}/model.pth"),
+        update(f"{RUN}/train.json"),
     log:
         f"{RUN}/logs/train.log",
     conda:
         ENVIRONMENT
     threads: PIPELINE.threads
+    resources:
+        **LAUNCH,
+        here=0,
     params:
         run=subpath(output[0], parent=True),
     shell:
-        "gol launch {params.run:q} 2>&1 | tee {log:q}"
+        f"gol launch {{params.run:q}} {LAUNCH_OPTIONS} 2>&1 | tee {{log:q}}"

@@ -1,0 +1,104 @@
+"""A job's log: its progress on stderr, and why it ended."""
+
+import contextlib
+import re
+import shutil
+import sys
+from pathlib import Path
+
+PROBLEM = "gol: error: "  # begins the line that says what was wrong with the input
+
+_LINES = 12  # last lines of a log in a message
+_BEGIN = "Starting with "  # submitit's first line of every attempt
+_NOTICE = "submitit "  # begins submitit's own lines
+#: What an end is called, by Slurm's state and else by what the log holds.
+_STATES = {
+    "OUT_OF_MEMORY": "out of memory (more with mem_mb)",
+    "TIMEOUT": "time-out before it could make room (more with runtime or signal_delay)",
+    "NODE_FAIL": "node failure",
+    "BOOT_FAIL": "node failure",
+    "PREEMPTED": "preempted",
+    "DEADLINE": "deadline",
+    "CANCELLED": "cancelled from outside",
+}
+_TEXTS = {
+    r"CUDA out of memory|OutOfMemoryError": "out of GPU memory",
+    r"oom.kill|Out Of Memory|MemoryError|Cannot allocate memory": "out of memory",
+    r"No space left on device": "the disk is full",
+}
+
+
+def say(text: str) -> None:
+    """Prints a line on stderr; nobody may look any more, and the job goes on."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def log_path(folder: Path, identity: str, rank: int = 0) -> Path:
+    """Where submitit has a rank write its output."""
+    return folder / f"{identity}_{rank}_log.out"
+
+
+class Tail:
+    """Copies to stderr what a log gains, without submitit's notices."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.position = path, 0
+
+    def show(self) -> None:
+        """Shows the lines that are new and whole."""
+        with contextlib.suppress(OSError), open(self.path, "rb") as file:
+            file.seek(self.position)
+            text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            self.position += len(whole)
+            lines = whole.decode(errors="replace").splitlines(True)
+            with contextlib.suppress(BrokenPipeError):
+                sys.stderr.write("".join(line for line in lines if not line.startswith(_NOTICE)))
+                sys.stderr.flush()
+
+
+def find_problem(folder: Path, identity: str) -> str | None:
+    """What was wrong with the input, if that ended the job's last attempt."""
+    for text in _last_attempt(folder, identity):
+        for line in text.splitlines():
+            if line.startswith(PROBLEM):
+                return line.removeprefix(PROBLEM)
+    return None
+
+
+def explain(state: str, folder: Path, identity: str) -> str:
+    """The reason of an end, in a few words."""
+    if state in _STATES:
+        return _STATES[state]
+    texts = _last_attempt(folder, identity)
+    for pattern, reason in _TEXTS.items():
+        if any(re.search(pattern, text) for text in texts):
+            return reason
+    with contextlib.suppress(OSError):
+        if shutil.disk_usage(folder).free < 1 << 20:
+            return f"the disk of {folder} is full"
+    for text in texts:
+        if "Traceback (most recent call last)" in text:
+            return f"exception {_shown(text)[-1]}"
+    return "killed without a word" if state == "GONE" else state.lower()
+
+
+def last_lines(folder: Path, identity: str) -> str:
+    """The end of rank 0's log, indented."""
+    texts = _last_attempt(folder, identity)
+    return "\n".join(f"  {line}" for line in _shown(texts[0] if texts else "")[-_LINES:])
+
+
+def _last_attempt(folder: Path, identity: str) -> list[str]:
+    """What every rank has said since it was started last."""
+    paths = sorted(
+        folder.glob(f"{identity}_*_log.out"), key=lambda path: int(path.name.split("_")[1])
+    )
+    return [path.read_text(errors="replace").rpartition(_BEGIN)[2] for path in paths]
+
+
+def _shown(text: str) -> list[str]:
+    lines = [line for line in text.splitlines()[1:] if not line.startswith(_NOTICE)]
+    lines = [line for line in lines if line.strip() and not line.startswith(("srun:", "slurmstep"))]
+    return lines or ["(nothing)"]

@@ -1,0 +1,75 @@
+"""Progress of long work on stderr."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+Item = TypeVar("Item")
+_INTERVAL = 5  # seconds between two lines; shorter work prints none
+_TERMINAL, _LOG = 0.2, 10.0  # the same for bytes, on a terminal and in a log
+
+
+def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+    """Passes ``items`` on and says every few seconds how many of ``total`` are done."""
+    begin = printed = time.monotonic()
+    for count, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - printed > _INTERVAL:
+            printed, left = now, (now - begin) / count * (total - count)
+            line = f"{what}: {count:,} of {total:,}, {left:,.0f} s left"
+            print(line, file=sys.stderr, flush=True)
+
+
+class ByteProgress:
+    """Percent, bytes, MB/s and time left; one line on a terminal, plain lines in a log.
+
+    Args:
+        name: what is being done.
+        total: bytes in all, None if nobody knows.
+        start: bytes that were there before.
+    """
+
+    def __init__(self, name: str, total: int | None, start: int = 0) -> None:
+        self.name, self.total, self.start, self.done = name, total, start, start
+        self.terminal = sys.stderr.isatty()
+        self.begin = self.printed = time.monotonic()
+        self.lines = 0
+
+    def __enter__(self) -> "ByteProgress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Work that takes no time to speak of leaves no trace in a log.
+        if self.lines or self.terminal or time.monotonic() - self.begin > 1:
+            self._print("\n")
+
+    def add(self, count: int) -> None:
+        """Reports ``count`` more bytes."""
+        self.done += count
+        if time.monotonic() - self.printed > (_TERMINAL if self.terminal else _LOG):
+            self._print("" if self.terminal else "\n")
+
+    def _print(self, end: str) -> None:
+        self.printed = time.monotonic()
+        self.lines += 1
+        rate = (self.done - self.start) / max(self.printed - self.begin, 1e-6)
+        text = f"{self.name}  {format_bytes(self.done)}"
+        if self.total:
+            left = (self.total - self.done) / rate if rate else 0
+            text += f" of {format_bytes(self.total)}  {self.done / self.total:.0%}"
+            text += f"  ETA {int(left // 60)}:{int(left % 60):02d}"
+        text += f"  {rate / 1e6:.1f} MB/s"
+        start = "\r\033[K" if self.terminal else ""
+        print(start + text, end=end, file=sys.stderr, flush=True)
+
+
+def format_bytes(count: int) -> str:
+    """Bytes in decimal units, as disks and downloads are measured: 19.3 GB."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    raise AssertionError("unreachable")

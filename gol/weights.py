@@ -1,0 +1,94 @@
+"""ImageNet weights of the backbones: found in torch.hub's cache or fetched, matched in full."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gol.axes import axis_values, pick
+from gol.checkpoints import listing, load_checkpoint, mismatches
+from gol.download import Source, fetch
+from gol.errors import UserError
+
+#: What a classifier has and a detector's backbone does not: ResNet's and Swin's last layers, and
+#: Swin's attention masks, which follow from the image's size.
+_UNUSED = re.compile(r"(fc|head)\.|norm\.(weight|bias)$|.*\.attn_mask$")
+#: What old files lack (batch counts), what a detector adds (Swin's norms of each output) and what
+#: follows from the window's size. These keep their values of a new backbone.
+_OWN = re.compile(r".*num_batches_tracked$|norm\d\.(weight|bias)$|.*relative_position_index$")
+
+
+def backbone_weights() -> dict[str, dict[str, Any]]:
+    """Name of every backbone with published weights to its key ``weights``."""
+    values = axis_values("backbone")
+    return {name: value["weights"] for name, value in values.items() if value.get("weights")}
+
+
+def cache_path(name: str) -> Path:
+    """Where torch.hub keeps a file, so that what other tools fetched is used (``TORCH_HOME``)."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / name
+
+
+def fetch_weights(weights: Mapping[str, Any]) -> Path:
+    """The file of a key ``weights``, fetched into the cache unless it is there.
+
+    Args:
+        weights: {file} for a file of one's own, or {url, sha256, bytes}, the latter two optional.
+
+    Raises:
+        UserError: offline, or the file is not the published one.
+    """
+    if "file" in weights:
+        return Path(weights["file"])
+    source = Source.of(weights)
+    path = cache_path(source.name)
+    try:
+        return fetch(source, path)
+    except UserError as error:
+        raise UserError(
+            f"{error}. Without network, get {source.urls[0]} elsewhere and put it at {path}, or"
+            " name the file by `gol config --weights FILE`"
+        ) from error
+
+
+def fetch_backbones(names: list[str]) -> list[Path]:
+    """Fetches the weights of backbones into the cache, say on a cluster's login node.
+
+    Raises:
+        UserError: unknown name, or as :func:`fetch_weights`.
+    """
+    known = backbone_weights()
+    return [fetch_weights(weights) for weights in [pick("backbone", n, known) for n in names]]
+
+
+def load_backbone(backbone: torch.nn.Module, weights: Mapping[str, Any]) -> None:
+    """Loads ImageNet weights into a backbone of mmdet, every tensor of it.
+
+    Args:
+        backbone: ResNet, ResNeXt or SwinTransformer of mmdet.
+        weights: as for :func:`fetch_weights`. The file may be of torchvision, open-mmlab or Swin's
+            authors: a state dict, bare or below ``state_dict`` or ``model``.
+
+    Raises:
+        UserError: no such file, or one that lacks a tensor, has one too many, or one of another
+            shape.
+    """
+    path = fetch_weights(weights)
+    content = load_checkpoint(path)
+    found = content.get("state_dict", content.get("model", content))
+    if not isinstance(found, dict):
+        raise UserError(f"{path} holds no state dict")
+    if any(key.startswith("layers.") for key in found):  # names of Swin's authors
+        from mmdet.models.utils.ckpt_convert import swin_converter
+
+        found = {key.removeprefix("backbone."): v for key, v in swin_converter(found).items()}
+    wanted = backbone.state_dict()
+    spare = (_UNUSED, _OWN)
+    found = {k: v for k, v in found.items() if k in wanted or not any(r.match(k) for r in spare)}
+    needed = {k: v for k, v in wanted.items() if k in found or not _OWN.match(k)}
+    problems = mismatches(found, needed)
+    if problems:
+        raise UserError(f"{path} does not fit the {type(backbone).__name__}: {listing(problems)}")
+    backbone.load_state_dict({**wanted, **found})

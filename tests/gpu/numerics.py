@@ -1,0 +1,100 @@
+"""Operators, activations and losses on the device against the CPU and float64."""
+
+import argparse
+from typing import Any
+
+import torch
+
+import gol.models  # noqa: F401  (installs the operators)
+from gol.activations import ACTIVATIONS
+from gol.losses import LOSSES
+
+CLASSES = 1203
+
+
+def operators(args: argparse.Namespace) -> dict[str, Any]:
+    """NMS must keep the same boxes; RoIAlign agrees in value and gradient to float32."""
+    from mmcv.ops import RoIAlign, nms
+
+    generator = torch.Generator().manual_seed(torch.seed() % 2**31)
+    corners = 500 * torch.rand(2000, 2, generator=generator)
+    boxes = torch.cat([corners, corners + 100 * torch.rand(2000, 2, generator=generator)], 1)
+    scores = torch.rand(2000, generator=generator)
+    kept = [nms(boxes.to(place), scores.to(place), 0.5)[1].cpu() for place in ("cpu", args.device)]
+    failed = [] if torch.equal(*kept) else ["nms keeps other boxes than on the CPU"]
+    worst = 0.0
+    for bins in (7, 14):
+        features = torch.randn(2, 64, 50, 80, generator=generator)
+        rois = torch.cat([torch.randint(2, (512, 1), generator=generator), 0.5 * boxes[:512]], 1)
+        weight = torch.randn(512, 64, bins, bins, generator=generator)
+        for ratio in (0, 2):
+            found = [
+                _value_and_gradient(RoIAlign(bins, 0.25, ratio), features, rois, weight, place)
+                for place in ("cpu", args.device)
+            ]
+            worst = max(worst, *(_distance(a, b) for a, b in zip(*found, strict=True)))
+    if worst > 1e-4:
+        failed.append(f"RoIAlign differs by {worst:.1e} from the CPU")
+    lines = [f"NMS: {len(kept[0])} of 2000 boxes kept on both", f"RoIAlign: within {worst:.1e}"]
+    return {"lines": lines, "failed": failed}
+
+
+def _value_and_gradient(operator: Any, features: Any, rois: Any, weight: Any, place: str) -> tuple:
+    features = features.to(place).requires_grad_()
+    value = operator(features, rois.to(place))
+    (value * weight.to(place)).sum().backward()
+    return value.detach().cpu(), features.grad.cpu()
+
+
+def _distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Largest difference relative to the largest value."""
+    scale = wanted.double().abs().max().clamp(min=1e-30)
+    return float((found.double() - wanted.double()).abs().max() / scale)
+
+
+def losses(args: argparse.Namespace) -> dict[str, Any]:
+    """Logits arrive in half precision as under autocast; values must be those of float64."""
+    lines, failed = [], []
+    for dtype in (torch.bfloat16, torch.float16):
+        for kind, names in (("activation", ACTIVATIONS), ("loss", LOSSES)):
+            for name in names:
+                worst = (_activation if kind == "activation" else _loss)(name, dtype, args.device)
+                lines.append(f"{kind} {name} in {str(dtype)[6:]}: within {worst:.1e}")
+                if not worst < 1e-4:
+                    failed.append(lines[-1])
+    return {"lines": ["\n".join(f"- {line}" for line in lines)], "failed": failed}
+
+
+def _activation(name: str, dtype: torch.dtype, device: str) -> float:
+    logits = (6 * torch.randn(64, CLASSES)).to(dtype)
+    wanted = ACTIVATIONS[name].probability(logits.double())
+    with torch.autocast(torch.device(device).type, dtype):
+        found = ACTIVATIONS[name].probability(logits.to(device))
+    # What autocast hands on may be rounded to half; what it computes may not be worse than that.
+    rounded = wanted.to(found.dtype)
+    return _distance(found.cpu(), rounded if found.dtype == dtype else wanted)
+
+
+def _loss(name: str, dtype: torch.dtype, device: str) -> float:
+    loss = LOSSES[name](num_classes=CLASSES, **({"version": "v1"} if name in _VERSIONED else {}))
+    width = loss.get_cls_channels(CLASSES)
+    half = (3 * torch.randn(256, width)).to(dtype)
+    labels = torch.randint(CLASSES + 1, (256,))
+    values = []
+    for place, logits in ((device, half.to(device)), ("cpu", half.float())):
+        logits = logits.detach().requires_grad_()
+        torch.manual_seed(1)
+        with torch.autocast(torch.device(place).type, dtype, enabled=place == device):
+            value = loss.to(place)(logits, labels.to(place))
+        value.backward()
+        # DropLoss draws on the device, so that only its expectation can agree with the CPU's.
+        values.append((value.detach().cpu(), logits.grad.float().cpu()))
+    if name == "DropLoss" and device != "cpu":
+        finite = torch.isfinite(values[0][0]) and torch.isfinite(values[0][1]).all()
+        return 0.0 if finite else float("nan")
+    exact = _distance(values[0][0], values[1][0])
+    gradient = _distance(values[0][1], values[1][1].to(dtype).float())
+    return max(exact, gradient)
+
+
+_VERSIONED = ("EQL", "DropLoss")

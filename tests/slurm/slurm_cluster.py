@@ -1,0 +1,230 @@
+"""A real Slurm on this machine: munge, slurmctld and several slurmds with fake GPUs.
+
+Everything lies in one fresh folder, so a Slurm of the system's own is never touched.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo")
+GPUS = 4
+
+CONF = """
+ClusterName=lab
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={root}/run/munge.sock,cred_expire=5
+CredType=cred/munge
+SlurmctldPort={port}
+SlurmctldPidFile={root}/run/slurmctld.pid
+SlurmdPidFile={root}/run/slurmd.%n.pid
+SlurmctldLogFile={root}/log/slurmctld.log
+SlurmdLogFile={root}/log/slurmd.%n.log
+StateSaveLocation={root}/state/ctld
+SlurmdSpoolDir={root}/state/slurmd.%n
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerType=sched/backfill
+SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,bf_interval=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
+JobRequeue=1
+GresTypes=gpu
+ReturnToService=2
+SlurmdParameters=config_overrides
+InactiveLimit=0
+KillWait=5
+MinJobAge=3600
+MessageTimeout=30
+SlurmdTimeout=15
+JobAcctGatherType=jobacct_gather/linux
+JobCompType=jobcomp/filetxt
+JobCompLoc={root}/log/jobcomp.txt
+AccountingStorageType=accounting_storage/none
+"""
+
+
+def missing() -> str:
+    """Why no cluster can be started here, or nothing."""
+    if os.geteuid():
+        return "starting Slurm's daemons needs root"
+    paths = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
+    lacking = [name for name in PROGRAMS if not shutil.which(name, path=paths)]
+    return f"not installed: {', '.join(lacking)} (see .ci/run)" if lacking else ""
+
+
+class Cluster:
+    """Starts with ``start`` and must be ended with ``stop``.
+
+    Args:
+        root: an empty folder.
+        nodes: machines n1, n2 … to pretend.
+        cpus: cores of each.
+    """
+
+    def __init__(self, root: Path, nodes: int = 2, cpus: int = 8) -> None:
+        self.root, self.nodes, self.cpus = root, nodes, cpus
+        self.conf = root / "etc/slurm.conf"
+        self.environment = {
+            **os.environ,
+            "SLURM_CONF": str(self.conf),
+            "XDG_CACHE_HOME": str(root / "cache"),
+            "PATH": os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"]),
+        }
+
+    def start(self) -> None:
+        """Writes the configuration and starts every daemon."""
+        for name in ("etc", "run", "log", "state/ctld"):
+            (self.root / name).mkdir(parents=True)
+        key = self.root / "etc/munge.key"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o600)
+        for index in range(GPUS):
+            self.call("mknod", str(self.root / f"run/gpu{index}"), "c", "1", "3")
+        self._configure()
+        run = self.root / "run"
+        self.call(
+            "munged",
+            "--force",
+            f"--key-file={key}",
+            f"--socket={run}/munge.sock",
+            f"--pid-file={run}/munged.pid",
+            f"--log-file={self.root}/log/munged.log",
+            f"--seed-file={run}/munged.seed",
+        )
+        self.start_controller()
+        for index in range(self.nodes):
+            self.start_node(f"n{index + 1}")
+        self.wait_for_nodes()
+
+    def _configure(self) -> None:
+        host = socket.gethostname().partition(".")[0]
+        ports = _free_ports(self.nodes + 1)
+        lines = [CONF.format(root=self.root, host=host, port=ports[0])]
+        for index, port in enumerate(ports[1:]):
+            lines.append(
+                f"NodeName=n{index + 1} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
+                f"CPUs={self.cpus} RealMemory=8000 Gres=gpu:fake:{GPUS} State=UNKNOWN"
+            )
+        common = "Nodes=ALL MaxTime=INFINITE State=UP"
+        lines.append(f"PartitionName=gpu {common} Default=YES PriorityTier=10 GraceTime=60")
+        lines.append(f"PartitionName=urgent {common} PriorityTier=100 PreemptMode=off")
+        self.conf.write_text("\n".join(lines) + "\n")
+        gres = f"Name=gpu Type=fake File={self.root}/run/gpu[0-{GPUS - 1}]\n"
+        (self.root / "etc/gres.conf").write_text(gres)
+        (self.root / "etc/cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
+
+    def call(self, *command: str, timeout: float = 60) -> str:
+        """Runs a client command against this cluster and returns what it prints."""
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=timeout
+        )
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def start_controller(self) -> None:
+        self._daemon("slurmctld", "-f", str(self.conf))
+
+    def stop_controller(self) -> None:
+        self._kill("slurmctld")
+
+    def start_node(self, node: str) -> None:
+        (self.root / f"state/slurmd.{node}").mkdir(exist_ok=True)
+        self._daemon("slurmd", "-N", node, "-f", str(self.conf))
+
+    def kill_node(self, node: str) -> None:
+        """Ends a node as a power cut does: nothing is left that could report an end."""
+        daemon = int((self.root / f"run/slurmd.{node}.pid").read_text())
+        for process in [daemon, *self._steps(node), *self.tasks(f"SLURMD_NODENAME={node}")]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+    def _steps(self, node: str) -> list[int]:
+        """The slurmstepds of a node, which write into its log."""
+        log = f"{self.root}/log/slurmd.{node}.log"
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (process / "comm").read_text().startswith("slurmstepd") and any(
+                    os.readlink(handle) == log for handle in (process / "fd").iterdir()
+                ):
+                    found.append(int(process.name))
+        return found
+
+    def tasks(self, variable: str) -> list[int]:
+        """All processes of this cluster's jobs with ``NAME=value`` in their environment."""
+        marks = {variable.encode(), f"SLURM_CONF={self.conf}".encode()}
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if marks <= set((process / "environ").read_bytes().split(b"\0")):
+                    found.append(int(process.name))
+        return found
+
+    def _daemon(self, *command: str) -> None:
+        # Daemons keep the streams that they are given: a pipe would never close.
+        subprocess.run(
+            command,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            timeout=60,
+        )
+
+    def _kill(self, name: str) -> None:
+        path = self.root / f"run/{name}.pid"
+        if not path.exists():
+            return
+        process = int(path.read_text())
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, number)
+            end = time.monotonic() + 10
+            while Path(f"/proc/{process}").exists() and time.monotonic() < end:
+                time.sleep(0.05)
+
+    def wait_for_nodes(self) -> None:
+        """Until every node takes jobs."""
+        end = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
+                states = self.call("sinfo", "-h", "-p", "gpu", "-t", "idle", "-o", "%D").split()
+                if states == [str(self.nodes)]:
+                    return
+            if time.monotonic() > end:
+                raise RuntimeError(self.call("sinfo", "-N", "-l"))
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """Cancels all jobs and ends every daemon."""
+        with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
+            self.call("scancel", "-u", "root", timeout=20)
+            end = time.monotonic() + 15
+            while self.call("squeue", "-h", timeout=20).strip() and time.monotonic() < end:
+                time.sleep(0.3)
+        names = [path.stem for path in (self.root / "run").glob("slurmd.*.pid")]
+        for name in ["slurmctld", *names, "munged"]:
+            self._kill(name)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for found in sockets:
+            found.bind(("127.0.0.1", 0))
+        return [found.getsockname()[1] for found in sockets]
