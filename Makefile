@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV := .venv/bin/uv
 READY := .venv/.ready
 
-.PHONY: table quick suite test lint clean
+.PHONY: table quick suite test gpu-check lint clean
 
 table: $(READY)  ## the paper's table on the built-in demo
 	.venv/bin/snakemake reproduce_table
@@ -14,7 +14,10 @@ suite: $(READY)  ## five rows, three seeds
 	.venv/bin/snakemake reproduce_table --configfile configs/suite.yaml
 
 test: $(READY)
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2 --dist loadgroup
+
+gpu-check: $(READY)  ## what only a GPU can show; results/gpu-check
+	.venv/bin/python tests/gpu/check.py
 
 lint: $(READY)
 	.venv/bin/ruff check .
