@@ -41,7 +41,7 @@ def start_ranks(world, *command):
     ]
 
 
-def finish(processes, timeout=300):
+def finish(processes, timeout=1200):
     """Waits for all; returns (exit code, stdout, stderr) of each rank."""
     try:
         outputs = [process.communicate(timeout=timeout) for process in processes]

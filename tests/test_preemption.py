@@ -98,7 +98,7 @@ def test_a_killed_rank_ends_the_other_and_the_training_goes_on(
     run = prepare(tmp_path, demo_data, **{"gol.checkpoint_interval": 3})
     processes = start(run)
     processes[killed_rank].kill()
-    (code, _, errors) = finish(processes, timeout=60)[1 - killed_rank]
+    (code, _, errors) = finish(processes)[1 - killed_rank]
     if code:  # it was not done before
         assert code == 2 and errors.count("error: a rank of the job is gone") == 1, errors
         assert "Traceback" not in errors
