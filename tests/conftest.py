@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import seeds  # noqa: F401  (the first process must draw the seed of the run)
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -2,18 +2,18 @@
 
 import json
 import re
-import secrets
 
 import hotcoco
 import numpy as np
 import pytest
 from lvis_oracle import flat, lvis_api, random_dataset, random_detections, write
+from seeds import fresh_seed
 
 from gol.errors import UserError
 from gol.evaluate import IOU_TYPES, METRICS, evaluate, evaluate_file, format_metrics
 
 REAL = {"minicoco": "minicoco_lt/minicoco_lt_val.json", "lvis": "lvis_v0.5_val_100.json"}
-CASES = [f"{name}-{secrets.randbelow(10**9)}" for name in ("random",) * 6 + tuple(REAL)]
+CASES = [f"{name}-{fresh_seed()}" for name in ("random",) * 6 + tuple(REAL)]
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -30,7 +30,7 @@ def case(request, tmp_path_factory):
     return dataset, detections, write(tmp_path_factory.mktemp(name), dataset, detections)
 
 
-@pytest.fixture(params=[secrets.randbelow(10**9)])
+@pytest.fixture(params=[fresh_seed()])
 def rng(request):
     """A generator; the seed is in the test's id."""
     return np.random.default_rng(request.param)

@@ -2,10 +2,10 @@
 
 import json
 import os
-import secrets
 
 import numpy as np
 import pytest
+from seeds import fresh_seed
 
 from gol.files import write_json
 
@@ -21,7 +21,7 @@ def long_value(rng, length):
 
 @pytest.mark.parametrize("length", [1, 10_000, 10_001, 25_000])
 def test_pieces_are_the_text_of_json(tmp_path, length):
-    value = long_value(np.random.default_rng(secrets.randbelow(10**9)), length)
+    value = long_value(np.random.default_rng(fresh_seed()), length)
     for content in (value, {}, [], {"a": value["entries"]}, value["entries"]):
         for indent in (None, 1):
             write_json(tmp_path / "a.json", content, indent)

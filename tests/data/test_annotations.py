@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import secrets
 from pathlib import Path
 
 import cv2
@@ -11,12 +10,13 @@ import numpy as np
 import pytest
 from coco_files import random_coco
 from PIL import Image
+from seeds import fresh_seed
 
 from gol.data.annotations import KINDS, check, examine, load_annotations
 from gol.errors import UserError
 
 
-@pytest.fixture(params=[secrets.randbelow(10**9)])
+@pytest.fixture(params=[fresh_seed()])
 def rng(request):
     """A generator; the seed is in the test's id."""
     return np.random.default_rng(request.param)

@@ -5,6 +5,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
+from seeds import fresh_seed
 
 import gol.models  # noqa: F401
 from gol.data.loader import EpochLoader, SeededDataset, derive_seed, load, micro_batch_size
@@ -57,7 +58,9 @@ def iteration(loader, epoch, position):
     return {n: batches[position * every + n] for n, weight in loader.own(position) if weight}
 
 
-@pytest.mark.parametrize("upright, lying", np.random.default_rng().integers(0, 60, (5, 2)).tolist())
+@pytest.mark.parametrize(
+    "upright, lying", np.random.default_rng(fresh_seed()).integers(0, 60, (5, 2)).tolist()
+)
 def test_the_order_does_not_depend_on_the_number_of_ranks(upright, lying):
     images = (upright + 1, lying)
     (single,) = ranks_loaders(1, images)

@@ -1,12 +1,11 @@
 """Polygons and run lengths against pycocotools, on random masks with holes and loose pixels."""
 
-import secrets
-
 import cv2
 import numpy as np
 import pytest
 from coco_files import to_mask
 from pycocotools import mask as coco_mask
+from seeds import fresh_seed
 
 from gol.data.masks import compress_rle, mask_area, mask_to_polygons, run_lengths
 
@@ -21,7 +20,7 @@ def random_mask(rng):
     return mask
 
 
-@pytest.fixture(params=[secrets.randbelow(10**9)])
+@pytest.fixture(params=[fresh_seed()])
 def masks(request):
     rng = np.random.default_rng(request.param)
     return [random_mask(rng) for _ in range(200)]

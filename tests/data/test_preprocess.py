@@ -3,13 +3,13 @@
 import copy
 import json
 import os
-import secrets
 import shutil
 
 import hotcoco
 import numpy as np
 import pytest
 from coco_files import random_coco, to_mask
+from seeds import fresh_seed
 
 from gol import compat
 from gol.data.demo import draw_demo
@@ -20,7 +20,7 @@ from gol.errors import UserError
 OUTPUTS = ["classes.json", "summary.json", "train.json", "train.store", "val.json", "val.store"]
 
 
-@pytest.fixture(params=[secrets.randbelow(10**9)])
+@pytest.fixture(params=[fresh_seed()])
 def rng(request):
     """A generator; the seed is in the test's id."""
     return np.random.default_rng(request.param)
@@ -53,7 +53,7 @@ def prepared(request, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     if request.param == "demo":
         root = tmp_path_factory.mktemp("demo")
-        draw_demo(root, secrets.randbelow(10**6), train_images=60, val_images=24, classes=12)
+        draw_demo(root, fresh_seed(10**6), train_images=60, val_images=24, classes=12)
         raw, images = (root / "train.json", root / "val.json"), (root / "train", root / "val")
     else:
         root = request.getfixturevalue("shared_data") / "minicoco_lt"

@@ -3,13 +3,13 @@
 import json
 import math
 import pickle
-import secrets
 import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
 from coco_files import random_coco
+from seeds import fresh_seed
 
 from gol import compat
 
@@ -30,7 +30,7 @@ LOAD = [
 ]
 
 
-@pytest.fixture(params=[secrets.randbelow(10**9)])
+@pytest.fixture(params=[fresh_seed()])
 def rng(request):
     """A generator; the seed is in the test's id."""
     return np.random.default_rng(request.param)
