@@ -68,7 +68,8 @@ def launch(cluster: str, environment: dict[str, str]) -> tuple[float, list[float
                 assert status == 0, f"a launcher ended with status {status}"
                 walls.append(time.monotonic() - started.pop(pid) - SECONDS)
                 cpus.append(usage.ru_utime + usage.ru_stime)
-    return walls, cpus
+        grid = time.monotonic() - begin - SECONDS
+    return grid, walls, cpus
 
 
 def plan() -> tuple[int, float, float]:

@@ -126,7 +126,7 @@ def test_the_grid_on_two_nodes(cluster, undisturbed):
     assert set(shapes.split("\n")) - {""} == {"2 4"}
     for run in RUNS:
         job = json.loads((undisturbed / run / "job.json").read_text())["id"]
-        assert "4 ranks" in (undisturbed / run / f"logs/{job}_0_log.out").read_text()
+        assert "ranks 4" in (undisturbed / run / f"logs/{job}_0_log.out").read_text()
     # Where a job runs is no part of its result.
     for arguments in (command("-n"), [command()[0], "all", "--configfile", "small.yaml", "-n"]):
         again = subprocess.run(
