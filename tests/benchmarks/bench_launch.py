@@ -52,6 +52,7 @@ def launch(cluster: str, environment: dict[str, str]) -> tuple[float, list[float
         job.write_text(JOB.format(seconds=SECONDS))
         job.chmod(0o755)
         walls, cpus, started = [], [], {}
+        begin = time.monotonic()
         for run in prepare(folder):
             command = [sys.executable, "-m", "gol", "launch", run]
             options = [f"--cluster={cluster}", f"--python={job}"]
