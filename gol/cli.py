@@ -318,7 +318,7 @@ def _train(args: argparse.Namespace) -> None:
     from gol.train import Interrupted, train
 
     try:
-        _print_training(train(args.run, args.device))
+        _print_once(_training_text(train(args.run, args.device)))
     except Interrupted as error:
         print(f"gol train: {error}", file=sys.stderr)
         sys.exit(75)  # EX_TEMPFAIL: the same command continues
@@ -336,11 +336,11 @@ def _launch(args: argparse.Namespace) -> None:
         launch(Detection(args.run, args.detect, args.scoring, device), settings)
         print(f"detections in {args.detect}")
     else:
-        _print_training(launch(Work(args.run, device), settings))
+        print(_training_text(launch(Work(args.run, device), settings)))
 
 
-def _print_training(summary: dict[str, Any]) -> None:
-    _print_once(
+def _training_text(summary: dict[str, Any]) -> str:
+    return (
         f"{summary['iterations']} iterations in {summary['seconds']:.0f} s, "
         f"{summary['images_per_second']:.1f} img/s on {summary['device']}"
     )
