@@ -110,6 +110,13 @@ def iterations(run):
     return [json.loads(line)["iteration"] for line in (run / "metrics.jsonl").open()]
 
 
+def results(folder):
+    """The table without the speed of its trainings."""
+    table, heading, _ = (folder / "results/small/table.md").read_text().partition("| Training")
+    assert heading
+    return table
+
+
 @pytest.fixture(scope="module")
 def undisturbed(cluster, tmp_path_factory, root):
     folder = make_checkout(tmp_path_factory.mktemp("undisturbed"), root)
@@ -202,9 +209,7 @@ def test_the_grid_with_everything_happening(cluster, undisturbed, tmp_path, root
     blocked.unlink()
     last = snakemake(cluster, folder)
     assert last.returncode == 0, last.stdout[-5000:]
-    for name in ("table.md", "table.csv"):
-        expected = (undisturbed / "results/small" / name).read_text()
-        assert (folder / "results/small" / name).read_text() == expected
+    assert results(folder) == results(undisturbed)
     for run in RUNS:
         assert iterations(folder / run) == iterations(undisturbed / run)
         for path in (undisturbed / run / "detections").glob("*.json"):
