@@ -117,7 +117,7 @@ def test_two_ranks_train_as_one_process_does(alone, pair):
 
 def test_rank_0_alone_writes_and_says_how_the_batch_is_made(pair):
     run, (first, second) = pair
-    assert "learning rate 0.04 = 0.04 x 8/8 images; 2 ranks x 2 micro-batches of 2" in first
+    assert "learning rate 0.04 = 0.04 x 8/8 images; ranks 2, micro-batches of 2" in first
     assert "iteration 16/16" in first
     assert "learning rate" not in second and "iteration" not in second
     assert {path.name for path in run.iterdir()} <= {

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from mmcv.parallel import collate
 
 import gol
 from gol.axes import AXES, DEFAULT_AXES, axis_values, load_dataset
 from gol.data.demo import draw_demo
-from gol.data.loader import SeededDataset, to_device
+from gol.data.loader import SeededDataset, load
 from gol.data.preprocess import preprocess_dataset
 from gol.data.statistics import ClassStatistics
 from gol.errors import UserError
@@ -84,9 +83,9 @@ def train_and_detect(config):
     config.model.test_cfg.rcnn.max_per_img = 20
     detector = build(config).train()
     train = SeededDataset(build_dataset(config.data.train), seed=0)
-    batch = collate([train[0, 0], train[0, 1]], samples_per_gpu=2)
+    (batch,) = load(train, [[(0, 0), (0, 1)]])
     optimizer = torch.optim.SGD(detector.parameters(), lr=0.001)
-    output = detector.train_step(to_device(batch, torch.device("cpu")), optimizer)
+    output = detector.train_step(batch, optimizer)
     assert torch.isfinite(output["loss"]) and output["num_samples"] == 2
     output["loss"].backward()
     gradients = {n: p.grad for n, p in detector.named_parameters() if p.requires_grad}
@@ -97,7 +96,7 @@ def train_and_detect(config):
     optimizer.step()
 
     test = build_dataset(config.data.test, {"test_mode": True})
-    item = to_device(collate([test[0]], samples_per_gpu=1), torch.device("cpu"))
+    (item,) = load(test, [[0]])
     with torch.inference_mode():
         (result,) = detector.eval()(return_loss=False, rescale=True, **item)
     boxes = result[0] if isinstance(result, tuple) else result

@@ -132,7 +132,9 @@ def data(tmp_path, monkeypatch):
         content = {"images": [image], "annotations": [annotation], "categories": categories}
         path = tmp_path / f"data/lvis_v1/annotations/lvis_v1_{split}.json"
         path.write_text(json.dumps(content))
-    assert main(["preprocess", "--dataset", "lvis_v1", "--out", "results/lvis_v1/data"]) == 0
+    assert (
+        main(["preprocess", "--dataset", "lvis_v1", "--out", "results/lvis_v1/data/lvis_v1"]) == 0
+    )
     return tmp_path
 
 
@@ -153,7 +155,10 @@ def test_a_file_of_mmcv_becomes_a_run(official, data):
 def test_an_official_run_detects_and_scores(official, data):
     assert main(["pretrained", V1, "--run", "run", "--file", str(official[0])]) == 0
     assert main(["detect", "run", "--out", "detections.json", "--device", "cpu"]) == 0
-    assert main(["evaluate", "results/lvis_v1/data/val.json", "detections.json", "--out", "e"]) == 0
+    assert (
+        main(["evaluate", "results/lvis_v1/data/lvis_v1/val.json", "detections.json", "--out", "e"])
+        == 0
+    )
     assert len(json.loads(Path("detections.json").read_text())) == 300  # the most LVIS allows
     assert 0 <= json.loads(Path("e").read_text())["segm"]["AP"] <= 1
 

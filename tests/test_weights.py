@@ -237,7 +237,7 @@ def published_r50(cache, resnet50, tmp_path, monkeypatch):
     with serve() as server:
         url = server.add(f"resnet50-{digest}.pth", content, etag='"1"')
         server.weights = {"url": url, "sha256": digest}
-        monkeypatch.setitem(axis_values("backbone")["r50"], "weights", server.weights)
+        monkeypatch.setitem(gol.axes._models("backbone")["r50"], "weights", server.weights)
         yield server
 
 
