@@ -16,6 +16,7 @@ from gol.joblog import say
 from gol.settings import Settings
 from gol.work import Work
 
+_NAME = "GOL_JOB"  # environment variable that names a local job
 _FOREVER = 60 * 24 * 365  # minutes: a local job ends when it is done
 _SBATCH_LIMIT = 120  # seconds
 _PATIENCE = 5.0  # seconds between two attempts to submit
@@ -37,6 +38,7 @@ class LocalJobs:
     def submit(work: Work, folder: Path, settings: Settings) -> dict[str, Any]:
         """Starts a job; returns what finds it again."""
         import submitit
+        from submitit.core.utils import environment_variables
 
         executor = submitit.LocalExecutor(folder=folder, python=settings.python or None)
         executor.update_parameters(
@@ -49,7 +51,7 @@ class LocalJobs:
         # A terminal that is closed must not take the job along.
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
-            with slurm.clean_environment():
+            with slurm.clean_environment(), environment_variables(**{_NAME: work.name}):
                 identity = executor.submit(work).job_id
         finally:
             signal.signal(signal.SIGHUP, before)
@@ -57,19 +59,47 @@ class LocalJobs:
 
     @staticmethod
     def find(record: dict[str, Any]) -> slurm.JobInfo | None:
-        """The record's job, in state GONE when it has ended."""
-        # Process ids are used again, so the time of the start belongs to it.
+        """The record's job, in state GONE when it has ended.
+
+        A record without an id was written before the job was started: what was started under its
+        name is ended, since it may lack its input.
+        """
         identity, started = record.get("id"), record.get("started")
-        alive = identity and started and _started(int(identity)) == started
-        state = "RUNNING" if alive else slurm.GONE
+        if identity:
+            # Process ids are used again, so the time of the start belongs to it.
+            alive = started and _started(int(identity)) == started
+            state = "RUNNING" if alive else slurm.GONE
+        else:
+            LocalJobs.cancel(record)
+            state = "COMPLETING" if _controllers(record["name"]) else slurm.GONE
         return slurm.JobInfo(str(identity), state, 0, record["name"], "")
 
     @staticmethod
     def cancel(record: dict[str, Any]) -> None:
         """Interrupts the job's controller, which ends the tasks."""
-        if LocalJobs.find(record).state == "RUNNING":
+        if record.get("id"):
+            alive = _started(int(record["id"])) == record["started"]
+            processes = [int(record["id"])] if alive else []
+        else:
+            processes = _controllers(record["name"])
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(record["id"]), signal.SIGINT)
+                os.kill(process, signal.SIGINT)
+
+
+def _controllers(name: str) -> list[int]:
+    """submitit's processes that run the local jobs of a name."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if (
+                process.environ().get(_NAME) == name
+                and "submitit.local._local" in process.cmdline()
+            ):
+                found.append(process.pid)
+    return found
 
 
 def _started(process: int) -> float | None:

@@ -83,7 +83,7 @@ class _Launcher:
             self.record = read_json(self.work.record)
         try:
             alive = self._find_alive() if self.record else None
-            self._refuse_others(alive)
+            alive = self._refuse_others(alive)
             ended = None
             while (result := self.work.result(self.mark)) is None:
                 if ended:
@@ -117,22 +117,25 @@ class _Launcher:
                     return None
             time.sleep(self.jobs.poll)
 
-    def _refuse_others(self, alive: JobInfo | None) -> None:
-        """Never mixes two configurations."""
+    def _refuse_others(self, alive: JobInfo | None) -> JobInfo | None:
+        """Never mixes two configurations; returns the job that may be followed."""
         restart = self.settings.changed == "restart"
         changed = bool(self.record) and self.record["mark"] != self.mark
         if changed and alive:
-            if not restart:
+            finished = self.work.result(self.record["mark"]) is not None  # it only tidies up
+            if not (restart or finished):
                 raise UserError(
                     f"job {alive.id} does {self.work.title} with another configuration: wait for "
                     "it, cancel it, or use --changed restart"
                 )
             self._cancel()
+            alive = None
         if self.work.foreign(self.mark, changed):
             if not restart:
                 raise UserError(self.work.other())
             say(f"{self.work.title} starts over with another configuration")
             self.work.clear()
+        return alive
 
     def _submit(self) -> None:
         """Writes down what is about to be submitted, submits it, and writes down its id."""

@@ -52,7 +52,7 @@ def wait_for(condition, seconds=120):
 
 def test_a_killed_launcher_is_replaced_and_nothing_is_trained_twice(run, capsys):
     first = start(run)
-    wait_for((run / "job.json").exists)
+    wait_for(lambda: (run / "job.json").exists() and '"id"' in (run / "job.json").read_text())
     first.kill()
     first.wait()
     job = json.loads((run / "job.json").read_text())
@@ -61,6 +61,18 @@ def test_a_killed_launcher_is_replaced_and_nothing_is_trained_twice(run, capsys)
     assert json.loads((run / "job.json").read_text()) == job
     assert len(list((run / "logs").glob("*_submitted.pkl"))) == 1
     assert "iteration 24/24" in capsys.readouterr().err
+
+
+def test_a_job_that_was_started_but_not_written_down_is_ended_first(run):
+    first = start(run)
+    wait_for((run / "metrics.jsonl").exists)
+    first.kill()
+    first.wait()
+    job = json.loads((run / "job.json").read_text())
+    (run / "job.json").write_text(json.dumps({**job, "id": None}))
+    assert launch(Work(run, CPU), Settings())["iterations"] == 24
+    assert not psutil.pid_exists(int(job["id"]))
+    assert json.loads((run / "job.json").read_text())["id"] != job["id"]
 
 
 def test_ctrl_c_stops_the_job(run):
