@@ -4,6 +4,7 @@ The layout is mmcv's (``state_dict``, ``optimizer``, ``meta``), so stock mmdet r
 """
 
 import io
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ from gol.errors import UserError
 from gol.files import atomic_path
 
 KEEP = 2
+
+
+class DamagedError(UserError):
+    """A file that can be read but holds no checkpoint."""
+
+
 _SHOWN = 20  # problems of names and shapes in a message
 # mmcv's `meta` may hold numpy numbers and arrays, say the best score: data, no code.
 _NUMPY = [np.core.multiarray.scalar, np.core.multiarray._reconstruct, np.dtype, np.ndarray]
@@ -45,9 +52,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise UserError(f"{path} does not fit into memory") from error
     except Exception as error:  # torch raises half a dozen types for a damaged file
         reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is no checkpoint of tensors (truncated?): {reason}") from error
+        raise DamagedError(f"{path} is no checkpoint of tensors (truncated?): {reason}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
@@ -108,12 +117,17 @@ def checkpoint_path(folder: Path, iteration: int) -> Path:
 
 
 def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest readable checkpoint; a truncated one falls back to the one before."""
+    """The newest checkpoint; a truncated one is removed, and the one before taken.
+
+    Raises:
+        UserError: one cannot be read now, which says nothing about its content.
+    """
     for path in sorted(folder.glob("iteration_*.pth"), reverse=True):
         try:
             return load_checkpoint(path)
-        except UserError:
-            continue
+        except DamagedError as error:
+            print(f"{error}; going back to the one before", file=sys.stderr, flush=True)
+            path.unlink()
     return None
 
 

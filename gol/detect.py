@@ -17,6 +17,7 @@ from gol.checkpoints import load_weights
 from gol.config import fingerprint, load_config
 from gol.distributed import Ranks, join
 from gol.errors import UserError, choices
+from gol.preemption import Preemption
 from gol.shards import write_sharded
 
 _BATCH = 16  # most images at once
@@ -47,8 +48,9 @@ def detect(
         UserError: no config or checkpoint, a checkpoint of other classes, unknown scoring, a
             damaged image, a full disk.
         PeerError: another rank failed.
+        Interrupted: SIGUSR2 came and no other handler took over.
     """
-    with join(device) as ranks:
+    with Preemption() as preemption, join(device) as ranks:
         run, config = Path(run), load_config(run)
         scoring = scoring or config.gol.scorings[0]
         if scoring not in config.gol.scorings:
@@ -57,7 +59,7 @@ def detect(
         torch.set_num_threads(config.gol.threads)
         mark = None if checkpoint else fingerprint(config)
         detector = _detector(config, checkpoint or run / "model.pth", mark, scoring, ranks)
-        return write_sharded(out, _detections(detector, config, ranks), ranks)
+        return write_sharded(out, _detections(detector, config, ranks, preemption), ranks)
 
 
 def _detector(
@@ -74,7 +76,9 @@ def _detector(
     return detector.to(ranks.device).eval()
 
 
-def _detections(detector: torch.nn.Module, config: Any, ranks: Ranks) -> Iterator[list[dict]]:
+def _detections(
+    detector: torch.nn.Module, config: Any, ranks: Ranks, preemption: Preemption
+) -> Iterator[list[dict]]:
     """The entries of each of this rank's batches, with progress on stderr."""
     from gol.data.loader import load, to_device
     from gol.models import build_dataset
@@ -87,6 +91,8 @@ def _detections(detector: torch.nn.Module, config: Any, ranks: Ranks) -> Iterato
     progress = _Progress(config.gol.experiment, sum(map(len, own)), ranks)
     amp = torch.autocast(device.type, dtype) if dtype else nullcontext()
     for indices, batch in zip(own, loaded, strict=True):
+        if preemption.requested:
+            preemption.obey("the detection was asked to stop (SIGUSR2) and begins anew")
         with torch.inference_mode(), amp:
             results = detector(return_loss=False, rescale=True, **to_device(batch, device))
         yield [

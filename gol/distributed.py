@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from gol.errors import UserError, choices
+from gol.errors import LostJobError, UserError, choices
 from gol.failures import Watch
 
 _MEETING = timedelta(minutes=10)  # for all ranks to be there, and for one exchange of gradients
@@ -171,12 +171,13 @@ def join(device: str | None = None) -> Iterator[Ranks]:
         yield Ranks(0, 1, find_device(device, address.local_rank))
         return
     store = dist.PrefixStore(f"gol{next(_joins)}", _meet(address))
-    with Watch(store, address.rank, address.world):
+    with Watch(store, address.rank, address.world) as watch:
         ranks = _initialise(store, address, find_device(device, address.local_rank))
         try:
             yield ranks
             ranks.wait()
-        except BaseException:
+        except BaseException as error:
+            watch.report(error)  # before the others see the connections close
             with suppress(Exception):
                 dist.group.WORLD.abort()  # NCCL would wait for those that do not come
             raise
@@ -194,7 +195,7 @@ def _meet(address: Address) -> dist.Store:
             _store = next(iter(dist.rendezvous(address.url, **numbers)))[0]
         except (RuntimeError, OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise UserError(
+            raise LostJobError(
                 f"rank {address.rank} of {address.world} found no others at {address.url}: {reason}"
             ) from error
     return _store

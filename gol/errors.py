@@ -5,6 +5,10 @@ class UserError(Exception):
     """Bad input or a full disk: one line that names what is wrong and what is allowed."""
 
 
+class LostJobError(UserError):
+    """A process or its machine is gone, or the others did not come: trying again may help."""
+
+
 class PeerError(UserError):
     """Another rank of the job failed; it is the one that says why on the command line."""
 

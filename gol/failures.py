@@ -9,7 +9,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from gol.errors import PeerError, UserError
+from gol.errors import LostJobError, PeerError, UserError
 
 _POLL = 1.0  # seconds
 _GRACE = 20.0  # seconds from another rank's failure to the end of this one, whatever it does
@@ -42,7 +42,7 @@ class Watch:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: Any) -> None:
         self.left.set()
         if error is not None:
-            self._report(error)
+            self.report(error)
         with suppress(Exception):
             self.store.add(_LEFT, 1)
         # A store kept by rank 0 ends with it, and submitit ends all with the first.
@@ -55,20 +55,28 @@ class Watch:
             rank, reason = self.failure
             raise PeerError(f"rank {rank}: {reason}") from error
         if error is not None and _is_lost_peer(error):
-            raise UserError(_LOST) from error
+            raise LostJobError(_lost(error)) from error
 
     def _mine(self) -> bool:
         return self.failure is None or self.failure[0] == self.rank
 
-    def _report(self, error: BaseException) -> None:
-        """Publishes this failure, or learns which one came before."""
+    def report(self, error: BaseException) -> None:
+        """Publishes this failure, or learns which one came before.
+
+        That another rank is gone is a consequence, and gives way to a reason.
+        """
         text = " ".join(str(error).split()) or "interrupted"
         reason = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
-        reason = _LOST if _is_lost_peer(error) else reason
-        if self.failure is None:
-            with suppress(Exception):
-                mine = json.dumps([self.rank, reason])
-                self.failure = tuple(json.loads(self.store.compare_set(_KEY, "", mine)))
+        reason = _lost(error) if _is_lost_peer(error) else reason
+        known = self.failure is not None and not self.failure[1].startswith(_LOST)
+        if known or (self.failure is not None and reason.startswith(_LOST)):
+            return
+        mine = json.dumps([self.rank, reason])
+        with suppress(Exception):
+            found = self.store.compare_set(_KEY, "", mine).decode()
+            if json.loads(found)[1].startswith(_LOST) and not reason.startswith(_LOST):
+                found = self.store.compare_set(_KEY, found, mine).decode()
+            self.failure = tuple(json.loads(found))
 
     def _watch(self) -> None:
         missed = 0
@@ -84,6 +92,10 @@ class Watch:
                 dist.group.WORLD.abort()
             if not self.left.wait(_GRACE):
                 os._exit(1)
+
+
+def _lost(error: BaseException) -> str:
+    return f"{_LOST} ({' '.join(str(error).split())[:300]})"
 
 
 def _is_lost_peer(error: BaseException) -> bool:

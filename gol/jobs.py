@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class LocalJobs:
                 identity = executor.submit(work).job_id
         finally:
             signal.signal(signal.SIGHUP, before)
-        return {"id": identity, "started": _started(int(identity))}
+        return {"id": identity, "started": _started(int(identity)), "host": socket.gethostname()}
 
     @staticmethod
     def find(record: dict[str, Any]) -> slurm.JobInfo | None:
@@ -65,6 +66,12 @@ class LocalJobs:
         name is ended, since it may lack its input.
         """
         identity, started = record.get("id"), record.get("started")
+        host = record.get("host", socket.gethostname())
+        if host != socket.gethostname() and identity:
+            raise UserError(
+                f"{record['name']} was started on {host} as process {identity}: type the command "
+                "there, or remove the record (job.json, or *.job of a detection) if it is gone"
+            )
         if identity:
             # Process ids are used again, so the time of the start belongs to it.
             alive = started and _started(int(identity)) == started

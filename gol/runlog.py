@@ -62,7 +62,9 @@ class RunLog:
     def _append(self, line: dict) -> None:
         try:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                # A skipped float16 step has no finite gradient, and JSON no word for that.
+                finite = {k: v if v - v == 0 else None for k, v in line.items()}
+                file.write(json.dumps(finite, allow_nan=False) + "\n")
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
 

@@ -5,6 +5,7 @@ the optimizer and the iteration. A run killed at any moment therefore continues 
 checkpoint to the same weights, bit for bit (on the CPU, with the same threads and ranks).
 """
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from gol import __version__
 from gol.checkpoints import check_fingerprint, save_checkpoint
 from gol.config import fingerprint, load_config
 from gol.distributed import Ranks, join
-from gol.errors import UserError
+from gol.errors import LostJobError, UserError
 from gol.files import read_json, write_json
 from gol.preemption import Interrupted, Preemption
 from gol.runlog import RunLog
@@ -71,7 +72,7 @@ def _sole_writer(run: Path, ranks: Ranks) -> Iterator[None]:
             lock.acquire()
         yield
     except Timeout as error:
-        raise UserError(f"{run} is being trained by another process") from error
+        raise LostJobError(f"{run} is being trained by another process") from error
     except OSError as error:
         raise UserError(f"cannot write {error.filename or run}: {error.strerror}") from error
     finally:
@@ -92,6 +93,8 @@ def _train(run: Path, config: Any, ranks: Ranks, preemption: Preemption) -> dict
     clock = _Clock(meta["started"], meta["seconds"], config.gol)
     start, epoch = meta["iter"], len(trainer.loader)
     total = trainer.schedule.max_epochs * epoch
+    if ranks.main and start:
+        print(f"{_name(config)} continues after iteration {start}", file=sys.stderr, flush=True)
     log = RunLog(run / "metrics.jsonl", start, total, epoch, _name(config)) if ranks.main else None
     for iteration in range(start, total):
         values, finished = trainer.step(iteration), iteration + 1
@@ -101,6 +104,8 @@ def _train(run: Path, config: Any, ranks: Ranks, preemption: Preemption) -> dict
         if ranks.main and (stop or due or finished == total):
             trainer.save(run / "checkpoints", finished, mark, clock.started, clock.spent())
             clock.saved = time.monotonic()
+        if stop or due or finished == total:
+            ranks.wait()  # a slow disk must not count against an exchange of gradients
         if stop and finished < total:
             return None
     return ranks.share(_finish(run, mark, trainer, clock) if ranks.main else None)

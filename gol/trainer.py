@@ -2,7 +2,8 @@
 
 An iteration consumes ``gol.global_batch`` images as micro-batches of ``data.samples_per_gpu``.
 With W ranks each takes every W-th of them, and losses and gradients are means over all: one rank
-with 4 micro-batches, 2 with 2 and 4 with 1 are the same training.
+with 4 micro-batches, 2 with 2 and 4 with 1 are the same training. More ranks than micro-batches
+make these smaller, which is another training, and the log says so.
 """
 
 import sys
@@ -122,10 +123,16 @@ class Trainer:
 
     def _describe(self, rate: float, base: int) -> str:
         images, micro, world = self.loader.global_batch, self.loader.micro_batch, self.ranks.world
-        return (
+        text = (
             f"learning rate {rate * images / base:g} = {rate:g} x {images}/{base} images; ranks "
             f"{world}, micro-batches of {micro} a rank and iteration {images // micro // world}"
         )
+        if micro < self.loader.batch_size:
+            text += (
+                f"; less than data.samples_per_gpu {self.loader.batch_size}, so batch norm and "
+                "losses are averaged in smaller parts than with fewer ranks"
+            )
+        return text
 
     def resume(self, folder: Path, mark: str) -> dict[str, Any]:
         """Loads the newest readable checkpoint, the same on all ranks.
@@ -145,7 +152,8 @@ class Trainer:
         check_fingerprint(folder.parent, content["meta"]["fingerprint"], mark)
         self.detector.load_state_dict(content["state_dict"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.scaler.torch.load_state_dict(content["scaler"])
+        if content["scaler"] and self.scaler.torch.is_enabled():  # empty if it began on a CPU
+            self.scaler.torch.load_state_dict(content["scaler"])
         return content["meta"]
 
     def save(self, folder: Path, done: int, mark: str, started: float, seconds: float) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gol.config import fingerprint
-from gol.errors import PeerError, UserError
+from gol.errors import LostJobError, PeerError, UserError
 from gol.files import read_json
 from gol.joblog import PROBLEM
 
@@ -39,6 +39,9 @@ class Work:
             self.do()
         except PeerError as error:  # the other rank's log says why
             print(f"gol: {error}", file=sys.stderr)
+            sys.exit(1)
+        except LostJobError as error:  # the launcher tries again
+            print(f"gol: {error}", file=sys.stderr, flush=True)
             sys.exit(1)
         except UserError as error:
             print(PROBLEM + " ".join(str(error).split()), file=sys.stderr, flush=True)

@@ -17,6 +17,7 @@ same, which is how it is tested.
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,13 +78,14 @@ def main() -> int:
 
 def machine(device: str) -> dict[str, Any]:
     """What the numbers were measured on."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(git, capture_output=True, text=True) if shutil.which("git") else None
     return {
         "device": torch.cuda.get_device_name() if device != "cpu" else "cpu",
         "gpus": torch.cuda.device_count(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "commit": commit.stdout.strip()[:12] or "unknown",
+        "commit": (found.stdout.strip() if found else "") or "unknown",
     }
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,8 +126,19 @@ def assert_nothing_lost(run, undisturbed, jobs=1):
     assert all(torch.equal(expected[key], found[key]) for key in expected)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == list(range(10, ITERATIONS + 1, 10))
+    assert_resumed(run)
     submitted = list((run / "logs").glob("*_submission.sh"))
     assert len(submitted) == jobs, submitted
+
+
+def assert_resumed(run):
+    """Every start but the first continued from a checkpoint, and never from an earlier one."""
+    logs = sorted((run / "logs").glob("*_log.out"), key=lambda path: path.stat().st_mtime)
+    said = "".join(path.read_text() for path in logs)
+    starts = said.count("learning rate ")
+    continued = [int(n) for n in re.findall(r"continues after iteration (\d+)", said)]
+    assert continued == sorted(continued) and all(continued)
+    assert len(continued) >= starts - 1, said
 
 
 def test_one_training_through_every_kind_of_requeue(cluster, tmp_path, demo_data, undisturbed):
