@@ -150,6 +150,7 @@ def test_1_2_and_4_ranks_give_the_same_losses_for_50_iterations(tmp_path, demo_d
             assert line == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_ranks_that_cannot_share_a_batch_are_refused_in_one_line(tmp_path, demo_data):
     run = prepare(tmp_path, demo_data)
     results = finish(start_ranks(3, "-m", "gol", "train", run, "--device", "cpu"))
@@ -159,6 +160,7 @@ def test_ranks_that_cannot_share_a_batch_are_refused_in_one_line(tmp_path, demo_
     assert said[0].endswith("allowed: 1, 2, 4, 8")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_all_ranks_with_one_message(tmp_path, demo_data):
     run = prepare(tmp_path, demo_data, "demo/softmax", **{"optimizer.lr": 1e30})
     results = finish(start_ranks(2, "-m", "gol", "train", run, "--device", "cpu"))
@@ -167,6 +169,7 @@ def test_a_loss_that_is_not_finite_ends_all_ranks_with_one_message(tmp_path, dem
     assert said.count("error: the loss is") == 1 and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_one_ranks_failure_ends_the_other_soon_and_is_said_once(tmp_path, demo_data):
     run = prepare(tmp_path, demo_data)
     code = (
@@ -193,6 +196,7 @@ def test_one_ranks_failure_ends_the_other_soon_and_is_said_once(tmp_path, demo_d
         assert said.count("error: no luck") == 1 and "Traceback" not in said, said
 
 
+@pytest.mark.slow
 def test_detections_of_several_ranks_are_those_of_one(alone, tmp_path, monkeypatch):
     monkeypatch.setattr("gol.detect._BATCH", 5)
     count = detect(alone, tmp_path / "one.json", device="cpu")
@@ -208,6 +212,7 @@ def test_detections_of_several_ranks_are_those_of_one(alone, tmp_path, monkeypat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many.json", "one.json"]
 
 
+@pytest.mark.slow
 def test_a_damaged_image_on_one_rank_is_named_once_and_leaves_no_files(alone, tmp_path):
     import shutil
 
