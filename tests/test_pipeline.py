@@ -120,6 +120,7 @@ BAD = {
         "unknown experiment 'demo/gumble'",
     ),
     "figure without series": ({"figures": {"F": {"R-50": []}}}, "key 'figures.F.R-50'"),
+    "no config key": ({"set": {1: 5}}, "override 1: expected a dotted key"),
     "unknown config key": ({"set": {"optimizer.lrr": 1}}, "unknown key 'lrr' in optimizer"),
 }
 
