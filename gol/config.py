@@ -90,7 +90,11 @@ def save_config(config: Any, run: Path) -> None:
 def python_config(config: Any) -> str:
     """The resolved config as a Python file that stock mmdet 2.x tools read."""
     runtime = _mmdet_config("_base_/default_runtime")._cfg_dict.to_dict()
-    return type(config)({**runtime, **config._cfg_dict.to_dict()}).pretty_text
+    values = {**runtime, **config._cfg_dict.to_dict()}
+    own = (values["gol"]["weights"] or {}).get("file")
+    if own:  # what gol.weights loads here, mmdet's tools load by init_cfg
+        values["model"]["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": own}
+    return type(config)(values).pretty_text
 
 
 def load_config(run: str | Path) -> Any:

@@ -4,10 +4,11 @@ import json
 
 import pytest
 import yaml
+from mmcv import Config
 
 import gol
 from gol.axes import axis_values, experiment_entry, load_dataset
-from gol.config import load_config, save_config
+from gol.config import load_config, python_config, save_config
 from gol.errors import UserError
 
 
@@ -147,3 +148,14 @@ def test_bad_values_of_datasets_are_named(tmp_path, change, words):
     path.write_text(yaml.safe_dump(load_dataset("lvis_v1") | change))
     with pytest.raises(UserError, match=words):
         load_dataset(str(path))
+
+
+@pytest.mark.parametrize("name", ["demo/gumbel", "activations/gumbel/gumbel_r50_4x4_1x"])
+def test_the_printed_config_names_the_file_of_the_weights(name, tmp_path):
+    weights = {"_delete_": True, "file": "mine.pth"}
+    config = gol.load_experiment(name, {"gol.weights": weights})
+    before = json.dumps(config._cfg_dict)
+    (tmp_path / "printed.py").write_text(python_config(config))
+    printed = Config.fromfile(str(tmp_path / "printed.py"))
+    assert printed.model.backbone.init_cfg == {"type": "Pretrained", "checkpoint": "mine.pth"}
+    assert json.dumps(config._cfg_dict) == before
