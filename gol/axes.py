@@ -6,6 +6,7 @@ names one value for each axis.
 """
 
 import copy
+import math
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,64 @@ _DATASET_DEFAULTS = {
     "download": [],
 }
 
+
+def _is_number(value: Any, least: float = 0, whole: bool = False) -> bool:
+    kinds = int if whole else (int, float)
+    return isinstance(value, kinds) and not isinstance(value, bool) and least <= value < math.inf
+
+
+def _are(value: Any, count: int, least: float = 0, whole: bool = False) -> bool:
+    """Whether the value is a list of so many numbers."""
+    is_list = isinstance(value, list) and len(value) == count
+    return is_list and all(_is_number(item, least, whole) for item in value)
+
+
+def _is_normalize(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"mean", "std", "to_rgb"}
+        and _are(value["mean"], 3)
+        and _are(value["std"], 3)
+        and 0 not in value["std"]
+        and isinstance(value["to_rgb"], bool)
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+_SHARE = (lambda value: _is_number(value) and value <= 1, "a number from 0 to 1")
+_FLAG = (lambda value: isinstance(value, bool), "true or false")
+_PATH = (_is_text, "a path")
+_COUNT = (lambda value: _is_number(value, 0, True), "a whole number from 0 on")
+#: Key of a dataset file to the check of its value, and what the value has to be.
+_VALUES = {
+    "image_scales": (
+        lambda value: (
+            isinstance(value, list) and value and all(_are(pair, 2, 1, True) for pair in value)
+        ),
+        "a list of [width, height] in pixels",
+    ),
+    "normalize": (_is_normalize, "mean and std (three numbers each) and to_rgb (true or false)"),
+    "pad": (lambda value: _is_number(value, 1, True), "a whole number from 1 on"),
+    "repeat_threshold": _SHARE,
+    "rare_frequency": _SHARE,
+    "statement": (lambda value: value is None or _is_text(value), "a text"),
+    "num_classes": (
+        lambda value: value is None or _is_number(value, 1, True),
+        "a whole number from 1 on",
+    ),
+    "thresholds": (
+        lambda value: _are(value, 2, 1, True) and value[0] < value[1],
+        "two whole numbers, 0 < rare < common",
+    ),
+    "decode": _FLAG,
+    "drop_bad": _FLAG,
+    "download": (lambda value: isinstance(value, list), "a list of downloads"),
+    **dict.fromkeys(_SPLIT, _PATH),
+    **dict.fromkeys(_DRAW, _COUNT),
+}
 
 # libyaml's safe loader, where PyYAML was built with it, is ten times faster than Python's.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -139,6 +198,7 @@ def load_dataset(dataset: str) -> dict[str, Any]:
     for key in own:
         needed, optional = ((), _DRAW) if source == "demo" else (_SPLIT, ())
         _check_keys(f"{dataset}, {key}", found[key], needed, optional)
+    _check_names(found)
     return {**_DATASET_DEFAULTS, **found}
 
 
@@ -152,6 +212,25 @@ def _check_keys(where: str, found: Any, needed: Iterable[str], optional: Iterabl
     for key in needed:
         if key not in found:
             raise UserError(f"dataset {where}: key '{key}' is missing")
+    for key, value in found.items():
+        check, expected = _VALUES.get(key, (None, ""))
+        if check and not check(value):
+            raise UserError(f"dataset {where}: key '{key}' must be {expected}, not {value!r}")
+
+
+def _check_names(found: Mapping[str, Any]) -> None:
+    """Checks what a dataset names elsewhere, in modules that most callers need not import."""
+    if found.get("download"):
+        from gol.data.raw import downloads
+
+        for name in found["download"]:
+            pick("download", name, downloads())
+    if found.get("statistics") is not None:
+        from gol.data.statistics import PUBLISHED
+
+        pick("statistics", found["statistics"], dict.fromkeys(PUBLISHED))
+        if found.get("num_classes") is None:
+            raise UserError("a dataset with the key 'statistics' needs the key 'num_classes'")
 
 
 def check_combination(axes: Mapping[str, str]) -> None:
@@ -180,6 +259,6 @@ def split_files(dataset: Mapping, split: str, prepared: str | Path) -> tuple[Pat
 
 def pick(kind: str, name: Any, allowed: Mapping[str, Any]) -> Any:
     """The value of ``name``; a UserError lists the allowed names if there is none."""
-    if name not in allowed:
+    if not isinstance(name, str) or name not in allowed:
         raise UserError(f"unknown {kind} '{name}'; allowed: {choices(allowed)}")
     return allowed[name]

@@ -62,6 +62,21 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def load_state(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A checkpoint's state dict, bare or below ``state_dict`` or ``model``, and its ``meta``.
+
+    Raises:
+        UserError: as :func:`load_checkpoint`, or one of the two is of another type.
+    """
+    content = load_checkpoint(path)
+    state, meta = content.get("state_dict", content.get("model", content)), content.get("meta")
+    if not (isinstance(state, dict) and all(isinstance(key, str) for key in state)):
+        raise UserError(f"{path} holds no state dict, which is names to tensors")
+    if not isinstance(meta, dict | None):
+        raise UserError(f"{path}: its meta is a {type(meta).__name__}, not a dict")
+    return state, meta or {}
+
+
 def load_weights(
     detector: torch.nn.Module, path: str | Path, fingerprint: str | None = None
 ) -> None:
@@ -71,10 +86,10 @@ def load_weights(
         UserError: the checkpoint is of another training than ``fingerprint``, or a tensor is
             missing, unexpected or of another shape, for instance for want of a class.
     """
-    content = load_checkpoint(path)
-    if fingerprint and content.get("meta", {}).get("fingerprint") != fingerprint:
+    found, meta = load_state(path)
+    if fingerprint and meta.get("fingerprint") != fingerprint:
         raise UserError(f"{path} was trained with another configuration or other annotations")
-    found, wanted = content.get("state_dict", content), detector.state_dict()
+    wanted = detector.state_dict()
     # mmcv also saves buffers that torch calls not persistent, such as a loss's class frequencies.
     derived = {name for name, _ in detector.named_buffers()} - wanted.keys()
     found = {key: value for key, value in found.items() if key not in derived}

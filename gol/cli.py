@@ -232,7 +232,7 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _download(args: argparse.Namespace) -> None:
-    from gol.data.raw import dataset_downloads, download, downloads, proof
+    from gol.data.raw import dataset_downloads, download, downloads, is_there
     from gol.progress import format_bytes
 
     names = args.names + (dataset_downloads(args.dataset) if args.dataset else [])
@@ -240,7 +240,7 @@ def _download(args: argparse.Namespace) -> None:
         return download(names, args.coco)
     for name, entry in downloads().items():
         size = format_bytes(entry["bytes"]) if "bytes" in entry else "size unknown"
-        state = "there" if proof(entry).exists() else "-"
+        state = "there" if is_there(entry) else "-"
         print(f"{name:<18} {state:<6} {size:<13} {entry['makes']}")
     return None
 
@@ -275,8 +275,11 @@ def _config(args: argparse.Namespace) -> None:
             raise UserError(f"--set {text}: expected KEY=VALUE")
         try:
             overrides[key] = json.loads(value)  # 1e-4 is a number in JSON, but a text in YAML 1.1
-        except json.JSONDecodeError:
-            overrides[key] = yaml.safe_load(value)
+        except ValueError:
+            try:
+                overrides[key] = yaml.safe_load(value)
+            except (yaml.YAMLError, ValueError) as error:
+                raise UserError(f"--set {text}: the value is neither JSON nor YAML") from error
     config = load_experiment(args.experiment, overrides, args.data)
     if args.run is None:
         print(python_config(config))

@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def load_experiment(
     if axes != own:  # the published numbers are another experiment's
         entry["compare"] = entry["compare"] or name
     seed = overrides.pop("seed", 0)
+    if type(seed) is not int or seed < 0:
+        raise UserError(f"seed is {seed!r}; allowed: whole numbers from 0 on")
     values = {axis: pick(axis, axes[axis], axis_values(axis)) for axis in AXES if axis != "dataset"}
     check_combination(axes)
     dataset = load_dataset(axes["dataset"])
@@ -87,7 +90,11 @@ def save_config(config: Any, run: Path) -> None:
 def python_config(config: Any) -> str:
     """The resolved config as a Python file that stock mmdet 2.x tools read."""
     runtime = _mmdet_config("_base_/default_runtime")._cfg_dict.to_dict()
-    return type(config)({**runtime, **config._cfg_dict.to_dict()}).pretty_text
+    values = {**runtime, **config._cfg_dict.to_dict()}
+    own = (values["gol"]["weights"] or {}).get("file")
+    if own:  # what gol.weights loads here, mmdet's tools load by init_cfg
+        values["model"]["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": own}
+    return type(config)(values).pretty_text
 
 
 def load_config(run: str | Path) -> Any:
@@ -304,16 +311,51 @@ def _set_schedule(config: Any, values: Mapping) -> None:
         config.fp16 = fp16
 
 
+_PLAIN = (str, int, type(None))  # bool is an int
+#: Parts of a config that may be left out; the others stay mappings.
+_OPTIONAL = ("gol.weights", "optimizer_config.grad_clip")
+
+
 def _apply_overrides(config: Any, overrides: Mapping[str, Any]) -> None:
     for key, value in overrides.items():
+        if not isinstance(key, str):
+            raise UserError(f"override {key!r}: expected a dotted key such as optimizer.lr")
         *folders, last = key.split(".")
         place = config._cfg_dict
         for depth, part in enumerate([*folders, last]):
-            if not isinstance(place, Mapping) or part not in place:
-                where = ".".join(folders[:depth]) or "the config"
+            where = ".".join(folders[:depth]) or "the config"
+            if not isinstance(place, Mapping):
+                raise UserError(
+                    f"override {key}: {where} is a {type(place).__name__} and has no keys"
+                )
+            if part not in place:
                 allowed = [*AXES, "seed", *place] if depth == 0 else list(place)
                 raise UserError(
                     f"unknown key '{part}' in {where} (override {key}); allowed: {choices(allowed)}"
                 )
             place = place[part]
-        config.merge_from_dict({key: value})
+        _check_value(key, value, place)
+        if place is None and isinstance(value, Mapping):
+            value = {"_delete_": True, **value}  # mmcv merges into mappings alone
+        try:
+            config.merge_from_dict({key: value})
+        except TypeError as error:
+            raise UserError(f"override {key}: {value!r} does not fit what is there") from error
+
+
+def _check_value(key: str, value: Any, present: Any) -> None:
+    if not _is_plain(value):
+        raise UserError(f"override {key}: {value!r} is not made of finite numbers, texts and keys")
+    optional = present is None or (value is None and key in _OPTIONAL)
+    if isinstance(present, Mapping) != isinstance(value, Mapping) and not optional:
+        expected = f"keys ({choices(present)})" if isinstance(present, Mapping) else "a value"
+        raise UserError(f"override {key}: expected {expected}, not {value!r}")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON can hold the value."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return math.isfinite(value) if isinstance(value, float) else isinstance(value, _PLAIN)

@@ -169,6 +169,8 @@ def read_pipeline(content: Mapping[str, Any]) -> Pipeline:
     if not (values["tables"] or values["experiments"]):
         raise UserError("key 'experiments' is missing: name at least one, or give 'tables'")
     layout = _layout(values)
+    if _REST in {*layout.tables, *layout.figures}:
+        raise UserError(f"title '{_REST}' is that of the table of all other experiments")
     names = dict.fromkeys([*layout.experiments, *values["experiments"]])
     pipeline = Pipeline(
         name=values["name"],
@@ -203,7 +205,26 @@ def read_layout(source: str) -> Layout:
 def _layout(content: Mapping[str, Any]) -> Layout:
     names = content.get("experiments")
     tables = content.get("tables") or ({"": names} if names else {})
-    return Layout(tables, content.get("figures", {}))
+    layout = Layout(tables, content.get("figures", {}))
+    _check_titles(layout)
+    return layout
+
+
+def _check_titles(layout: Layout) -> None:
+    """Refuses titles that share a place in a report: a table's, or a figure's file."""
+    taken = dict.fromkeys(_FIGURES, "a figure of every report")
+    for title in (*layout.tables, *layout.figures):
+        if not isinstance(title, str):
+            raise UserError(f"title {title!r}: expected a text")
+    for title in layout.figures:
+        name = file_name(title)
+        if not name:
+            raise UserError(f"figure '{title}': a title needs a letter or digit, for its file")
+        if name in taken:
+            raise UserError(f"figure '{title}': its file {name}.png is that of {taken[name]}")
+        if title in layout.tables:
+            raise UserError(f"figure '{title}': a table has this title; name one of them otherwise")
+        taken[name] = f"figure '{title}'"
 
 
 def _schema() -> dict[str, Any]:

@@ -54,7 +54,7 @@ def prepare_run(
         UserError: the folder holds a training, the checkpoint does not fit the experiment's
             detector in every name and shape, the data are not prepared.
     """
-    from gol.checkpoints import load_checkpoint, load_weights, save_checkpoint
+    from gol.checkpoints import load_state, load_weights, save_checkpoint
     from gol.config import fingerprint, load_experiment, save_config
     from gol.models import build_detector
 
@@ -65,8 +65,8 @@ def prepare_run(
     path = Path(file) if file else fetch_pretrained(name)
     detector = build_detector(config, initialise=False)
     load_weights(detector, path)
-    meta = load_checkpoint(path).get("meta", {})
-    classes = list(meta.get("CLASSES") or [])
+    classes = load_state(path)[1].get("CLASSES")
+    classes = list(classes) if isinstance(classes, list | tuple) else []
     save_config(config, run)
     meta = {"CLASSES": classes, "fingerprint": mark, "source": entry["url"]}
     save_checkpoint(run / "model.pth", state_dict=detector.state_dict(), meta=meta)

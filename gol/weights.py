@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gol.axes import axis_values, pick
-from gol.checkpoints import listing, load_checkpoint, mismatches
+from gol.checkpoints import listing, load_state, mismatches
 from gol.download import Source, fetch
 from gol.errors import UserError
 
@@ -76,10 +76,7 @@ def load_backbone(backbone: torch.nn.Module, weights: Mapping[str, Any]) -> None
             shape.
     """
     path = fetch_weights(weights)
-    content = load_checkpoint(path)
-    found = content.get("state_dict", content.get("model", content))
-    if not isinstance(found, dict):
-        raise UserError(f"{path} holds no state dict")
+    found, _ = load_state(path)
     if any(key.startswith("layers.") for key in found):  # names of Swin's authors
         from mmdet.models.utils.ckpt_convert import swin_converter
 

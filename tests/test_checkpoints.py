@@ -89,3 +89,26 @@ def test_weights_that_do_not_fit_are_named(tmp_path, linear, change, words):
     save_checkpoint(tmp_path / "a.pth", state_dict=state)
     with pytest.raises(UserError, match=words):
         load_weights(linear, tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ({"state_dict": None}, "holds no state dict"),
+        ({"state_dict": [1, 2]}, "holds no state dict"),
+        ({"state_dict": {1: torch.zeros(1)}}, "holds no state dict"),
+        ({"state_dict": {}, "meta": [1]}, "its meta is a list, not a dict"),
+        ({"state_dict": {}, "meta": None}, "was trained with another configuration"),
+    ],
+)
+def test_a_checkpoint_of_another_form_is_named(tmp_path, linear, content, words):
+    save_checkpoint(tmp_path / "a.pth", **content)
+    with pytest.raises(UserError, match=words):
+        load_weights(linear, tmp_path / "a.pth", "fingerprint")
+
+
+def test_a_checkpoint_without_meta_loads(tmp_path, linear):
+    wanted = torch.nn.Linear(4, 3)
+    save_checkpoint(tmp_path / "a.pth", state_dict=wanted.state_dict(), meta=None)
+    load_weights(linear, tmp_path / "a.pth")
+    assert torch.equal(linear.weight, wanted.weight)

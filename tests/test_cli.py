@@ -137,6 +137,8 @@ def test_unknown_names_are_refused(tmp_path, capsys):
     assert "unknown experiment" in fails(capsys, "config", "gumbel", "--run", run)
     line = fails(capsys, "config", "demo/gumbel", "--run", run, "--set", "optimizer.lrr=1")
     assert "unknown key 'lrr'" in line and "allowed: type, lr" in line
+    line = fails(capsys, "config", "demo/gumbel", "--run", run, "--set", "optimizer.lr={")
+    assert "--set optimizer.lr={: the value is neither JSON nor YAML" in line
     assert "unknown dataset" in fails(capsys, "demo", "--dataset", "coco", "--out", run)
     assert not run.exists()
 

@@ -3,10 +3,12 @@
 import json
 
 import pytest
+import yaml
+from mmcv import Config
 
 import gol
 from gol.axes import axis_values, experiment_entry, load_dataset
-from gol.config import load_config, save_config
+from gol.config import load_config, python_config, save_config
 from gol.errors import UserError
 
 
@@ -62,11 +64,37 @@ def test_overrides_change_axes_and_keys():
         ({"optimizer.lrr": 1}, "unknown key 'lrr' in optimizer .*allowed: type, lr"),
         ({"optimiser.lr": 1}, "unknown key 'optimiser' in the config .*allowed: detector"),
         ({"dataset": "coco"}, "unknown dataset 'coco'; allowed: demo"),
+        ({"backbone": [1]}, r"unknown backbone '\[1\]'; allowed: "),
+        ({"dataset": [1]}, r"unknown dataset '\[1\]'; allowed: "),
+        ({"optimizer.lr.x": 1}, "override optimizer.lr.x: optimizer.lr is a float and has no keys"),
+        ({"optimizer.lr": float("nan")}, "override optimizer.lr: nan is not made of finite"),
+        ({"optimizer": {"lr": [float("inf")]}}, "override optimizer: .* not made of finite"),
+        ({"optimizer": {1: 5}}, "override optimizer: .* not made of finite"),
+        ({"optimizer": 5}, r"override optimizer: expected keys \(type, lr.*\), not 5"),
+        ({"optimizer": None}, "override optimizer: expected keys"),
+        ({"optimizer.lr": {"x": 5}}, "override optimizer.lr: expected a value"),
+        ({"optimizer": {"lr": {"x": 5}}}, "override optimizer: .* does not fit"),
+        ({1: 5}, "override 1: expected a dotted key"),
+        *(({"seed": seed}, "seed is .*; allowed: whole") for seed in ("abc", -1, 1.5, True, None)),
     ],
 )
 def test_unknown_overrides_are_named(overrides, words):
     with pytest.raises(UserError, match=words):
         gol.load_experiment("demo/gumbel", overrides)
+
+
+@pytest.mark.parametrize("part", ["htc", "cascade"])
+def test_a_key_in_a_list_of_heads_is_refused_briefly(part):
+    name = next(name for name in gol.experiments() if part in name)
+    with pytest.raises(UserError, match=r"bbox_head is a list and has no keys$"):
+        gol.load_experiment(name, {"model.roi_head.bbox_head.num_classes": 3})
+
+
+def test_a_part_that_may_be_missing_can_be_set_and_left_out():
+    for weights in ({"file": "mine.pth"}, None):
+        assert gol.load_experiment("demo/gumbel", {"gol.weights": weights}).gol.weights == weights
+    name = "activations/gumbel/gumbel_r50_4x4_1x"
+    assert gol.load_experiment(name, {"gol.weights": None}).gol.weights is None
 
 
 def test_unknown_experiment_lists_the_known():
@@ -90,3 +118,44 @@ def test_bad_dataset_files_are_named(tmp_path, text, words):
     path.write_text(text)
     with pytest.raises(UserError, match=words):
         load_dataset(str(path))
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"image_scales": [256, 256]}, r"key 'image_scales' must be a list of \[width, height\]"),
+        ({"image_scales": []}, "key 'image_scales' must be"),
+        ({"normalize": 5}, "key 'normalize' must be mean and std"),
+        ({"normalize": {"mean": [0] * 3, "std": [0] * 3, "to_rgb": True}}, "key 'normalize' must"),
+        ({"pad": 0}, "key 'pad' must be a whole number from 1 on, not 0"),
+        ({"repeat_threshold": float("nan")}, "key 'repeat_threshold' must be a number from 0 to 1"),
+        ({"rare_frequency": "often"}, "key 'rare_frequency' must be a number from 0 to 1"),
+        (
+            {"train": {"annotations": None, "images": "i"}},
+            "train: key 'annotations' must be a path",
+        ),
+        ({"num_classes": True}, "key 'num_classes' must be"),
+        ({"thresholds": [100, 10]}, "key 'thresholds' must be two whole numbers"),
+        ({"decode": "no"}, "key 'decode' must be true or false"),
+        ({"download": None}, "key 'download' must be a list"),
+        ({"download": ["train2018"]}, "unknown download 'train2018'; allowed: train2017"),
+        ({"statistics": "v2"}, "unknown statistics 'v2'; allowed: v1, v0_5"),
+        ({"statistics": "v1", "num_classes": None}, "needs the key 'num_classes'"),
+    ],
+)
+def test_bad_values_of_datasets_are_named(tmp_path, change, words):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(load_dataset("lvis_v1") | change))
+    with pytest.raises(UserError, match=words):
+        load_dataset(str(path))
+
+
+@pytest.mark.parametrize("name", ["demo/gumbel", "activations/gumbel/gumbel_r50_4x4_1x"])
+def test_the_printed_config_names_the_file_of_the_weights(name, tmp_path):
+    weights = {"_delete_": True, "file": "mine.pth"}
+    config = gol.load_experiment(name, {"gol.weights": weights})
+    before = json.dumps(config._cfg_dict)
+    (tmp_path / "printed.py").write_text(python_config(config))
+    printed = Config.fromfile(str(tmp_path / "printed.py"))
+    assert printed.model.backbone.init_cfg == {"type": "Pretrained", "checkpoint": "mine.pth"}
+    assert json.dumps(config._cfg_dict) == before

@@ -14,6 +14,7 @@ import torch
 from mmcv import Config
 
 import gol
+from gol.axes import experiment_entry
 from gol.losses import LOSSES
 
 _SCORED = "ours scores boxes and, where the detector has them, masks after the last epoch"
@@ -166,6 +167,22 @@ def test_augmentation_and_detector_are_those_of_mmdets_lvis_config():
         for key in ("init_cfg", "loss_cls"):
             head.pop(key, None)
     assert ours.model == stock.model
+
+
+V05 = [n for n in gol.experiments() if experiment_entry(n)["axes"]["dataset"] == "lvis_v0_5"]
+
+
+@pytest.mark.parametrize("name", V05)
+def test_pipelines_of_v05_are_those_of_v1(name):
+    """The twin has all axes but the dataset in common, so that nothing but paths may differ."""
+    ours, twin = gol.load_experiment(name), gol.load_experiment(name, {"dataset": "lvis_v1"})
+    for split in ("train", "val", "test"):
+        parts = [getattr(config.data, split) for config in (ours, twin)]
+        parts = [part.get("dataset", part).to_dict() for part in parts]
+        for key in ("ann_file", "img_prefix"):
+            paths = [part.pop(key) for part in parts]
+            assert paths[0].replace("lvis_v0_5", "lvis_v1") == paths[1]
+        assert parts[0] == parts[1] and parts[0]["pipeline"]
 
 
 @pytest.mark.parametrize("name, like", REPAIRED.items())

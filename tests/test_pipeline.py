@@ -79,7 +79,8 @@ def test_tables_and_figures_come_first_and_the_rest_is_the_grid():
     assert list(pipeline.grid.tables) == ["A", "B", "Further experiments"]
     assert pipeline.grid.experiments == ["demo/gumbel", "demo/gol", "demo/sigmoid", "demo/softmax"]
     assert pipeline.layout.files[-1] == "softmax_against_gumbel"
-    assert read_layout(pipeline.layout.text) == pipeline.layout
+    for layout in (pipeline.layout, pipeline.grid):
+        assert read_layout(layout.text) == layout
 
 
 def test_the_paper_on_lvis_is_the_whole_grid_of_the_original(shared_facts):
@@ -120,6 +121,28 @@ BAD = {
         "unknown experiment 'demo/gumble'",
     ),
     "figure without series": ({"figures": {"F": {"R-50": []}}}, "key 'figures.F.R-50'"),
+    "figure without a file name": (
+        {"figures": {"?!": {"M": {"S": "demo/gumbel"}}}},
+        "figure '?!': a title needs",
+    ),
+    "figures of one file": (
+        {"figures": {"A b": {"M": {"S": "demo/gumbel"}}, "a-B": {"M": {"S": "demo/gumbel"}}}},
+        "figure 'a-B': its file a_b.png is that of figure 'A b'",
+    ),
+    "figure of every report": (
+        {"figures": {"AP by group": {"M": {"S": "demo/gumbel"}}}},
+        "its file ap_by_group.png is that of a figure of every report",
+    ),
+    "title of a table and a figure": (
+        {"tables": {"A": ["demo/gumbel"]}, "figures": {"A": {"M": {"S": "demo/gumbel"}}}},
+        "figure 'A': a table has this title",
+    ),
+    "title of the rest": (
+        {"tables": {"Further experiments": ["demo/gumbel"]}},
+        "title 'Further experiments' is that of the table",
+    ),
+    "title that is no text": ({"tables": {1: ["demo/gumbel"]}}, "title 1: expected a text"),
+    "no config key": ({"set": {1: 5}}, "override 1: expected a dotted key"),
     "unknown config key": ({"set": {"optimizer.lrr": 1}}, "unknown key 'lrr' in optimizer"),
 }
 

@@ -59,8 +59,8 @@ def site(tmp_path, monkeypatch):
             if name != "ann":
                 entries[name]["images"] = len(members)
         (tmp_path / "z.zip").unlink()
-        monkeypatch.setattr(raw, "downloads", lambda: entries)
         dataset = load_dataset("lvis_v1") | {"download": list(entries)}
+        monkeypatch.setattr(raw, "downloads", lambda: entries)
         (tmp_path / "small.yaml").write_text(yaml.safe_dump(dataset))
         server.entries, server.images, server.text = entries, images, text
         yield server
@@ -81,6 +81,18 @@ def test_a_dataset_is_fetched_and_unpacked_once(site, capsys):
     assert "data/coco/train2017: is there" in capsys.readouterr().err
     assert main(["download"]) == 0
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["there"] * 3
+
+
+@pytest.mark.parametrize("dangling", [False, True])
+def test_a_marker_without_its_folder_is_no_proof(site, dangling, tmp_path):
+    raw.download(["val2017"])
+    folder = Path("data/coco/val2017")
+    shutil.rmtree(folder)
+    if dangling:
+        folder.symlink_to(tmp_path / "gone")
+    assert not raw.is_there(site.entries["val2017"])
+    raw.download(["val2017"])
+    assert tree(folder).keys() == {name[8:] for name in site.images["val2017"]}
 
 
 def test_archives_are_not_needed_once_unpacked(site):

@@ -40,6 +40,11 @@ def proof(entry: Mapping[str, Any]) -> Path:
     return made.with_name(f"{made.name}.complete") if "images" in entry else made
 
 
+def is_there(entry: Mapping[str, Any]) -> bool:
+    """Whether a download is complete: a marker may outlive its folder, or what that links to."""
+    return proof(entry).exists() and Path(entry["makes"]).exists()
+
+
 def image_proofs(dataset: str) -> list[str]:
     """The markers of the image folders that a dataset downloads; none for other datasets."""
     entries = [downloads()[name] for name in load_dataset(dataset)["download"]]
@@ -64,7 +69,7 @@ def download(names: Iterable[str], coco: str | Path | None = None) -> None:
 
 
 def _download(entries: dict[str, Mapping[str, Any]], coco: str | Path | None) -> None:
-    missing = {name: entry for name, entry in entries.items() if not proof(entry).exists()}
+    missing = {name: entry for name, entry in entries.items() if not is_there(entry)}
     for name in entries.keys() - missing.keys():
         _say(f"{entries[name]['makes']}: is there")
     if coco is not None:
@@ -105,6 +110,7 @@ def _archive(entry: Mapping[str, Any]) -> Path:
 def _make(entry: Mapping[str, Any]) -> None:
     made, count = Path(entry["makes"]), entry.get("images")
     if not made.exists():
+        _remove_dangling(made)
         archive = fetch(Source.of(entry), _archive(entry))
         unpack(archive, made)
         size = format_bytes(archive.stat().st_size)
@@ -121,14 +127,18 @@ def _link(coco: Path, made: Path) -> None:
     folder = (coco / made.name).resolve()
     if not folder.is_dir():
         raise UserError(f"{coco} has no folder {made.name}")
-    if made.is_symlink() and not made.exists():
-        made.unlink()  # a link to what has gone
+    _remove_dangling(made)
     if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)
         made.symlink_to(folder, target_is_directory=True)
         _say(f"{made}: linked to {folder}")
     elif made.resolve() != folder:
         raise UserError(f"{made} is there and is not {folder}: move it away first")
+
+
+def _remove_dangling(made: Path) -> None:
+    if made.is_symlink() and not made.exists():
+        made.unlink()  # a link to what has gone
 
 
 def _say(text: str) -> None:

@@ -13,10 +13,11 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -73,8 +74,8 @@ class AnnotationStore:
         path = Path(path)
         if path.suffix == ".json":
             return cls.from_annotations(read_json(path), path)
-        header, begin = _read_header(path)
-        with open(path, "rb") as file:
+        with _reading(path) as file:  # once: the file may be replaced at any time
+            header, begin = _read_header(file, path)
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         places = _places(header["lengths"], begin)[0]
         arrays = {
@@ -199,31 +200,33 @@ def file_digest(path: str | Path) -> str:
         UserError: the file cannot be read or is no store.
     """
     path = Path(path)
-    if path.suffix != ".json":
-        return _read_header(path)[0]["digest"]
+    with _reading(path) as file:
+        if path.suffix != ".json":
+            return _read_header(file, path)[0]["digest"]
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            yield file
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
     """The checked header, and where the arrays begin."""
-    try:
-        with open(path, "rb") as file:
-            start = file.read(_START.size)
-            if start[: len(_MAGIC)] != _MAGIC or len(start) < _START.size:
-                raise UserError(f"{path} is no annotation store: write it with `gol preprocess`")
-            _, version, length = _START.unpack(start)
-            if version != _VERSION:
-                raise UserError(
-                    f"{path} is an annotation store of version {version}, not {_VERSION}: "
-                    "write it anew with `gol preprocess`"
-                )
-            text, size = file.read(length), os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    start = file.read(_START.size)
+    if start[: len(_MAGIC)] != _MAGIC or len(start) < _START.size:
+        raise UserError(f"{path} is no annotation store: write it with `gol preprocess`")
+    _, version, length = _START.unpack(start)
+    if version != _VERSION:
+        raise UserError(
+            f"{path} is an annotation store of version {version}, not {_VERSION}: "
+            "write it anew with `gol preprocess`"
+        )
+    text, size = file.read(length), os.fstat(file.fileno()).st_size
     damaged = f"{path} is truncated or damaged: write it anew with `gol preprocess`"
     begin = _aligned(_START.size + length)
     try:

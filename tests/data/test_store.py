@@ -18,6 +18,7 @@ compat.apply()
 from mmdet.datasets import ClassBalancedDataset, CocoDataset  # noqa: E402
 
 from gol.config import fingerprint  # noqa: E402
+from gol.data import store as store_module  # noqa: E402
 from gol.data.dataset import InstanceDataset  # noqa: E402
 from gol.data.loader import EpochLoader  # noqa: E402
 from gol.data.preprocess import preprocess  # noqa: E402
@@ -221,6 +222,24 @@ def test_a_pickle_is_small_and_works(rng, tmp_path):
     write(tmp_path, random_file(rng))
     with pytest.raises(UserError, match="replaced while it was in use"):
         pickle.loads(text)
+
+
+def test_a_store_replaced_while_it_is_opened_is_read_as_it_was(rng, tmp_path, monkeypatch):
+    path = write(tmp_path, random_file(rng, images=30))[1]
+    wanted = AnnotationStore.open(path).dataset()
+    other = shutil.copy(path, tmp_path / "other.store")
+    write(tmp_path, random_file(rng, images=50))  # replaces path
+    path.rename(tmp_path / "new.store")
+    shutil.move(other, path)
+    read_header = store_module._read_header
+
+    def read_and_replace(*arguments):
+        header = read_header(*arguments)
+        (tmp_path / "new.store").replace(path)
+        return header
+
+    monkeypatch.setattr(store_module, "_read_header", read_and_replace)
+    assert same(AnnotationStore.open(path).dataset(), wanted)
 
 
 def test_the_digest_follows_the_content(rng, tmp_path):
