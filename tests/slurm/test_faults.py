@@ -227,7 +227,9 @@ def test_launchers_that_die_and_jobs_that_are_cancelled(cluster, tmp_path, demo_
 
     # From inside a job of another shape, and with a job that was submitted but not written down.
     record = json.loads((run / "job.json").read_text())
-    orphan = cluster.call("sbatch", "--parsable", "-J", record["name"], "--wrap", "sleep 600")
+    orphan = cluster.call(
+        "sbatch", "--parsable", *f"-o /dev/null -J {record['name']} --wrap".split(), "sleep 600"
+    )
     del record["id"]
     (run / "job.json").write_text(json.dumps(record))
     inside = ("srun", "--export=ALL", "-n1", "--gres=gpu:1", "--mem=1000")
