@@ -53,6 +53,13 @@ def test_overrides_change_axes_and_keys():
     assert config.gol.axes.classifier == "softmax"
 
 
+def test_published_numbers_are_for_the_experiment_as_published():
+    name = "activations/gumbel/gumbel_r50_4x4_1x"
+    assert gol.load_experiment(name, {"gol.threads": 2}).gol.compare is None
+    for overrides in ({"runner.max_epochs": 1}, {"optimizer.lr": 0.1}, {"classifier": "softmax"}):
+        assert gol.load_experiment(name, overrides).gol.compare == name
+
+
 @pytest.mark.parametrize(
     "overrides, words",
     [
