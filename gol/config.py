@@ -23,7 +23,6 @@ from gol.data.store import file_digest
 from gol.errors import UserError, choices
 from gol.files import read_json, write_json
 
-
 #: Keys of a resolved config whose override makes another training.
 _TRAINING = ("model", "optimizer", "lr_config", "runner", "fp16", "gol.global_batch", "gol.base")
 
@@ -51,7 +50,7 @@ def load_experiment(
     entry, overrides = experiment_entry(name), dict(overrides or {})
     axes, own = entry["axes"], dict(entry["axes"])
     axes.update({axis: overrides.pop(axis) for axis in AXES if axis in overrides})
-    if axes != own or any(key.startswith(_TRAINING) for key in overrides):
+    if axes != own or any(str(key).startswith(_TRAINING) for key in overrides):
         # the published numbers are another experiment's
         entry["compare"] = entry["compare"] or name
     seed = overrides.pop("seed", 0)

@@ -23,18 +23,15 @@ def test_a_peer_that_is_gone_is_no_bad_input():
 
 def test_the_reason_wins_over_its_consequence():
     shared = store()
-    with pytest.raises(LostJobError):
-        with Watch(shared, 0, 1):
-            raise RuntimeError("gloo: Connection reset by peer")
-    with pytest.raises(UserError, match="the loss is nan") as caught:
-        with Watch(shared, 1, 1):
-            raise UserError("the loss is nan")
+    with pytest.raises(LostJobError), Watch(shared, 0, 1):
+        raise RuntimeError("gloo: Connection reset by peer")
+    with pytest.raises(UserError, match="the loss is nan") as caught, Watch(shared, 1, 1):
+        raise UserError("the loss is nan")
     assert not isinstance(caught.value, PeerError)
     assert json.loads(shared.get("failed")) == [1, "the loss is nan"]
     # and the first reason stays
-    with pytest.raises(PeerError, match="rank 1: the loss is nan"):
-        with Watch(shared, 2, 1):
-            raise UserError("the loss is inf")
+    with pytest.raises(PeerError, match="rank 1: the loss is nan"), Watch(shared, 2, 1):
+        raise UserError("the loss is inf")
 
 
 @pytest.mark.parametrize("error, code", [(LostJobError("gone"), 1), (UserError("bad"), 2)])
