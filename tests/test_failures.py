@@ -16,9 +16,9 @@ def store():
 
 
 def test_a_peer_that_is_gone_is_no_bad_input():
-    with pytest.raises(LostJobError, match="gone without a word .*Connection closed by peer"):
-        with Watch(store(), 0, 1):
-            raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
+    words = r"gone without a word .*Connection closed by peer"
+    with pytest.raises(LostJobError, match=words), Watch(store(), 0, 1):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
 
 
 def test_the_reason_wins_over_its_consequence():
