@@ -22,10 +22,3 @@ def cluster():
     finally:
         started.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def pytest_collection_modifyitems(items):
-    """One process runs all tests of this folder: there is one cluster."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("slurm"))

@@ -18,7 +18,8 @@ from gol.checkpoints import load_checkpoint
 from gol.config import save_config
 from gol.train import train
 
-pytestmark = pytest.mark.slow
+# One process runs these tests: there is one cluster.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
 EPOCHS, ITERATIONS = 10, 300  # of two images
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-pytestmark = pytest.mark.slow
+# One process runs these tests: there is one cluster.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
 BIN = Path(sys.executable).parent
 TRAININGS, DETECTIONS = 3, 4
