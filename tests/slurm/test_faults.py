@@ -18,8 +18,7 @@ from gol.checkpoints import load_checkpoint
 from gol.config import save_config
 from gol.train import train
 
-# One process runs these tests: there is one cluster.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.slow
 
 EPOCHS, ITERATIONS = 10, 300  # of two images
 

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-# One process runs these tests: there is one cluster.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
 TRAININGS, DETECTIONS = 3, 4
