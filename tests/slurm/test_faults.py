@@ -116,7 +116,10 @@ def restarts(cluster, job):
 
 
 def wait_for_restart(cluster, launcher, count):
+    """Until the job runs again; what it did while it was being ended is no progress."""
     wait_for(lambda: restarts(cluster, launcher.job) >= count, launcher)
+    state = ("squeue", "-h", "-j", launcher.job, "-o", "%T")
+    wait_for(lambda: cluster.call(*state).strip() == "RUNNING", launcher)
 
 
 def assert_nothing_lost(run, undisturbed, jobs=1):
@@ -158,6 +161,8 @@ def test_one_training_through_every_kind_of_requeue(cluster, tmp_path, demo_data
     urgent = "sbatch --wait -p urgent -N2 --exclusive -o /dev/null --wrap true"
     cluster.call(*urgent.split(), timeout=120)
     wait_for_restart(cluster, launcher, 3)
+    log = (run / f"logs/{job}_0_log.out").read_text()
+    assert log.count("Calling checkpoint method") == 2  # the preempted job was warned too
 
     wait_for_progress(launcher)
     node = cluster.call("squeue", "-h", "-j", job, "-o", "%N").strip()

