@@ -168,6 +168,9 @@ def _base(detector: dict, backbone: dict) -> Any:
         for part in ("mask_head", "mask_roi_extractor"):
             own.get("roi_head", {}).pop(part, None)
     _merge(model, own)
+    for head in _as_list(model["roi_head"].get("mask_head") or []):
+        if head["type"] == "HTCMaskHead":  # adds one stage's features to the next one's input
+            head["conv_out_channels"] = head["in_channels"]
     return _mmcv_config()({"model": model})
 
 

@@ -81,6 +81,7 @@ def train_and_detect(config):
     """One training step on two images and the detections of one test image."""
     # A mask of each class for 300 detections of an untrained detector takes a gigabyte.
     config.model.test_cfg.rcnn.max_per_img = 20
+    config.model.test_cfg.rcnn.score_thr = -1.0  # nothing that it finds is likely yet
     detector = build(config).train()
     train = SeededDataset(build_dataset(config.data.train), seed=0)
     (batch,) = load(train, [[(0, 0), (0, 1)]])

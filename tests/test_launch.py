@@ -9,6 +9,7 @@ import time
 
 import psutil
 import pytest
+from signals import default_signals
 
 import gol
 from gol.config import save_config
@@ -33,13 +34,12 @@ def run(tmp_path, demo_data):
 
 def start(run):
     command = [sys.executable, "-m", "gol", "launch", str(run), "--device", "cpu"]
-    # A test run in the background ignores Ctrl-C, and so would everything that it starts.
     return subprocess.Popen(
         command,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=default_signals,
     )
 
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from signals import default_signals
 
 import gol
 from gol.checkpoints import load_checkpoint
@@ -68,7 +69,7 @@ class Launcher:
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                preexec_fn=default_signals,
             )
 
         self.started.append(self)

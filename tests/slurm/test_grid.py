@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from signals import default_signals
 
 pytestmark = pytest.mark.slow
 
@@ -152,7 +153,7 @@ def terminal(cluster, folder):
     """Snakemake in a terminal of its own; yields what Ctrl-C is typed into."""
     process, screen = pty.fork()
     if process == 0:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        default_signals()
         os.chdir(folder)
         os.execvpe(command()[0], command(), cluster.environment)
     reader = threading.Thread(target=_drain, args=(screen,), daemon=True)
