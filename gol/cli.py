@@ -5,21 +5,16 @@ import json
 import os
 import sys
 from dataclasses import fields
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from gol.errors import JobFailed, PeerError, UserError
+from gol.options import build_parser
 from gol.settings import Settings
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one verb; returns 0, 1 if a check found problems, 2 after one line about bad input."""
-    args = _parser().parse_args(arguments)
+    args = build_parser(__doc__, _ACTIONS).parse_args(arguments)
     try:
         return args.do(args) or 0
     except PeerError:
@@ -36,176 +31,6 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `gol experiments | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-
-
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return value
-
-
-def _positive_whole(text: str) -> int:
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="gol", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True, parser_class=_Parser)
-
-    def verb(name: str, do: Any, text: str, *options: tuple) -> None:
-        sub = verbs.add_parser(name, help=text, description=text)
-        sub.set_defaults(do=do)
-        for names, settings in options:
-            sub.add_argument(*names, **settings)
-
-    def option(*names: str, **settings: Any) -> tuple:
-        return names, settings
-
-    run = option("run", type=Path, help="run folder, prepared by `gol config`")
-    dataset = option("--dataset", default="demo", help="name in configs/datasets, or a YAML file")
-    device = option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
-    out = option("--out", type=Path, required=True, help="where to write")
-
-    data = option("--data", type=Path, help="folder written by `gol preprocess`")
-
-    verb("experiments", _experiments, "List the experiments and their axes.")
-    verb(
-        "demo",
-        _demo,
-        "Draw the images and annotations of the built-in demo.",
-        dataset,
-        out,
-    )
-    verb(
-        "download",
-        _download,
-        "Fetch and unpack the files of a dataset, or list them.",
-        option("names", nargs="*", help="names in configs/downloads.yaml"),
-        option("--dataset", help="all that this dataset is made of"),
-        option("--coco", type=Path, help="folder with train2017 and val2017 to link to"),
-    )
-    verb(
-        "preprocess",
-        _preprocess,
-        "Check a dataset's annotations and write them in one schema, with class statistics.",
-        dataset,
-        out,
-    )
-    verb(
-        "config",
-        _config,
-        "Resolve an experiment into a run folder's config.json, or print it for mmdet's tools.",
-        option("experiment", help="name listed by `gol experiments`"),
-        option("--run", type=Path, help="run folder to prepare (default: print a Python config)"),
-        option("--dataset", help="dataset instead of the experiment's own"),
-        data,
-        option("--weights", type=Path, help="file of the backbone's weights, instead of the net"),
-        option("--seed", type=_natural, default=0, help="0, 1, 2 … (default 0)"),
-        option("--set", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. optimizer.lr=0.01"),
-    )
-    verb(
-        "weights",
-        _weights,
-        "Fetch the ImageNet weights of backbones into torch.hub's cache, or list them.",
-        option("backbones", nargs="*", help="names in configs/models"),
-    )
-    verb(
-        "pretrained",
-        _pretrained,
-        "Fetch an official GOL checkpoint, make a run folder of it, or list them.",
-        option("name", nargs="?", help="a listed name"),
-        option("--out", type=Path, help="file or folder (default: torch.hub's cache)"),
-        option("--run", type=Path, help="run folder to make, for `gol detect`"),
-        option("--file", type=Path, help="the checkpoint, if it is at hand"),
-        data,
-    )
-    verb("train", _train, "Train, or continue, a run in this process.", run, device)
-    verb(
-        "launch",
-        _launch,
-        "Train a run, or detect with it, as a submitit job and wait for it.",
-        run,
-        option("--detect", type=Path, metavar="OUT", help="detect instead, and write this file"),
-        option("--scoring", help="activation for the scores (default: the config's first)"),
-        *(
-            option(
-                f"--{setting.name.replace('_', '-')}",
-                type=_natural if setting.type is int else str,
-                default=setting.default,
-                help=setting.metadata["help"].replace("%", "%%"),
-            )
-            for setting in fields(Settings)
-        ),
-    )
-    verb(
-        "detect",
-        _detect,
-        "Detect on the test images with a trained run.",
-        run,
-        out,
-        option("--scoring", help="activation for the scores (default: the config's first)"),
-        option("--checkpoint", type=Path, help="weights instead of the run's model.pth"),
-        device,
-    )
-    verb(
-        "evaluate",
-        _evaluate,
-        "Score detections against annotations by the LVIS protocol.",
-        option("annotations", type=Path, help="prepared annotation file"),
-        option("detections", type=Path, help="JSON written by `gol detect`"),
-        out,
-    )
-    verb(
-        "plan",
-        _plan,
-        "Estimate what a pipeline takes before it is started: images, GPU-hours, disk, downloads.",
-        option("pipeline", type=Path, help="pipeline file, e.g. configs/lvis.yaml"),
-        option("--throughput", type=_positive, help="training images per second of one GPU"),
-        option(
-            "--measured", type=Path, nargs="+", default=[], help="finished runs to take it from"
-        ),
-        option("--gpus", type=_positive_whole, help="GPUs that work at once"),
-    )
-    store = option(
-        "--store", default="sqlite:///mlflow.db", help="MLflow store (default: mlflow.db)"
-    )
-    verb("store", _store, "Create the MLflow store.", store)
-    verb(
-        "track",
-        _track,
-        "Log a finished run to MLflow; again changes nothing.",
-        run,
-        store,
-        option("--name", required=True, help="MLflow experiment"),
-    )
-    verb(
-        "table",
-        _table,
-        "Tables and figures of several runs.",
-        option("runs", type=Path, nargs="+", help="run folders, in the order of the rows"),
-        option("--layout", help="pipeline file, or its keys tables and figures as JSON"),
-        out,
-    )
-    verb(
-        "doctor",
-        _doctor,
-        "Check data, packages, GPUs, disk, weights, Slurm and MLflow; exit code 1 for problems.",
-        option("--dataset", help="dataset whose files to look for"),
-        store,
-    )
-    return parser
 
 
 def _experiments(args: argparse.Namespace) -> None:
@@ -412,6 +237,25 @@ def _table(args: argparse.Namespace) -> None:
 
     print(report(args.runs, args.out, read_layout(args.layout) if args.layout else None))
 
+
+_ACTIONS = {
+    "experiments": _experiments,
+    "demo": _demo,
+    "download": _download,
+    "preprocess": _preprocess,
+    "config": _config,
+    "weights": _weights,
+    "pretrained": _pretrained,
+    "train": _train,
+    "launch": _launch,
+    "detect": _detect,
+    "evaluate": _evaluate,
+    "plan": _plan,
+    "store": _store,
+    "track": _track,
+    "table": _table,
+    "doctor": _doctor,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -238,50 +238,54 @@ def _as_list(value: Any) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _set_data(config: Any, values: Mapping, dataset: Mapping, prepared: Path) -> None:
-    scales = [tuple(scale) for scale in dataset["image_scales"]]
-    normalize = {"type": "Normalize", **dataset["normalize"]}
-    pad = {"type": "Pad", "size_divisor": dataset["pad"]}
-    with_mask = "mask_head" in config.model.roi_head
+def _train_pipeline(model: Any, values: Mapping, dataset: Mapping) -> list[dict]:
+    with_mask = "mask_head" in model.roi_head
     load = {"type": "LoadAnnotations", "with_bbox": True, "with_mask": with_mask}
     augmentation = [
-        {"type": "Resize", "img_scale": scales, "multiscale_mode": "value", "keep_ratio": True},
+        {
+            "type": "Resize",
+            "img_scale": [tuple(scale) for scale in dataset["image_scales"]],
+            "multiscale_mode": "value",
+            "keep_ratio": True,
+        },
         {"type": "RandomFlip", "flip_ratio": 0.5},
     ]
     if values["schedule"]["augmentation"]:
         other = _mmdet_config(values["schedule"]["augmentation"]).data.train.pipeline
         names = [step.type for step in other]
         augmentation = other[names.index("LoadAnnotations") + 1 : names.index("Normalize")]
-    train = [
+    keys = ["img", "gt_bboxes", "gt_labels", *(["gt_masks"] if with_mask else [])]
+    return [
         {"type": "LoadImageFromFile"},
         {**load, **(values["masks"] if with_mask else {})},
         *augmentation,
-        normalize,
-        pad,
+        *_normalize_and_pad(dataset),
         {"type": "DefaultFormatBundle"},
-        {
-            "type": "Collect",
-            "keys": ["img", "gt_bboxes", "gt_labels", *(["gt_masks"] if with_mask else [])],
-        },
+        {"type": "Collect", "keys": keys},
     ]
-    test_transforms = [
+
+
+def _test_pipeline(dataset: Mapping) -> list[dict]:
+    transforms = [
         {"type": "Resize", "keep_ratio": True},
         {"type": "RandomFlip"},
-        normalize,
-        pad,
+        *_normalize_and_pad(dataset),
         {"type": "ImageToTensor", "keys": ["img"]},
         {"type": "Collect", "keys": ["img"]},
     ]
-    test = [
-        {"type": "LoadImageFromFile"},
-        {
-            "type": "MultiScaleFlipAug",
-            "img_scale": scales[-1],
-            "flip": False,
-            "transforms": test_transforms,
-        },
+    scale = tuple(dataset["image_scales"][-1])
+    shown = {"img_scale": scale, "flip": False, "transforms": transforms}
+    return [{"type": "LoadImageFromFile"}, {"type": "MultiScaleFlipAug", **shown}]
+
+
+def _normalize_and_pad(dataset: Mapping) -> list[dict]:
+    return [
+        {"type": "Normalize", **dataset["normalize"]},
+        {"type": "Pad", "size_divisor": dataset["pad"]},
     ]
 
+
+def _set_data(config: Any, values: Mapping, dataset: Mapping, prepared: Path) -> None:
     def part(split: str, pipeline: list) -> dict:
         return {
             "type": "InstanceDataset",
@@ -290,7 +294,8 @@ def _set_data(config: Any, values: Mapping, dataset: Mapping, prepared: Path) ->
             "pipeline": pipeline,
         }
 
-    train_part = part("train", train)
+    train_part = part("train", _train_pipeline(config.model, values, dataset))
+    test = _test_pipeline(dataset)
     if values["sampler"]["repeat"]:
         train_part = {
             "type": "ClassBalancedDataset",

@@ -182,6 +182,8 @@ def _receive(url: str, source: Source, part: Path) -> bool:
                 os.fsync(file.fileno())
     except requests.RequestException as error:
         raise _failure(error) from error
+    except ValueError as error:  # urllib3's for an address that it cannot read
+        raise _Unusable("no address of a file") from error
     wanted = total or source.bytes
     if wanted and _size(part) != wanted:
         raise _Broken(f"the connection ended after {_size(part)} of {wanted} bytes")
@@ -218,7 +220,7 @@ def _check_answer(
     if response.headers.get("Content-Type", "").startswith("text/html"):
         raise _Unusable("a web page, not the file")
     length = response.headers.get("Content-Length")
-    start, total = 0, int(length) if length else None
+    start, total = 0, int(length) if length and length.isdecimal() else None
     if status == 206:
         span = re.match(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
         start, total = (int(span[1]), int(span[2])) if span else (-1, None)

@@ -139,6 +139,7 @@ class _Launcher:
 
     def _submit(self) -> None:
         """Writes down what is about to be submitted, submits it, and writes down its id."""
+        before = self.record
         self.record = {
             "cluster": self.settings.cluster,
             "name": self.work.name,
@@ -151,7 +152,10 @@ class _Launcher:
         try:
             self.record |= self.jobs.submit(self.work, self.folder, self.settings)
         except UserError:
-            self.work.record.unlink()
+            if before:  # it says whose the files in the folder are
+                write_json(self.work.record, before)
+            else:
+                self.work.record.unlink()
             raise
         write_json(self.work.record, self.record)
         say(f"job {self.record['id']} submitted for {self.work.title}")

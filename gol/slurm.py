@@ -7,6 +7,7 @@ hundred of them ask no more often than one.
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from gol.errors import UserError
 from gol.files import read_json, write_json
 
 #: States in which nothing more happens to a job. All others may still lead to a requeue.
@@ -43,6 +45,9 @@ def jobs(fresh: bool = False) -> list[JobInfo] | None:
 
     Args:
         fresh: ask Slurm rather than take an answer that is a few seconds old.
+
+    Raises:
+        UserError: there is no squeue on this machine.
     """
     from filelock import FileLock, Timeout
 
@@ -71,6 +76,8 @@ def _shared_answer() -> Path:
 
 
 def _ask() -> list[str] | None:
+    if shutil.which("squeue") is None:  # waiting for an answer would never end
+        raise UserError("squeue is not installed here, so jobs of Slurm cannot be followed")
     columns = ",".join(f"{name}:{width}" for name, width in _FIELDS.items())
     output = _call("squeue", "--noheader", "--states=all", f"--user={os.getuid()}", "-O", columns)
     return None if output is None else output.splitlines()

@@ -43,9 +43,11 @@ def unpack(archive: str | Path, target: str | Path) -> Path:
 def _extract(archive: Path, target: Path, temporary: Path) -> None:
     with _reading(archive) as file:
         members = [member for member in file.infolist() if not member.is_dir()]
+        # What macOS adds to an archive is no part of it.
+        members = [member for member in members if not member.filename.startswith("__MACOSX/")]
         for member in members:
             parts = PurePosixPath(member.filename.replace("\\", "/")).parts
-            if ".." in parts or parts[0] != target.name:
+            if ".." in parts or parts[:1] != (target.name,):
                 raise UserError(f"{archive} holds {member.filename}, which is not {target.name}")
         if not members:
             raise UserError(f"{archive} holds no {target.name}")

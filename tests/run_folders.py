@@ -130,3 +130,10 @@ def _curve(rng: random.Random, lines: int, started: float) -> str:
         }
         text += json.dumps(point) + "\n"
     return text
+
+
+def edit(path, **changes):
+    """Changes keys of a JSON file."""
+    content = json.loads(path.read_text())
+    content.update(changes)
+    path.write_text(json.dumps(content))

@@ -131,9 +131,15 @@ def test_what_squeue_prints_is_read_by_column():
 
 
 def test_no_answer_is_no_state(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))  # no squeue there
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\nexit 1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert slurm.jobs() is None and slurm.job("7") is None and slurm.alive_under("x") is None
+    squeue.unlink()
+    with pytest.raises(UserError, match="squeue is not installed here"):
+        slurm.job("7")
 
 
 def test_the_enclosing_job_is_hidden_and_the_cluster_is_not(monkeypatch):

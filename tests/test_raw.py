@@ -66,6 +66,14 @@ def site(tmp_path, monkeypatch):
         yield server
 
 
+def test_what_macos_adds_to_an_archive_is_left_out(tmp_path):
+    members = {"a.json": b"{}", "__MACOSX/._a.json": b"x"}
+    unpack(make_zip(tmp_path / "a.zip", members), tmp_path / "out" / "a.json")
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["a.json"]
+    with pytest.raises(UserError, match=r"which is not b\.json"):
+        unpack(make_zip(tmp_path / "b.zip", {".": b"x"}), tmp_path / "out" / "b.json")
+
+
 def tree(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.jpg")}
 

@@ -11,7 +11,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from run_folders import make_run
+from run_folders import edit, make_run
 
 from gol import plots
 from gol.axes import experiment_entry
@@ -20,7 +20,6 @@ from gol.errors import UserError
 from gol.pipeline import Layout
 from gol.report import report, write_tables
 from gol.rows import METRICS, collect
-from gol.runs import read_curve, read_run
 from gol.tables import markdown
 
 PUBLISHED = {"AP": 16.4, "APr": 0.8, "APc": 12.7, "APf": 27.3, "APb": 17.2}
@@ -43,12 +42,6 @@ def folders(tmp_path):
             ("gumbel", ("gumbel",), PUBLISHED),
         )
     ]
-
-
-def _edit(path, **changes):
-    content = json.loads(path.read_text())
-    content.update(changes)
-    path.write_text(json.dumps(content))
 
 
 def _cells(text):
@@ -214,7 +207,7 @@ def test_setting_tells_data_protocol_and_engine(folders, tmp_path):
     for part in ("dataset demo", "250 images", "hotcoco 1.3.0", "LVIS", "iou thresholds 0.5–0.95"):
         assert part in text.replace("\n  ", " ")
     other = make_run(tmp_path / "other", "other")
-    _edit(other / "evaluation/gumbel.json", images=100)
+    edit(other / "evaluation/gumbel.json", images=100)
     text = markdown({"": collect([*folders, other])})
     assert text.count("\n- ") == 2
     assert "- Other: dataset demo, 100 images" in text
@@ -224,7 +217,7 @@ def test_unmeasurable_group_is_a_dash_not_a_zero(tmp_path):
     run = make_run(tmp_path / "run", scorings=("gumbel",), published=PUBLISHED)
     path = run / "evaluation/gumbel.json"
     segm = json.loads(path.read_text())["segm"]
-    _edit(path, segm={**segm, "APr": None})
+    edit(path, segm={**segm, "APr": None})
     write_tables({"": collect([run])}, tmp_path / "out")
     assert _cells((tmp_path / "out/table.md").read_text())["Gumbel"][2] == "–"
     with open(tmp_path / "out/table.csv", encoding="utf-8") as file:
@@ -314,7 +307,7 @@ def test_figures_are_reproducible_and_survive_missing_values(tmp_path):
     path = run / "evaluation/gumbel.json"
     content = json.loads(path.read_text())
     classes = [{**entry, "segm_AP": None} for entry in content["per_class"]]
-    _edit(path, segm=dict.fromkeys(content["segm"]), per_class=classes)
+    edit(path, segm=dict.fromkeys(content["segm"]), per_class=classes)
     (run / "metrics.jsonl").write_text("")
     for name in ("a", "b"):
         report([run], tmp_path / name)
@@ -343,71 +336,12 @@ def test_bins_keep_every_class_once():
     assert (np.diff(centres) > 0).all()
 
 
-def test_curve_drops_the_line_of_a_killed_process_and_keeps_the_last_of_two(tmp_path):
-    run = make_run(tmp_path / "run", lines=5)
-    path = run / "metrics.jsonl"
-    text = path.read_text()
-    again = json.dumps({"iteration": 20, "time": 1.0, "loss": 7.0})
-    path.write_text(text + again + "\n" + text.splitlines()[0][: random.randrange(1, 60)])
-    curve = read_curve(run)
-    assert [point["iteration"] for point in curve] == [10, 20, 30, 40, 50]
-    assert curve[1]["loss"] == 7.0
-
-
-@pytest.mark.parametrize(
-    "line", ["{", "7", "null", "{}", '{"iteration": 1}', '{"iteration": "x", "time": 1}']
-)
-def test_garbage_inside_a_curve_names_the_line(tmp_path, line):
-    run = make_run(tmp_path / "run", lines=3)
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    (run / "metrics.jsonl").write_text("\n".join([lines[0], line, *lines[1:], ""]))
-    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: expected"):
-        read_curve(run)
-
-
-def _drop(path, *keys):
-    content = json.loads(path.read_text())
-    inner = content
-    for key in keys[:-1]:
-        inner = inner[key]
-    del inner[keys[-1]]
-    path.write_text(json.dumps(content))
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda f: shutil.rmtree(f), "no run folder"),
-        (lambda f: (f / "config.json").unlink(), "config.json is missing"),
-        (lambda f: (f / "train.json").unlink(), "train.json is missing"),
-        (lambda f: (f / "evaluation/gumbel.json").unlink(), "gumbel.json is missing"),
-        (lambda f: (f / "train.json").write_text('{"iterations": 1'), "truncated"),
-        (lambda f: (f / "train.json").write_text("[]"), "must hold a JSON object"),
-        (lambda f: _edit(f / "train.json", seconds="1"), "'seconds' must be a number"),
-        (lambda f: _drop(f / "train.json", "fingerprint"), "key 'fingerprint' is missing"),
-        (lambda f: _drop(f / "config.json", "gol"), "key 'gol' is missing"),
-        (lambda f: _drop(f / "config.json", "gol", "axes"), "'gol': key 'axes' is missing"),
-        (lambda f: _drop(f / "config.json", "gol", "scorings"), "'scorings' must list"),
-        (lambda f: _drop(f / "evaluation/gumbel.json", "segm", "AP"), "'segm': key 'AP'"),
-        (lambda f: _drop(f / "evaluation/gumbel.json", "per_class", 0, "name"), "lacks 'name'"),
-        (lambda f: _edit(f / "evaluation/gumbel.json", images=None), "'images' must be"),
-    ],
-)
-def test_an_incomplete_run_is_one_line_that_names_the_file_and_key(tmp_path, spoil, message):
-    run = make_run(tmp_path / "run")
-    spoil(run)
-    with pytest.raises(UserError) as caught:
-        read_run(run)
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_runs_that_do_not_belong_together_are_refused(tmp_path):
     run = make_run(tmp_path / "a")
     with pytest.raises(UserError, match="both hold experiment demo/gumbel, seed 0"):
         collect([run, make_run(tmp_path / "b")])
     other = make_run(tmp_path / "c", seed=1)
-    _edit(other / "evaluation/gumbel.json", images=7)
+    edit(other / "evaluation/gumbel.json", images=7)
     with pytest.raises(UserError, match="not scored alike"):
         collect([run, other])
     with pytest.raises(UserError, match="no run folder given"):

@@ -29,8 +29,6 @@ def dataset_downloads(dataset: str) -> list[str]:
     names = load_dataset(dataset)["download"]
     if not names:
         raise UserError(f"dataset {dataset} has no key 'download': its files are your own")
-    for name in names:
-        pick("download", name, downloads())
     return names
 
 
