@@ -139,7 +139,7 @@ def test_no_answer_is_no_state(monkeypatch, tmp_path):
     assert slurm.jobs() is None and slurm.job("7") is None and slurm.alive_under("x") is None
     squeue.unlink()
     with pytest.raises(UserError, match="squeue is not installed here"):
-        slurm.job("7")
+        slurm.jobs(fresh=True)
 
 
 def test_the_enclosing_job_is_hidden_and_the_cluster_is_not(monkeypatch):
