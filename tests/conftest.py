@@ -37,14 +37,14 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory) -> Path:
     """A prepared demo of 40 classes, small: 60 train and 24 val images."""
-    from gol.config.axes import load_dataset, split_files
+    from gol.config.datasets import load_dataset
     from gol.data.demo.draw import draw_demo
     from gol.data.preprocess import preprocess_dataset
 
     folder = tmp_path_factory.mktemp("demo")
     draw_demo(folder / "raw", train_images=60, val_images=24)
     dataset = load_dataset("demo")
-    files = [file for split in ("train", "val") for file in split_files(dataset, split, folder)]
+    files = [file for split in ("train", "val") for file in dataset.files(split, folder)]
     preprocess_dataset(*files, folder)
     return folder
 

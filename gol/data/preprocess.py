@@ -9,9 +9,8 @@ from gol.data.annotations import Problem, examine, load_annotations
 from gol.data.store import AnnotationStore
 from gol.errors import UserError
 from gol.files import uncollected, write_json
+from gol.groups import GROUPS, THRESHOLDS
 from gol.losses.class_statistics import ClassStatistics
-
-GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
 
 
 @uncollected()
@@ -21,7 +20,7 @@ def preprocess_dataset(
     val_annotations: str | Path,
     val_images: str | Path,
     out_folder: str | Path,
-    thresholds: tuple[int, int] = (10, 100),
+    thresholds: tuple[int, int] = THRESHOLDS,
     decode: bool = True,
     drop_bad: bool = False,
 ) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def preprocess(
     annotation_file: str | Path,
     image_folder: str | Path | None,
     out_file: str | Path,
-    thresholds: tuple[int, int] = (10, 100),
+    thresholds: tuple[int, int] = THRESHOLDS,
     categories_from: str | Path | None = None,
     decode: bool = True,
     drop_bad: bool = False,

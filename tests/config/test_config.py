@@ -7,7 +7,9 @@ import yaml
 from mmcv import Config
 
 import gol
-from gol.config.axes import axis_values, experiment_entry, load_dataset
+from gol.config.axes import axis_values
+from gol.config.datasets import load_dataset
+from gol.config.experiments import experiment
 from gol.config.resolve import load_config, python_config, save_config
 from gol.errors import UserError
 
@@ -25,7 +27,7 @@ def test_experiment_resolves_and_survives_its_file(name, tmp_path):
 @pytest.mark.parametrize("name", [n for n in gol.experiments() if n.startswith("demo/")])
 def test_prior_bias_arrives_in_the_built_head(name, demo_data):
     head = gol.build_detector(gol.load_experiment(name, None, demo_data)).roi_head.bbox_head
-    classifier = axis_values("classifier")[experiment_entry(name)["axes"]["classifier"]]
+    classifier = axis_values("classifier")[experiment(name).axes.classifier]
     background = 0 if classifier["loss"]["type"] == "DropLoss" else 1
     assert head.fc_cls.out_features == head.num_classes + background
     assert set(head.fc_cls.bias.tolist()) == {classifier["bias"]}
@@ -152,7 +154,7 @@ def test_bad_dataset_files_are_named(tmp_path, text, words):
 )
 def test_bad_values_of_datasets_are_named(tmp_path, change, words):
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(load_dataset("lvis_v1") | change))
+    path.write_text(yaml.safe_dump(axis_values("dataset")["lvis_v1"] | change))
     with pytest.raises(UserError, match=words):
         load_dataset(str(path))
 

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 import gol
-from gol.config.axes import AXES, DEFAULT_AXES, axis_values, load_dataset
+from gol.config.axes import AXES, Axes, axis_values
 from gol.data.demo.draw import draw_demo
 from gol.data.loader import SeededDataset, load
 from gol.data.preprocess import preprocess_dataset
@@ -63,7 +63,7 @@ def small_lvis(folder, name):
     preprocess_dataset(
         raw / "train.json", raw / "train", raw / "val.json", raw / "val", folder / "data"
     )
-    definition = load_dataset(name) | {"image_scales": [[64, 64]]}
+    definition = axis_values("dataset")[name] | {"image_scales": [[64, 64]]}
     for split in ("train", "val"):
         definition[split] = {"annotations": str(raw / f"{split}.json"), "images": str(raw / split)}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(definition))
@@ -157,7 +157,7 @@ def test_combinations_that_nobody_published(axes, demo_data):
     """On the demo's small backbone, which shares all heads with the large ones."""
     boxes_only = axes["detector"] == "faster_rcnn"
     senseless = boxes_only and any(
-        axes[axis] != DEFAULT_AXES[axis] for axis in ("mask_predictor", "masks")
+        axes[axis] != getattr(Axes(), axis) for axis in ("mask_predictor", "masks")
     )
     if senseless:
         with pytest.raises(UserError, match="faster_rcnn, which has no masks; allowed: "):

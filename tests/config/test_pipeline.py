@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from gol.config.axes import experiment_entry
-from gol.config.pipeline import Layout, annotation_files, read_layout, read_pipeline
+from gol.config.datasets import annotation_files
+from gol.config.experiments import experiment
+from gol.config.pipeline import Layout, read_layout, read_pipeline
 from gol.errors import UserError
 from gol.files import configs_folder, read_yaml
 from gol.results.rows import METRICS
@@ -96,13 +97,13 @@ def test_the_paper_on_lvis_is_the_whole_grid_of_the_original(shared_facts):
     rows = paper["activations_mask_rcnn_r50_1x"] + paper["pretrained"]
     for name, row in zip(activations + gol, rows, strict=True):
         assert name == row.get("config", name)
-        assert experiment_entry(name)["published"] == {key: row[key] for key in METRICS}
+        assert experiment(name).published == {key: row[key] for key in METRICS}
     plot = paper["activation_figure_read_off_plot"]
     (figure,) = pipeline.layout.figures.values()
     assert list(figure) == plot["models"]
     for index, group in enumerate(figure.values()):
         for series, name in group.items():
-            published = experiment_entry(name)["published"]
+            published = experiment(name).published
             for metric in ("AP", "APr"):
                 assert published[metric] == plot[f"{series.lower()}_{metric}"][index]
 

@@ -13,7 +13,6 @@ from PIL import Image
 import gol
 from gol import compat
 from gol.cli import main
-from gol.config.axes import experiment_entry
 from gol.config.resolve import load_experiment
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.pretrained import pretrained
@@ -61,7 +60,7 @@ def test_the_table_is_the_published_one(shared_facts):
 def test_published_numbers_stand_beside_the_experiment(name, shared_facts):
     facts = json.loads((shared_facts / "paper_results.json").read_text())["pretrained"]
     fact = next(fact for fact in facts if fact["model"] == name)
-    published = experiment_entry(pretrained()[name]["experiment"])["published"]
+    published = experiment(pretrained()[name]["experiment"]).published
     assert published == {key: fact[key] for key in published}
 
 

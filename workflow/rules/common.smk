@@ -5,9 +5,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from gol.config.axes import image_proofs
+from gol.config.datasets import annotation_files, dataset_definition, image_proofs
 from gol.errors import UserError
-from gol.config.pipeline import annotation_files, dataset_definition, read_pipeline
+from gol.config.pipeline import read_pipeline
 from gol.cluster.settings import Settings
 
 # snakemake may have been called by its path; `gol` lies beside it.

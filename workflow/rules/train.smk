@@ -14,7 +14,7 @@ rule config:
         run=subpath(output[0], parent=True),
         data=subpath(input[0], parent=True),
         dataset=lambda wildcards: PIPELINE.dataset_of(wildcards.experiment),
-        settings=PIPELINE.settings,
+        settings=lambda wildcards: PIPELINE.settings(wildcards.experiment),
         definition=lambda wildcards: PIPELINE.definition(wildcards.experiment),
     shell:
         "gol config {wildcards.experiment:q} --seed {wildcards.seed} --run {params.run:q}"

@@ -16,7 +16,7 @@ from gol.data.demo.shapes import Combination
 from gol.data.masks import mask_to_polygons
 from gol.errors import UserError
 from gol.files import read_json, write_json
-from gol.losses.class_statistics import frequency_group
+from gol.groups import GROUPS, THRESHOLDS, frequency_group
 
 DESCRIPTION = "GOL demo: long-tailed shapes"
 _LICENSE = {"id": 1, "name": "Apache License 2.0", "url": ""}
@@ -29,7 +29,7 @@ def draw_demo(
     val_images: int = 250,
     size: int = 96,
     classes: int = 40,
-    thresholds: tuple[int, int] = (10, 100),
+    thresholds: tuple[int, int] = THRESHOLDS,
 ) -> dict[str, Any]:
     """Draws the demo's images and writes its annotations in the LVIS v1 schema.
 
@@ -98,7 +98,7 @@ def draw_demo(
     return {
         split: {"images": len(data["images"]), "objects": len(data["annotations"])}
         for split, data in splits.items()
-    } | {"classes": {group: groups[group] for group in "rcf"}}
+    } | {"classes": {group: groups[group] for group in GROUPS}}
 
 
 def _clear(folder: Path) -> None:
