@@ -12,7 +12,7 @@ from gol.data.layout import SPLITS, Drawn, Prepared
 from gol.errors import UserError, pick, shown, validated
 from gol.files import configs_folder, read_yaml
 from gol.groups import THRESHOLDS
-from gol.sources.raw import downloads, proof
+from gol.sources import raw
 
 Number3 = Annotated[list[Number], Field(min_length=3, max_length=3)]
 Positive3 = Annotated[list[Positive], Field(min_length=3, max_length=3)]
@@ -88,7 +88,7 @@ class Dataset(Model):
     @classmethod
     def _downloadable(cls, value: list[str]) -> list[str]:
         for name in value:
-            pick("download", name, downloads())
+            pick("download", name, raw.downloads())
         return value
 
     @model_validator(mode="after")
@@ -194,5 +194,5 @@ def dataset_downloads(dataset: str) -> list[str]:
 
 def image_proofs(dataset: str) -> list[str]:
     """The markers of the image folders that a dataset downloads; none for other datasets."""
-    entries = [downloads()[name] for name in load_dataset(dataset).download]
-    return [str(proof(entry)) for entry in entries if "images" in entry]
+    entries = [raw.downloads()[name] for name in load_dataset(dataset).download]
+    return [str(raw.proof(entry)) for entry in entries if "images" in entry]

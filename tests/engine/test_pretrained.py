@@ -13,6 +13,7 @@ from PIL import Image
 import gol
 from gol import compat
 from gol.cli import main
+from gol.config.experiments import experiment
 from gol.config.resolve import load_experiment
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.pretrained import pretrained
