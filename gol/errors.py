@@ -124,7 +124,7 @@ _PHRASES = {
     "dict_type": "must be an object",
     "model_type": "must be an object",
     "finite_number": "must be a finite number",
-    "greater_than": "must be above {gt}",
+    "greater_than": "must be above {gt:g}",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "too_short": "must have at least {min_length} entries",

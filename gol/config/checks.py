@@ -14,8 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gol.errors import UserError, shown, unknown
+from gol.config.detector import mmcv_config
+from gol.errors import UserError, pick, shown, unknown
 
+#: They want a closure, sparse gradients or matrices alone.
+_UNFIT = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
 _EPOCHS = 1000  # most epochs whose learning rate is looked at
 
 
@@ -91,7 +94,8 @@ def check_detector(model: dict[str, Any]) -> None:
     # isort: split
     from mmdet.models import build_detector
 
-    model = copy.deepcopy(model)
+    model = mmcv_config()({"model": model}).model
+    _check_depth(model.backbone)
     heads = model["roi_head"]["bbox_head"]
     for head in heads if isinstance(heads, list) else [heads]:
         path = head["loss_cls"].get("class_statistics")
@@ -100,9 +104,53 @@ def check_detector(model: dict[str, Any]) -> None:
     with _one_line("model"):
         try:
             with torch.device("meta"):  # shapes alone, no memory and no random numbers
-                build_detector(copy.deepcopy(model))
+                detector = build_detector(copy.deepcopy(model))
         except Exception:  # Swin computes with tensors while it is built
-            build_detector(model)
+            detector = build_detector(model)
+        with torch.device(next(detector.parameters()).device), torch.no_grad():
+            _pass_through(detector.eval())
+
+
+def _pass_through(detector: Any) -> None:
+    """Sends zeros through backbone, neck and heads, each of which must take what it gets."""
+    import torch
+
+    features = detector.extract_feat(torch.zeros(1, 3, 256, 256))
+    detector.rpn_head(features)
+    levels, channels = len(features), features[0].shape[1]
+    strides = detector.rpn_head.prior_generator.strides
+    if len(strides) != levels:
+        raise UserError(f"model: rpn_head has {len(strides)} strides for {levels} feature maps")
+    roi_head = detector.roi_head
+    for part in ("bbox", "mask") if roi_head.with_mask else ("bbox",):
+        extractors, heads = (getattr(roi_head, f"{part}_{x}") for x in ("roi_extractor", "head"))
+        pairs = [(extractors, heads)]
+        if isinstance(heads, torch.nn.ModuleList):
+            pairs = list(zip(extractors, heads, strict=True))
+        for extractor, head in pairs:
+            if extractor.out_channels != channels or extractor.num_inputs > levels:
+                raise UserError(
+                    f"model: {part}_roi_extractor wants {extractor.num_inputs} feature maps of "
+                    f"{extractor.out_channels} channels; there are {levels} of {channels}"
+                )
+            out = head(torch.zeros(2, channels, *extractor.roi_layers[0].output_size))
+            if part == "mask":
+                _check_mask_size(out[0] if isinstance(out, list) else out, roi_head.train_cfg)
+
+
+def _check_mask_size(masks: Any, train_cfg: Any) -> None:
+    wanted = (train_cfg[0] if isinstance(train_cfg, list) else train_cfg).mask_size
+    if masks.shape[-1] != wanted:
+        raise UserError(
+            f"model: mask_head makes masks of {masks.shape[-1]} pixels, "
+            f"and train_cfg.rcnn.mask_size is {wanted}"
+        )
+
+
+def _check_depth(backbone: Any) -> None:
+    allowed = getattr(_registered(backbone.type), "arch_settings", {})
+    if allowed and "depth" in backbone and backbone.depth not in allowed:
+        raise unknown("model.backbone.depth", backbone.depth, [*map(str, allowed)])
 
 
 def check_transforms(data: dict[str, Any]) -> None:
@@ -114,10 +162,13 @@ def check_transforms(data: dict[str, Any]) -> None:
     import gol.models  # noqa: F401  (patches mmdet, which cannot be imported before)
 
     # isort: split
+    from mmdet.datasets import PIPELINES
     from mmdet.datasets.pipelines import Compose
 
     train = data["train"].get("dataset", data["train"])
     for split, part in (("train", train), ("test", data["test"])):
+        for step in part["pipeline"]:
+            pick(f"transform in data.{split}.pipeline", step.get("type"), PIPELINES.module_dict)
         with _one_line(f"data.{split}.pipeline"):
             Compose(copy.deepcopy(part["pipeline"]))
 
@@ -141,7 +192,9 @@ def _one_line(what: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        reason = " ".join(f"{error}".split()) or type(error).__name__
+        reason = " ".join(f"{error}".split()).rstrip(": ")
+        if not reason or reason.isidentifier():  # an assertion without words
+            reason += " a wrong argument"
         raise UserError(f"{what} cannot be built: {reason}") from error
 
 
@@ -160,7 +213,7 @@ def _check_optimizer(text: str) -> None:
     model = torch.nn.Sequential(
         torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2), torch.nn.Linear(1, 1)
     )
-    with _one_line(f"optimizer {name}"):
+    with _one_line(f"optimizer {name} with {shown(settings)}"):
         optimizer = build_optimizer(model, settings)
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)
@@ -179,7 +232,7 @@ def _check_schedule(text: str, lr: float, epochs: int) -> None:
     known = arguments({"lr_config": settings}, ("lr_config",))
     _refuse_unknown("lr_config", settings, {"policy", *known})
     optimizer, length = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr), 10
-    with _one_line(f"lr_config {settings.get('policy')}"):
+    with _one_line(f"lr_config {shown(settings)}"):
         schedule = Schedule(settings, optimizer, length, epochs)
         for epoch in range(min(epochs, _EPOCHS)):
             for iteration in (epoch * length, epoch * length + length - 1):
@@ -206,7 +259,7 @@ def _optimizers() -> dict[str, type]:
     compat.quiet()
     from mmcv.runner.optimizer import OPTIMIZERS
 
-    return {name: found for name, found in OPTIMIZERS.module_dict.items() if name != "Optimizer"}
+    return {name: cls for name, cls in OPTIMIZERS.module_dict.items() if name not in _UNFIT}
 
 
 @cache

@@ -8,7 +8,8 @@ replaces, and what is built from it must build.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from gol.config.axes import AXES
@@ -41,6 +42,7 @@ _FIXED = {
     "gol.seed": "change the seed itself",
     "gol.scorings": "they follow the axis classifier",
     "gol.statement": "it belongs to the dataset",
+    "model.roi_head.bbox_head.loss_cls.type": "it follows the axis classifier",
 }
 _FIXED_NAMES = {
     "num_classes": "it follows the dataset",
@@ -57,6 +59,7 @@ _PLAIN = f"finite numbers (at most {_MOST}) and texts"
 #: Where keys are parts of parameters' names.
 _ANY_NAME = ("optimizer", "paramwise_cfg", "custom_keys")
 _NMS = ("nms", "nms_cfg")
+_LONGEST = 10_000  # characters of a value that is not JSON
 
 Path = tuple[str, ...]
 
@@ -86,7 +89,8 @@ def read_value(text: str, key: str) -> Any:
     except (ValueError, RecursionError):
         pass
     try:
-        tokens = {type(token) for token in yaml.scan(text)}
+        # PyYAML takes quadratic time for what is nested deeply.
+        tokens = {type(token) for token in yaml.scan(text if len(text) < _LONGEST else "]")}
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"override {key}: {shown(text)} is neither JSON nor YAML") from error
     if tokens & {yaml.AliasToken, yaml.AnchorToken}:
@@ -128,16 +132,25 @@ def _check(config: dict[str, Any], changed: set[Path]) -> None:
     heads, lasts = {path[0] for path in changed}, {path[-1] for path in changed}
     if heads & {"optimizer", "lr_config"}:
         check_optimizer(config["optimizer"])
-    if heads & {"optimizer", "lr_config", "runner"}:
         rate, epochs = config["optimizer"]["lr"], config["runner"]["max_epochs"]
         check_schedule(config["lr_config"], rate, epochs)
     if lasts & {"samples_per_gpu", "global_batch"}:
         check_batches(config["data"]["samples_per_gpu"], config["gol"]["global_batch"])
     if "model" in heads:
         _refuse_evaluated(config["model"])
-        check_detector(config["model"])
+        with _naming(path for path in changed if path[0] == "model"):
+            check_detector(config["model"])
     if "pipeline" in lasts:
         check_transforms(config["data"])
+
+
+@contextmanager
+def _naming(paths: Iterable[Path]) -> Iterator[None]:
+    """Says which overrides the detector does not go with."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"override {choices(sorted(map('.'.join, paths)))}: {error}") from error
 
 
 def _refuse_evaluated(part: Any) -> None:
@@ -194,14 +207,15 @@ def _place(config: dict[str, Any], path: Path) -> Any:
     place: Any = config
     for depth, name in enumerate(path):
         where = ".".join(path[:depth])
-        _refuse_fixed(path[: depth + 1])
+        _refuse_fixed(path, depth + 1)
         if depth and place is None and part_keys(path[:depth]):
             place = {}
         if not isinstance(place, dict):
             kind = "list" if isinstance(place, list | tuple) else type(place).__name__
             raise UserError(f"override {'.'.join(path)}: {where} is a {kind} and has no keys")
         if name not in place and path[:depth] != _ANY_NAME:
-            known = [*AXES, "seed", *place] if depth == 0 else [*place]
+            known = [name for name in place if name not in _FIXED]
+            known = [*AXES, "seed", *known] if depth == 0 else [*place]
             known += [name for name in _known(config, path[:depth]) if name not in known]
             if name not in known:
                 raise unknown("key", name, known, where or "the config")
@@ -214,11 +228,11 @@ def _known(config: dict[str, Any], path: Path) -> list[str]:
     return [*part_keys(path), *arguments(config, path)] if path else []
 
 
-def _refuse_fixed(path: Path) -> None:
-    key = ".".join(path)
-    reason = _FIXED.get(key) or _FIXED_NAMES.get(path[-1])
+def _refuse_fixed(path: Path, depth: int) -> None:
+    """Refuses a key whose first ``depth`` parts name what may not be changed."""
+    reason = _FIXED.get(".".join(path[:depth])) or _FIXED_NAMES.get(path[depth - 1])
     if reason:
-        raise UserError(f"override {key}: it cannot be changed: {reason}")
+        raise UserError(f"override {'.'.join(path)}: it cannot be changed: {reason}")
 
 
 def _set(config: dict[str, Any], path: Path, value: Any) -> None:
@@ -260,7 +274,9 @@ def _fitting(path: Path, value: Any, present: Any) -> Any:
 def _fitting_type(path: Path, value: Any, present: str) -> str:
     allowed = types(path, present)
     if value != present and (not isinstance(value, str) or value not in allowed):
-        raise unknown("type", value, allowed, ".".join(path))
+        # mmcv takes Step for step; to be told one of them is enough.
+        once = [name for name in allowed if name.islower() or name.lower() not in allowed]
+        raise unknown(".".join(path), value, once)
     return value
 
 
@@ -298,8 +314,8 @@ def _expectation(name: str, value: Any, present: Any) -> str:
         and abs(value) <= most
     ):
         return ""
-    span = "" if least is None else f" from {least} on"
-    return f"a{' whole' if whole else ''} number{f' from {least} to 1' if most == 1 else span}"
+    span = "" if least is None else f" from {least} to {most}"
+    return f"a{' whole' if whole else ''} number{span}"
 
 
 def _is_plain(value: Any) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from gol.config.datasets import annotation_files, dataset_definition, image_proofs
+from gol.data.layout import SPLITS, Drawn, Prepared
 from gol.errors import UserError
 from gol.config.pipeline import read_pipeline
 from gol.cluster.settings import Settings
@@ -23,6 +24,7 @@ except UserError as error:
 ENVIRONMENT = "../envs/gol.yaml"
 RESULTS = PIPELINE.results
 DATA = f"{RESULTS}/data/{{dataset}}"  # a pattern, as is the next
+PREPARED = Prepared(Path(DATA))
 RUN = f"{RESULTS}/runs/{{experiment}}/seed{{seed}}"
 WEIGHTS = "results/weights/{backbone}.txt"  # says where the backbone's file is
 
@@ -49,7 +51,9 @@ def named(wildcards):
 
 def prepared(file):
     """Input function: a file of the prepared dataset of a run's experiment."""
-    return lambda wildcards: f"{PIPELINE.data(wildcards.experiment)}/{file}"
+    return lambda wildcards: str(
+        file(Prepared(Path(PIPELINE.data(wildcards.experiment))))
+    )
 
 
 def evaluations(experiment, seeds):

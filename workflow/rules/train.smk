@@ -3,7 +3,7 @@
 
 rule config:
     input:
-        prepared("classes.json"),
+        prepared(lambda data: data.classes),
     output:
         f"{RUN}/config.json",
     log:
@@ -25,7 +25,7 @@ rule config:
 rule train:
     input:
         f"{RUN}/config.json",
-        prepared("train.store"),
+        prepared(lambda data: data.store("train")),
         ancient(backbone_weights),
     output:
         # What a job finished while snakemake was away stays.
