@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         if _is_installed(extra):
             raise
         text = f"needs {error.name}: pip install 'gol[{extra}]' (README, \"Installing elsewhere\")"
-        print(f"gol {args.verb}: {text}", file=sys.stderr)
+        print(f"gol {args.verb}: error: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"gol {args.verb}: interrupted", file=sys.stderr)
