@@ -9,10 +9,10 @@
 # `snakemake --software-deployment-method apptainer --apptainer-args --nv`.
 FROM python:3.11-slim
 ARG UV_TORCH_BACKEND
+ENV PATH=/gol/.venv/bin:$PATH PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1
 WORKDIR /gol
 COPY . .
 RUN python3.11 -m venv .venv
-RUN .venv/bin/pip install --no-cache-dir uv==0.13.9
-RUN .venv/bin/uv pip install --no-cache -p .venv -c constraints.txt -e '.[all]'
-ENV PATH=/gol/.venv/bin:$PATH
+RUN .venv/bin/pip install uv==0.13.9
+RUN .venv/bin/uv pip install -p .venv -c constraints.txt -e '.[all]'
 CMD ["gol", "--help"]

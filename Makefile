@@ -2,7 +2,7 @@ PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
 	&& echo $$python && break; done),$(error Python 3.11 or 3.12 is needed: PYTHON=/path/to/python make))
 UV := .venv/bin/uv
-INSTALL := $(UV) pip install --quiet --python .venv --constraints constraints.txt
+INSTALL := $(UV) pip install --quiet -p .venv -c constraints.txt
 READY := .venv/.ready
 
 .PHONY: table quick suite test gpu-check lint constraints clean
@@ -34,11 +34,11 @@ lint: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet uv==0.13.9
-	@if [ -z "$$UV_TORCH_BACKEND" ] && ! command -v nvidia-smi && ! command -v sbatch && \
+	@if [ -z "$$UV_TORCH_BACKEND" ] && ! command -v nvidia-smi >/dev/null && ! command -v sbatch >/dev/null && \
 		UV_HTTP_CONNECT_TIMEOUT=5 UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 UV_TORCH_BACKEND=cpu \
 		$(INSTALL) --dry-run --no-deps torch 2>/dev/null; \
 	then echo "torch for the CPU alone"; export UV_TORCH_BACKEND=cpu; fi; \
-	$(INSTALL) --group dev --editable '.[all]'
+	$(INSTALL) --group dev -e '.[all]'
 	touch $@
 
 constraints: $(READY)  ## exact versions of everything; UPGRADE=--upgrade takes the newest
