@@ -22,7 +22,7 @@ from mmdet.models import build_detector as _build  # noqa: E402
 import gol.data.dataset  # noqa: E402,F401  (registers InstanceDataset)
 from gol.activations import ACTIVATIONS  # noqa: E402
 from gol.losses import LOSSES  # noqa: E402
-from gol.weights import load_backbone  # noqa: E402
+from gol.models.weights import load_backbone  # noqa: E402
 
 __all__ = ["build_dataset", "build_detector", "float32_heads", "set_scoring"]
 
@@ -36,8 +36,8 @@ def build_detector(config: Any, initialise: bool = True) -> torch.nn.Module:
     """Builds the detector of a resolved config and initialises its weights from ``config.seed``.
 
     In a config of ours ``config.gol.weights`` says where the backbone's weights come from, and
-    ``gol.weights`` loads them, every tensor; None trains it from scratch. mmdet's own ``init_cfg``
-    of the backbone is there for mmdet's tools, which would skip what does not match.
+    ``gol.models.weights`` loads them, every tensor; None trains it from scratch. mmdet's own
+    ``init_cfg`` of the backbone is there for mmdet's tools, which would skip what does not match.
 
     Args:
         config: resolved config.

@@ -6,8 +6,8 @@ They lie outside (GOL_TEST_FACTS); all other tests of parity need only what the 
 import json
 
 import facts
-from gol.data import raw
-from gol.data.statistics import ClassStatistics
+from gol.losses.class_statistics import ClassStatistics
+from gol.sources.raw import downloads
 
 
 def modern(original):
@@ -62,7 +62,7 @@ def test_facts_equal_those_collected(shared_facts):
             assert values == plot[f"{series.lower()}_{metric}"]
 
     files = {entry["file"]: entry for entry in collected("downloads.json")}
-    for entry in raw.downloads().values():
+    for entry in downloads().values():
         if file := files.pop(entry["urls"][0].rsplit("/", 1)[1], None):
             assert entry["urls"] == [file[key] for key in ("url", "mirror") if key in file]
             assert (entry["bytes"], entry["sha256"]) == (file["bytes"], file["sha256"])
