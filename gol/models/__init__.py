@@ -10,14 +10,17 @@ import re
 from typing import Any
 
 from gol import compat
+from gol.deferred import deferred_imports
 
 compat.apply()
 
 import torch  # noqa: E402
-from mmcv.utils import get_logger  # noqa: E402
-from mmdet.datasets import build_dataset  # noqa: E402
-from mmdet.models import LOSSES as MMDET_LOSSES  # noqa: E402
-from mmdet.models import build_detector as _build  # noqa: E402
+
+with deferred_imports():
+    from mmcv.utils import get_logger
+    from mmdet.datasets import build_dataset
+    from mmdet.models import LOSSES as MMDET_LOSSES
+    from mmdet.models import build_detector as _build
 
 import gol.data.dataset  # noqa: E402,F401  (registers InstanceDataset)
 from gol.activations import ACTIVATIONS  # noqa: E402
