@@ -25,6 +25,7 @@ lint: $(READY)
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/snakemake --lint
+	.venv/bin/lint-imports
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv

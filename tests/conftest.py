@@ -37,8 +37,8 @@ def root() -> Path:
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory) -> Path:
     """A prepared demo of 40 classes, small: 60 train and 24 val images."""
-    from gol.axes import load_dataset, split_files
-    from gol.data.demo import draw_demo
+    from gol.config.axes import load_dataset, split_files
+    from gol.data.demo.draw import draw_demo
     from gol.data.preprocess import preprocess_dataset
 
     folder = tmp_path_factory.mktemp("demo")
@@ -54,7 +54,7 @@ def alone(tmp_path_factory, demo_data) -> Path:
     """A training in micro-batches of 2 by one process, to compare those of several ranks with."""
     from rank_processes import prepare
 
-    from gol.train import train
+    from gol.engine.train import train
 
     run = prepare(tmp_path_factory.mktemp("alone") / "run", demo_data)
     train(run, "cpu")

@@ -9,8 +9,8 @@ import sys
 import torch
 
 import gol
-from gol.checkpoints import load_checkpoint
-from gol.config import save_config
+from gol.config.resolve import save_config
+from gol.models.state import load_checkpoint
 
 
 def free_port():

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gol.data.statistics import ClassStatistics
 from gol.errors import UserError, choices
+from gol.losses.class_statistics import ClassStatistics
 
 MODES = ("paper", "exact")
 REDUCTIONS = ("none", "mean", "sum")

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from gol import compat
-from gol.deferred import deferred_imports
+from gol.compat.deferred import deferred_imports
 
 compat.apply()
 
@@ -25,7 +25,7 @@ with deferred_imports():
 import gol.data.dataset  # noqa: E402,F401  (registers InstanceDataset)
 from gol.activations import ACTIVATIONS  # noqa: E402
 from gol.losses import LOSSES  # noqa: E402
-from gol.weights import load_backbone  # noqa: E402
+from gol.models.weights import load_backbone  # noqa: E402
 
 __all__ = ["build_dataset", "build_detector", "float32_heads", "set_scoring"]
 
@@ -39,8 +39,8 @@ def build_detector(config: Any, initialise: bool = True) -> torch.nn.Module:
     """Builds the detector of a resolved config and initialises its weights from ``config.seed``.
 
     In a config of ours ``config.gol.weights`` says where the backbone's weights come from, and
-    ``gol.weights`` loads them, every tensor; None trains it from scratch. mmdet's own ``init_cfg``
-    of the backbone is there for mmdet's tools, which would skip what does not match.
+    ``gol.models.weights`` loads them, every tensor; None trains it from scratch. mmdet's own
+    ``init_cfg`` of the backbone is there for mmdet's tools, which would skip what does not match.
 
     Args:
         config: resolved config.

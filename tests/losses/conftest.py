@@ -6,8 +6,8 @@ import pytest
 import torch
 from loss_oracles import IMAGE_COUNTS, LAMBDA, C
 
-from gol.data.statistics import ClassStatistics, frequency_group
 from gol.losses import LOSSES
+from gol.losses.class_statistics import ClassStatistics, frequency_group
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import torch
 from signals import default_signals
 
 import gol
-from gol.checkpoints import load_checkpoint
-from gol.config import save_config
-from gol.train import train
+from gol.config.resolve import save_config
+from gol.engine.train import train
+from gol.models.state import load_checkpoint
 
 pytestmark = pytest.mark.slow
 
