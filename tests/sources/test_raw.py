@@ -17,7 +17,7 @@ import yaml
 from fault_server import serve
 
 from gol.cli import main
-from gol.config.axes import load_dataset
+from gol.config.axes import dataset_downloads, load_dataset
 from gol.data.images import find_image
 from gol.errors import UserError
 from gol.sources import raw
@@ -234,7 +234,7 @@ def test_sizes_and_hashes_are_the_published_ones(shared_facts):
 @pytest.mark.parametrize("dataset", ["lvis_v1", "lvis_v0_5"])
 def test_a_dataset_s_files_are_what_its_downloads_make(dataset):
     definition = load_dataset(dataset)
-    made = {raw.downloads()[name]["makes"] for name in raw.dataset_downloads(dataset)}
+    made = {raw.downloads()[name]["makes"] for name in dataset_downloads(dataset)}
     for split in ("train", "val"):
         made.remove(definition[split]["annotations"])
         assert definition[split]["images"] == "data/coco"
