@@ -92,7 +92,7 @@ def test_what_is_wrong_is_said_in_one_line_that_names_the_package(
 def test_two_packages_must_not_have_a_loss_of_one_name(registry):
     registry()
     losses = registry({"gol.losses": {"TinyLoss": "tiny_loss_2:TinyLoss"}}, name="tiny-loss-2")
-    with pytest.raises(UserError, match="package tiny-loss.*package tiny-loss.* is there too"):
+    with pytest.raises(UserError, match=r"package tiny-loss.*package tiny-loss.* is there too"):
         "TinyLoss" in losses  # noqa: B015
 
 
@@ -186,13 +186,12 @@ def test_a_training_and_detection_with_the_loss(demo_data, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("module", "code"), [(MODULE, 0), (MODULE.replace(".sigmoid()", ".exp()"), 1)]
-)
-def test_the_losses_contract_runs_on_it(module, code, root, tmp_path):
-    """CONTRIBUTING names the command."""
-    package = install(tmp_path, module=module)
-    tests = root / "tests/losses/test_every_loss.py"
-    result = run(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests, "-k", "TinyLoss")
-    assert result.returncode == code, result.stdout[-3000:]
+@pytest.mark.parametrize("tests", ["losses/test_every_loss.py", "test_activations.py"])
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_tests_of_ours_run_on_it(tests, broken, root, tmp_path):
+    """CONTRIBUTING names the commands."""
+    module = MODULE.replace("full_precision(", "(") if broken else MODULE
+    arguments = ["-q", "-p", "no:cacheprovider", root / "tests" / tests, "-k", "TinyLoss or Steep"]
+    result = run(install(tmp_path, module=module), "-m", "pytest", *arguments)
+    assert result.returncode == broken, result.stdout[-3000:]
     assert "passed" in result.stdout

@@ -39,6 +39,8 @@ class Steep:
         return self.log_probability(-x)
 
     def bias(self, prior):
+        if not 0 < prior < 1:
+            raise ValueError(f"prior is {prior}; allowed: strictly between 0 and 1")
         return torch.logit(torch.tensor(prior)).item() / 2
 '''
 ENTRY_POINTS = {

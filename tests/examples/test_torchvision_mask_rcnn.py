@@ -1,7 +1,6 @@
 """The torchvision example: real models on small random images."""
 
 import copy
-import importlib.util
 
 import pytest
 import torch
@@ -11,12 +10,8 @@ C = 4
 
 
 @pytest.fixture(scope="module")
-def example(root):
-    path = root / "examples/torchvision_mask_rcnn.py"
-    spec = importlib.util.spec_from_file_location("torchvision_mask_rcnn", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def example(load):
+    return load("torchvision_mask_rcnn")
 
 
 def resnet18(example):
