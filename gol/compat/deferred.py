@@ -8,18 +8,18 @@ Afterwards no stand-in is left there: whoever imports the library gets the libra
 
 import importlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-#: What is imported for whom.
+#: What is imported for whom. ``import a.b`` asks for ``a`` too, ``from a.b import c`` does not.
 UNUSED = (
     "torch._dynamo.utils",  # torchvision's RoIAlign: may it be compiled?
     *("sklearn", "sklearn.mixture"),  # mmdet's PAA head
-    *("scipy", "scipy.optimize"),  # mmdet's Hungarian assigners
+    "scipy.optimize",  # mmdet's Hungarian assigners
     # mmdet's pictures of detections
     *("matplotlib", "matplotlib.pyplot", "matplotlib.collections", "matplotlib.patches"),
 )
@@ -37,11 +37,12 @@ class _StandIn(ModuleType):
     def __init__(self, name: str, eager: bool = False) -> None:
         super().__init__(name)
         self.__spec__ = ModuleSpec(name, None)
-        self._eager = eager
+        self._eager, self._is_package = eager, eager or "." not in name
 
     def __getattr__(self, name: str) -> Any:
-        # importlib asks a package for its __path__ before it imports a module in it.
-        if name.startswith("__") and not (self._eager and name == "__path__"):
+        if name == "__path__" and self._is_package:  # somebody imports another module of it
+            return _real(self.__name__).__path__
+        if name.startswith("__"):
             raise AttributeError(name)
         if self._eager or sys.modules.get(self.__name__) is not self:
             return getattr(_real(self.__name__), name)
@@ -70,7 +71,7 @@ def _install(stand_ins: list[_StandIn]) -> None:
             setattr(sys.modules[parent], child, stand_in)
 
 
-def _remove(stand_ins: Any) -> None:
+def _remove(stand_ins: Iterable[_StandIn]) -> None:
     for stand_in in stand_ins:
         if sys.modules.get(stand_in.__name__) is stand_in:
             del sys.modules[stand_in.__name__]
@@ -108,8 +109,11 @@ def no_compiler() -> Iterator[None]:
         unmarked.append(function)
         return function
 
+    def graph_break(*args: Any, **kwargs: Any) -> None:
+        pass
+
     stand_in = _StandIn("torch._dynamo", eager=True)
-    stand_in.disable, stand_in.graph_break = disable, lambda: None
+    stand_in.disable, stand_in.graph_break = disable, graph_break
     _install([stand_in])
     try:
         yield

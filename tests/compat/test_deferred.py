@@ -185,9 +185,10 @@ def test_the_real_ones_work_after_the_plug_in(name):
 
 PAA = """
 import torch, gol.models
+from mmcv import ConfigDict
 from mmdet.models import build_head
 torch.manual_seed(0)
-head = build_head(dict(
+head = build_head(ConfigDict(
     type="PAAHead", num_classes=3, in_channels=8, feat_channels=8, stacked_convs=1, topk=9,
     anchor_generator=dict(type="AnchorGenerator", ratios=[1.0], octave_base_scale=2,
                           scales_per_octave=1, strides=[8]),
@@ -213,6 +214,7 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "heavy").mkdir()
     (tmp_path / "heavy/__init__.py").write_text("")
     (tmp_path / "heavy/part.py").write_text("LIMIT = 7\ndef double(x):\n    return 2 * x\n")
+    (tmp_path / "heavy/other.py").write_text("NAME = 'other'\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(deferred, "UNUSED", ("heavy", "heavy.part", "absent_package"))
     before = dict(sys.modules)
@@ -242,6 +244,14 @@ def test_a_stand_in_that_is_used_at_once_gives_way(package):
 
         assert LIMIT == 7
     assert type(sys.modules["heavy.part"]) is types.ModuleType
+
+
+def test_another_module_of_a_package_with_a_stand_in(package):
+    with deferred.deferred_imports():
+        import heavy.other
+
+        assert heavy.other.NAME == "other" and type(heavy) is types.ModuleType
+    assert sys.modules["heavy"] is heavy
 
 
 def test_what_is_loaded_or_not_installed_is_left_alone(package):
