@@ -3,13 +3,18 @@
 import argparse
 import json
 import os
+import re
 import sys
 from dataclasses import fields
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 from gol.cli.options import build_parser
 from gol.cluster.settings import Settings
 from gol.errors import JobFailed, PeerError, UserError
+
+#: What also needs the extra "pipeline".
+_PIPELINE_VERBS = ("launch", "store", "track")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,12 +30,30 @@ def main(arguments: list[str] | None = None) -> int:
     except JobFailed as error:
         print(f"gol {args.verb}: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        extra = "all" if args.verb in _PIPELINE_VERBS else "detection"
+        if _is_installed(extra):
+            raise
+        text = f"needs {error.name}: pip install 'gol[{extra}]' (README, \"Installing elsewhere\")"
+        print(f"gol {args.verb}: error: {text}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"gol {args.verb}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `gol experiments | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _is_installed(extra: str) -> bool:
+    """Whether the packages of an extra are all there."""
+    try:
+        for requirement in requires("gol") or ():
+            if f"extra == '{extra}'" in requirement:
+                version(re.split(r"[^\w.-]", requirement)[0])
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _experiments(args: argparse.Namespace) -> None:
