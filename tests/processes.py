@@ -60,7 +60,14 @@ def _run(command, variables, folder, files):
         os.dup2(os.open(file, os.O_WRONLY), number)
     kind, what, *arguments = command
     sys.argv = [kind, *arguments]
-    if kind == "-m":
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
-    else:
-        exec(what, {"__name__": "__main__"})
+    code = 0
+    try:
+        if kind == "-m":
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+        else:
+            exec(what, {"__name__": "__main__"})
+    except SystemExit as end:
+        code = end.code
+    # Only now, when the exception and all that its frames held are gone: multiprocessing kills
+    # the processes of a loader that is still there, and torch makes an error of that.
+    sys.exit(code)
