@@ -62,20 +62,28 @@ def made_once(tmp_path_factory):
     return made_once
 
 
-@pytest.fixture(scope="session")
-def demo_data(made_once) -> Path:
-    """A prepared demo of 40 classes, small: 60 train and 24 val images. To be read only."""
+def _draw(folder, train_images):
+    """Draws and prepares a demo of 40 classes with 24 val images."""
     from gol.config.axes import load_dataset, split_files
     from gol.data.demo.draw import draw_demo
     from gol.data.preprocess import preprocess_dataset
 
-    def fill(folder):
-        draw_demo(folder / "raw", train_images=60, val_images=24)
-        dataset = load_dataset("demo")
-        files = [file for split in ("train", "val") for file in split_files(dataset, split, folder)]
-        preprocess_dataset(*files, folder)
+    draw_demo(folder / "raw", train_images=train_images, val_images=24)
+    dataset = load_dataset("demo")
+    files = [file for split in ("train", "val") for file in split_files(dataset, split, folder)]
+    preprocess_dataset(*files, folder)
 
-    return made_once("demo", fill)
+
+@pytest.fixture(scope="session")
+def demo_data(made_once) -> Path:
+    """A prepared demo, small: 60 train images. To be read only."""
+    return made_once("demo", lambda folder: _draw(folder, 60))
+
+
+@pytest.fixture(scope="session")
+def tiny_data(made_once) -> Path:
+    """The same with 24 train images, where a few iterations are enough."""
+    return made_once("tiny", lambda folder: _draw(folder, 24))
 
 
 @pytest.fixture(scope="session")

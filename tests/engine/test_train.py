@@ -19,9 +19,8 @@ from gol.engine.checkpoints import checkpoint_path, save_checkpoint
 from gol.engine.train import train
 from gol.errors import UserError
 
-#: One micro-batch an iteration, as one GPU with enough memory has.
-WHOLE = {"data.samples_per_gpu": 8}
-SHORT = {**WHOLE, "runner.max_epochs": 1}
+#: Three iterations on the tiny data, each of one micro-batch as on a GPU with enough memory.
+SHORT = {"data.samples_per_gpu": 8, "runner.max_epochs": 1}
 
 
 def test_what_a_training_writes(alone):
@@ -111,32 +110,32 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, demo_data):
 @pytest.mark.parametrize(
     "experiment", ["demo/gumbel", "demo/gumbel_exact", "demo/softmax", "demo/gol"]
 )
-def test_autocast_follows_float32(tmp_path, demo_data, experiment, precision):
+def test_autocast_follows_float32(tmp_path, tiny_data, experiment, precision):
     found = {}
     for name in ("float32", precision):
         settings = {**SHORT, "gol.precision": name}
-        run = prepare(tmp_path / name, demo_data, experiment, **settings)
+        run = prepare(tmp_path / name, tiny_data, experiment, **settings)
         train(run, "cpu")
         found[name] = losses(run)[-1]["loss"]
     assert found[precision] == pytest.approx(found["float32"], rel=0.1)
     assert found[precision] != found["float32"]
 
 
-def test_adamw_trains_and_resumes(tmp_path, demo_data):
-    settings = {**SHORT, "schedule": "demo_adamw", "gol.checkpoint_interval": 4}
-    whole = prepare(tmp_path / "whole", demo_data, **settings)
+def test_adamw_trains_and_resumes(tmp_path, tiny_data):
+    settings = {**SHORT, "schedule": "demo_adamw", "gol.checkpoint_interval": 2}
+    whole = prepare(tmp_path / "whole", tiny_data, **settings)
     train(whole, "cpu")
-    resumed = prepare(tmp_path / "resumed", demo_data, **settings)
+    resumed = prepare(tmp_path / "resumed", tiny_data, **settings)
     (resumed / "checkpoints").mkdir()
-    newest = "checkpoints/iteration_00000004.pth"
+    newest = "checkpoints/iteration_00000002.pth"
     (resumed / newest).write_bytes((whole / newest).read_bytes())
     train(resumed, "cpu")
     assert_same_training(resumed, whole)
 
 
-def test_the_learning_rate_follows_the_batch(tmp_path, demo_data, capsys):
+def test_the_learning_rate_follows_the_batch(tmp_path, tiny_data, capsys):
     settings = {"data.samples_per_gpu": 1, "gol.global_batch": 2, "runner.max_epochs": 1}
-    run = prepare(tmp_path, demo_data, **settings)
+    run = prepare(tmp_path, tiny_data, **settings)
     train(run, "cpu")
     said = capsys.readouterr().err
     assert "learning rate 0.01 = 0.04 x 2/8 images; ranks 1, micro-batches of 1" in said
@@ -156,10 +155,10 @@ def test_other_annotations_are_another_training(tmp_path, demo_data):
 
 
 @pytest.mark.parametrize("classifier", axis_values("classifier"))
-def test_every_classifier_takes_a_step(tmp_path, demo_data, classifier):
+def test_every_classifier_takes_a_step(tmp_path, tiny_data, classifier):
     overrides = {"classifier": classifier, "layer": "normed", "runner.max_epochs": 1}
-    overrides |= {"data.samples_per_gpu": 32, "gol.global_batch": 32}
-    run = prepare(tmp_path, demo_data, **overrides)
+    overrides |= {"data.samples_per_gpu": 16, "gol.global_batch": 16}
+    run = prepare(tmp_path, tiny_data, **overrides)
     assert train(run, "cpu")["iterations"] == 2
     assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
 
