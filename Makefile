@@ -17,7 +17,7 @@ suite: $(READY)  ## five rows, three seeds
 	.venv/bin/snakemake reproduce_table --configfile configs/suite.yaml
 
 test: $(READY)
-	.venv/bin/pytest -n 2 --ignore tests/slurm
+	.venv/bin/pytest -n 2 --dist worksteal --ignore tests/slurm
 	.venv/bin/pytest tests/slurm
 
 gpu-check: $(READY)  ## what only a GPU can show; results/gpu-check

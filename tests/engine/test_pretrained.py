@@ -187,7 +187,7 @@ def test_ours_loads_strictly_in_stock_mmdet(official, tmp_path):
 
     config = load_experiment(pretrained()[V1]["experiment"])
     config.gol.weights = None
-    ours = gol.build_detector(config)
+    ours = gol.build_detector(config, initialise=False)
     save_checkpoint(tmp_path / "m.pth", state_dict=ours.state_dict(), meta={"CLASSES": ["a"]})
     before = {key: value.clone() for key, value in stock.state_dict().items()}
     load_checkpoint(stock, str(tmp_path / "m.pth"), map_location="cpu", strict=True)
