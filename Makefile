@@ -17,7 +17,7 @@ suite: $(READY)  ## five rows, three seeds
 	.venv/bin/snakemake reproduce_table --configfile configs/suite.yaml
 
 test: $(READY)
-	.venv/bin/pytest -n 2 --ignore tests/slurm
+	.venv/bin/pytest -n 2 --dist worksteal --ignore tests/slurm
 	.venv/bin/pytest tests/slurm
 
 gpu-check: $(READY)  ## what only a GPU can show; results/gpu-check
@@ -28,6 +28,7 @@ lint: $(READY)
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/snakemake --lint
+	.venv/bin/lint-imports
 
 # Torch for the CPU alone is 3 GB smaller: taken where there is neither an NVIDIA GPU nor a Slurm whose
 # nodes may have one, if its index answers. UV_TORCH_BACKEND decides otherwise.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gol import activations, losses
-    from gol.axes import experiments
-    from gol.config import load_experiment
+    from gol.config.axes import experiments
+    from gol.config.resolve import load_experiment
     from gol.losses import gumbel_cross_entropy
     from gol.models import build_detector
 
@@ -28,9 +28,9 @@ __all__ = [
 _HOME = {
     "activations": "",
     "build_detector": "gol.models",
-    "experiments": "gol.axes",
+    "experiments": "gol.config.axes",
     "gumbel_cross_entropy": "gol.losses",
-    "load_experiment": "gol.config",
+    "load_experiment": "gol.config.resolve",
     "losses": "",
 }
 

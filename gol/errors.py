@@ -1,5 +1,8 @@
 """The exceptions that the command line turns into text and an exit code."""
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class UserError(Exception):
     """Bad input or a full disk: one line that names what is wrong and what is allowed."""
@@ -20,3 +23,10 @@ class JobFailed(Exception):
 def choices(names: object) -> str:
     """The allowed names as one readable phrase, for an error message."""
     return ", ".join(str(name) for name in names)  # type: ignore[attr-defined]
+
+
+def pick(kind: str, name: Any, allowed: Mapping[str, Any]) -> Any:
+    """The value of ``name``; a UserError lists the allowed names if there is none."""
+    if not isinstance(name, str) or name not in allowed:
+        raise UserError(f"unknown {kind} '{name}'; allowed: {choices(allowed)}")
+    return allowed[name]

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from gol.data.annotations import Problem, examine, load_annotations
-from gol.data.statistics import ClassStatistics
 from gol.data.store import AnnotationStore
 from gol.errors import UserError
 from gol.files import uncollected, write_json
+from gol.losses.class_statistics import ClassStatistics
 
 GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gol.activations import ACTIVATIONS
-from gol.data.statistics import ClassStatistics
 from gol.losses import base
+from gol.losses.class_statistics import ClassStatistics
 from gol.losses.gumbel import gumbel_bce
 
 

@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lvis_oracle import flat, lvis_api, random_dataset, random_detections, write
 
-from gol.evaluate import IOU_TYPES, evaluate
+from gol.evaluation.lvis import IOU_TYPES, evaluate
 
 
 def ours(annotations: Path, detections: Path) -> dict:
@@ -62,7 +62,7 @@ def main() -> None:
     print(
         f"seed {args.seed}: {args.images} images, {args.classes} classes, {len(found)} detections"
     )
-    engines = {"gol.evaluate": ours} | ({} if args.ours_only else {"lvis-api": theirs})
+    engines = {"gol.evaluation.lvis": ours} | ({} if args.ours_only else {"lvis-api": theirs})
     results = {}
     with tempfile.TemporaryDirectory() as folder:
         paths = write(Path(folder), dataset, found)

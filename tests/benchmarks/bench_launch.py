@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "tests/slurm"))
 
 from slurm_cluster import Cluster, missing  # noqa: E402
 
-from gol.config import fingerprint  # noqa: E402
+from gol.config.resolve import fingerprint  # noqa: E402
 from gol.files import write_json  # noqa: E402
 
 RUNS, SECONDS = 10, 1.0

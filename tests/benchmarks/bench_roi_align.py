@@ -10,7 +10,7 @@ import time
 import torch
 
 import gol.models  # noqa: F401  (installs the operator)
-from gol import roi_align
+from gol.compat import roi_align
 
 CASES = [  # channels, height and width of the map, RoIs, bins
     (64, 24, 256, 7),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gol.data.statistics import ClassStatistics
+from gol.losses.class_statistics import ClassStatistics
 
 URL = "http://images.cocodataset.org"
 _NUMBERS = [json.dumps(i / 100) for i in range(64_001)]  # JSON of every coordinate

@@ -14,9 +14,9 @@ import pytest
 from coco_files import to_mask
 from seeds import fresh_seed
 
-from gol.data import scene
-from gol.data.demo import draw_demo
-from gol.data.shapes import COMBINATIONS, HUES, SHAPES, draw_object
+from gol.data.demo import scene
+from gol.data.demo.draw import draw_demo
+from gol.data.demo.shapes import COMBINATIONS, HUES, SHAPES, draw_object
 from gol.errors import UserError
 
 SMALL = {"train_images": 60, "val_images": 20, "classes": 12}
@@ -214,7 +214,7 @@ def test_unwritable_folder(tmp_path):
 def test_killed_at_any_moment_it_leaves_no_finished_set(tmp_path):
     draw_demo(tmp_path / "whole", seed=1, **SMALL)
     draw_demo(tmp_path / "cut", seed=2, **SMALL)  # an older set that must not survive half
-    call = f"from gol.data.demo import draw_demo; draw_demo({str(tmp_path / 'cut')!r}, seed=1)"
+    call = f"from gol.data.demo.draw import draw_demo; draw_demo({str(tmp_path / 'cut')!r}, seed=1)"
     process = subprocess.Popen([sys.executable, "-c", call])
     deadline = time.monotonic() + 60
     while not (tmp_path / "cut" / "train" / "000100.jpg").exists():

@@ -12,10 +12,10 @@ from coco_files import random_coco, to_mask
 from seeds import fresh_seed
 
 from gol import compat
-from gol.data.demo import draw_demo
+from gol.data.demo.draw import draw_demo
 from gol.data.preprocess import preprocess, preprocess_dataset
-from gol.data.statistics import ClassStatistics
 from gol.errors import UserError
+from gol.losses.class_statistics import ClassStatistics
 
 OUTPUTS = ["classes.json", "summary.json", "train.json", "train.store", "val.json", "val.store"]
 

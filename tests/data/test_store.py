@@ -17,7 +17,7 @@ compat.apply()
 
 from mmdet.datasets import ClassBalancedDataset, CocoDataset  # noqa: E402
 
-from gol.config import fingerprint  # noqa: E402
+from gol.config.resolve import fingerprint  # noqa: E402
 from gol.data import store as store_module  # noqa: E402
 from gol.data.dataset import InstanceDataset  # noqa: E402
 from gol.data.loader import EpochLoader  # noqa: E402

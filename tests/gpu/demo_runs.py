@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from gol.files import read_json
-from gol.rows import mean_std
+from gol.results.rows import mean_std
 
 EXPERIMENTS = ("sigmoid", "softmax", "gumbel", "gumbel_exact", "gol")
 
@@ -92,7 +92,7 @@ def definition(args: argparse.Namespace) -> str:
         return "demo"
     import yaml
 
-    from gol.axes import load_dataset
+    from gol.config.axes import load_dataset
 
     content = load_dataset("demo")
     content["draw"] |= {"train_images": 40, "val_images": 24, "classes": 12}

@@ -5,10 +5,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from gol.data.raw import image_proofs
+from gol.config.axes import image_proofs
 from gol.errors import UserError
-from gol.pipeline import annotation_files, dataset_definition, read_pipeline
-from gol.settings import Settings
+from gol.config.pipeline import annotation_files, dataset_definition, read_pipeline
+from gol.cluster.settings import Settings
 
 # snakemake may have been called by its path; `gol` lies beside it.
 BIN = shlex.quote(str(Path(sys.executable).parent))

@@ -3,7 +3,7 @@
 
 import re
 
-from gol.data.raw import downloads, proof
+from gol.sources.raw import downloads, proof
 
 DOWNLOADS = {str(proof(entry)): name for name, entry in downloads().items()}
 

@@ -1,0 +1,1 @@
+"""Jobs on this machine or on Slurm: submitted, followed, judged."""

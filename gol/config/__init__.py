@@ -1,0 +1,1 @@
+"""Experiments, datasets and pipelines: axes in, one resolved config out."""

@@ -1,0 +1,1 @@
+"""Training and detection: the loop, the ranks, checkpoints, preemption."""

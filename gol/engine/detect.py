@@ -1,0 +1,160 @@
+"""Checkpoint in, detections out: one JSON list in COCO's result format.
+
+The batches are the same however many ranks there are; each rank detects on every W-th of them.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gol.config.resolve import fingerprint, load_config
+from gol.engine.distributed import Ranks, join
+from gol.engine.preemption import Preemption
+from gol.engine.shards import write_sharded
+from gol.errors import UserError, choices
+from gol.models.state import load_weights
+
+_BATCH = 16  # most images at once
+_MASK_BYTES = 1 << 30  # mmdet returns a mask of the whole image for every detection
+
+
+def detect(
+    run: str | Path,
+    out: str | Path,
+    scoring: str | None = None,
+    checkpoint: str | Path | None = None,
+    device: str | None = None,
+) -> int:
+    """Detects on the test images of a run's dataset; called in every process of a job.
+
+    Args:
+        run: run folder with ``config.json`` and ``model.pth``.
+        out: JSON file to write: a list of {image_id, category_id, score, bbox (x, y, w, h in
+            pixels), segmentation (compressed RLE)}.
+        scoring: activation that turns logits into scores; default the config's first.
+        checkpoint: weights to use instead of ``model.pth``.
+        device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU, one for each rank.
+
+    Returns:
+        The number of detections.
+
+    Raises:
+        UserError: no config or checkpoint, a checkpoint of other classes, unknown scoring, a
+            damaged image, a full disk.
+        PeerError: another rank failed.
+        Interrupted: SIGUSR2 came and no other handler took over.
+    """
+    with Preemption() as preemption, join(device) as ranks:
+        run, config = Path(run), load_config(run)
+        scoring = scoring or config.gol.scorings[0]
+        if scoring not in config.gol.scorings:
+            allowed = choices(config.gol.scorings)
+            raise UserError(f"unknown scoring '{scoring}' for this experiment; allowed: {allowed}")
+        torch.set_num_threads(config.gol.threads)
+        mark = None if checkpoint else fingerprint(config)
+        detector = _detector(config, checkpoint or run / "model.pth", mark, scoring, ranks)
+        return write_sharded(out, _detections(detector, config, ranks, preemption), ranks)
+
+
+def _detector(
+    config: Any, weights: str | Path, mark: str | None, scoring: str, ranks: Ranks
+) -> torch.nn.Module:
+    from gol.models import build_detector, float32_heads, set_scoring
+
+    # The weights come from the checkpoint: nothing is downloaded to be overwritten.
+    detector = build_detector(config, initialise=False)
+    load_weights(detector, weights, mark)
+    set_scoring(detector, scoring)
+    if config.gol.precision != "float32":
+        float32_heads(detector)
+    return detector.to(ranks.device).eval()
+
+
+def _detections(
+    detector: torch.nn.Module, config: Any, ranks: Ranks, preemption: Preemption
+) -> Iterator[list[dict]]:
+    """The entries of each of this rank's batches, with progress on stderr."""
+    from gol.data.loader import load, to_device
+    from gol.engine.trainer import PRECISIONS
+    from gol.models import build_dataset
+
+    dtype, device = PRECISIONS[config.gol.precision], ranks.device
+    dataset = build_dataset(config.data.test, {"test_mode": True})
+    own = _batches(dataset, config.model.test_cfg.rcnn.max_per_img)[ranks.rank :: ranks.world]
+    loaded = load(dataset, own, config.data.workers_per_gpu, device.type == "cuda")
+    progress = _Progress(config.gol.experiment, sum(map(len, own)), ranks)
+    amp = torch.autocast(device.type, dtype) if dtype else nullcontext()
+    for indices, batch in zip(own, loaded, strict=True):
+        if preemption.requested:
+            preemption.obey("the detection was asked to stop (SIGUSR2) and begins anew")
+        with torch.inference_mode(), amp:
+            results = detector(return_loss=False, rescale=True, **to_device(batch, device))
+        yield [
+            entry
+            for index, result in zip(indices, results, strict=True)
+            for entry in _entries(result, dataset.img_ids[index], dataset.cat_ids)
+        ]
+        progress.add(len(indices))
+
+
+def _batches(dataset: Any, detections: int) -> list[list[int]]:
+    """All test batches: images of one shape, so that none is padded."""
+    shapes = [(info["height"], info["width"]) for info in dataset.data_infos]
+    order = sorted(range(len(dataset)), key=lambda index: shapes[index])
+    batches = []
+    while order:
+        height, width = shape = shapes[order[0]]
+        size = min(max(_MASK_BYTES // (height * width * detections), 1), _BATCH)
+        batch = [index for index in order[:size] if shapes[index] == shape]
+        batches.append(batch)
+        order = order[len(batch) :]
+    return batches
+
+
+class _Progress:
+    """Says on rank 0 how far it is, which is about how far all are."""
+
+    def __init__(self, name: str, total: int, ranks: Ranks) -> None:
+        self.name, self.total, self.ranks = name, total, ranks
+        self.done = 0
+        self.begin = self.printed = time.monotonic()
+
+    def add(self, images: int) -> None:
+        self.done += images
+        now, world = time.monotonic(), self.ranks.world
+        if self.ranks.is_main and (now - self.printed > 5 or self.done == self.total):
+            self.printed = now
+            rate = world * self.done / (now - self.begin)
+            of = f" on each of {world} ranks" if world > 1 else ""
+            print(
+                f"{self.name}  detected {self.done}/{self.total}{of}  {rate:.1f} img/s",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _entries(result: Any, image_id: int, category_ids: list[int]) -> list[dict]:
+    """One image's result of mmdet as COCO entries, coordinates rounded to 1/100 pixel."""
+    import pycocotools.mask
+
+    boxes, masks = result if isinstance(result, tuple) else (result, None)
+    entries = []
+    for label, rows in enumerate(boxes):
+        for row, (x1, y1, x2, y2, score) in enumerate(rows.tolist()):
+            entry = {
+                "image_id": image_id,
+                "category_id": category_ids[label],
+                "score": score,
+                "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
+            }
+            if masks is not None:
+                rle = pycocotools.mask.encode(np.asfortranarray(masks[label][row], dtype=np.uint8))
+                entry["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
+            entries.append(entry)
+    return entries

@@ -1,0 +1,50 @@
+"""SIGUSR2 asks a training to make room: it writes a checkpoint first, and then obeys."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from gol.engine.distributed import outlive_main
+
+
+class Interrupted(Exception):
+    """The training was asked to stop and has written a checkpoint; exit code 75."""
+
+
+class Preemption:
+    """Context in which SIGUSR2 is only noted, also by the processes started in it.
+
+    Attributes:
+        requested: whether the signal has come.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.frame: FrameType | None = None
+        self.previous: Any = signal.SIG_DFL
+
+    def __enter__(self) -> "Preemption":
+        # Python hands signals to the main thread alone.
+        self.active = threading.current_thread() is threading.main_thread()
+        if self.active:
+            self.previous = signal.signal(signal.SIGUSR2, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.active:
+            signal.signal(signal.SIGUSR2, self.previous)
+
+    def _note(self, _: int, frame: FrameType | None) -> None:
+        self.requested, self.frame = True, frame
+
+    def obey(self, message: str) -> None:
+        """Calls the handler that was there before (submitit's requeues the job and ends it).
+
+        Raises:
+            Interrupted: there was none, or it left this process running.
+        """
+        if callable(self.previous):
+            self.previous(signal.SIGUSR2, self.frame)
+            outlive_main()
+        raise Interrupted(message)

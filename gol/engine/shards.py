@@ -1,0 +1,80 @@
+"""One JSON list written by several ranks, whole or not at all, the same however many they are."""
+
+import json
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from itertools import cycle
+from pathlib import Path
+
+from gol.engine.distributed import Ranks
+from gol.errors import UserError
+from gol.files import atomic_path
+
+
+def write_sharded(out: str | Path, chunks: Iterable[list], ranks: Ranks) -> int:
+    """Writes the chunks of all ranks as one list: the first of each rank in turn, then the second …
+
+    A rank holds one chunk in memory at a time: it appends them to a file of its own beside
+    ``out``, one a line, and rank 0 puts those files together when all are done.
+
+    Args:
+        out: the JSON file.
+        chunks: this rank's parts of the list, in order; rank r of W gives chunks r, r + W, ….
+        ranks: this process among the others.
+
+    Returns:
+        The length of the list.
+
+    Raises:
+        UserError: the folder cannot be written or the disk is full.
+    """
+    out = Path(out)
+    parts = [out.with_name(f".{out.name}.part{rank}") for rank in range(ranks.world)]
+    try:
+        count = _write_part(parts[ranks.rank], chunks)
+        total = int(ranks.sum([count])[0])
+        if ranks.is_main:
+            _merge(out, parts)
+            _remove_parts(out)
+        ranks.barrier()
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            parts[ranks.rank].unlink(missing_ok=True)
+    return total
+
+
+def _write_part(path: Path, chunks: Iterable[list]) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with open(path, "w", encoding="utf-8") as file:
+        for chunk in chunks:
+            file.write(json.dumps(chunk, allow_nan=False)[1:-1] + "\n")
+            count += len(chunk)
+    return count
+
+
+def _merge(out: Path, parts: list[Path]) -> None:
+    with ExitStack() as stack:
+        files = [stack.enter_context(open(path, encoding="utf-8")) for path in parts]
+        temporary = stack.enter_context(atomic_path(out))
+        with open(temporary, "w", encoding="utf-8") as merged:
+            merged.write("[")
+            empty = True
+            for file in cycle(files):
+                line = file.readline()
+                if not line:  # it was this file's turn, so all chunks have had theirs
+                    break
+                if chunk := line.rstrip("\n"):
+                    merged.write(chunk if empty else f", {chunk}")
+                    empty = False
+            merged.write("]\n")
+
+
+def _remove_parts(out: Path) -> None:
+    """Removes this job's files, and those of one that was killed and had more ranks."""
+    prefix = f".{out.name}.part"
+    for path in list(out.parent.iterdir()):
+        if path.name.startswith(prefix):
+            path.unlink(missing_ok=True)

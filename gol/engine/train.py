@@ -1,0 +1,176 @@
+"""The training loop: plain torch around an mmdet detector and mmdet's data pipeline.
+
+Everything random is drawn from (seed, iteration, micro-batch), and a checkpoint holds the weights,
+the optimizer and the iteration. A run killed at any moment therefore continues from its newest
+checkpoint to the same weights, bit for bit (on the CPU, with the same threads and ranks).
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gol import __version__
+from gol.config.resolve import fingerprint, load_config
+from gol.engine.checkpoints import check_fingerprint, save_checkpoint
+from gol.engine.distributed import Ranks, join
+from gol.engine.preemption import Interrupted, Preemption
+from gol.engine.runlog import RunLog
+from gol.errors import LostJobError, UserError
+from gol.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from gol.engine.trainer import Trainer
+
+__all__ = ["DONE", "Interrupted", "train"]
+
+DONE = "train.json"
+
+
+def train(run: str | Path, device: str | None = None) -> dict[str, Any]:
+    """Trains the experiment of a run folder, or continues it, or does nothing if it is done.
+
+    Called in every process of a job; the ranks find each other (``gol.engine.distributed``). Reads
+    ``config.json``; rank 0 writes ``metrics.jsonl``, ``checkpoints/``, ``model.pth`` (weights in
+    mmcv's layout) and, last of all, ``train.json``.
+
+    Args:
+        run: the run folder, prepared by ``gol config``.
+        device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU, one for each rank.
+
+    Returns:
+        The content of ``train.json``: iterations, seconds, images per second, ranks, versions.
+
+    Raises:
+        UserError: no config, another configuration's checkpoints, no images, a loss that is not
+            finite, a full disk.
+        PeerError: another rank failed.
+        Interrupted: SIGUSR2 came, a checkpoint was written, and no other handler took over.
+    """
+    run = Path(run)
+    with Preemption() as preemption, join(device) as ranks:
+        config = load_config(run)
+        with _sole_writer(run, ranks):
+            summary = _train(run, config, ranks, preemption)
+    if summary is None:
+        preemption.obey(f"{run} was asked to stop (SIGUSR2); the same command continues it")
+    return summary
+
+
+@contextmanager
+def _sole_writer(run: Path, ranks: Ranks) -> Iterator[None]:
+    """Rank 0 holds the run's lock; what the system says of files becomes one line."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(run / ".train.lock", timeout=0)
+    try:
+        if ranks.is_main:
+            lock.acquire()
+        yield
+    except Timeout as error:
+        raise LostJobError(f"{run} is being trained by another process") from error
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename or run}: {error.strerror}") from error
+    finally:
+        lock.release()
+
+
+def _train(run: Path, config: Any, ranks: Ranks, preemption: Preemption) -> dict[str, Any] | None:
+    """Trains to the end, or to the next iteration where a rank is asked to stop: None."""
+    from gol.engine.trainer import Trainer  # imports mmcv, which is loud before load_config
+
+    mark = fingerprint(config)
+    done = ranks.broadcast(_finished(run, mark) if ranks.is_main else None)
+    if done:
+        return done
+    torch.set_num_threads(config.gol.threads)
+    trainer = Trainer(config, ranks)
+    meta = trainer.resume(run / "checkpoints", mark)
+    clock = _Clock(meta["started"], meta["seconds"], config.gol)
+    start, epoch = meta["iter"], len(trainer.loader)
+    total = trainer.schedule.max_epochs * epoch
+    if ranks.is_main and start:
+        print(f"{_name(config)} continues after iteration {start}", file=sys.stderr, flush=True)
+    log = None
+    if ranks.is_main:
+        log = RunLog(run / "metrics.jsonl", start, total, epoch, _name(config))
+    for iteration in range(start, total):
+        values, finished = trainer.step(iteration), iteration + 1
+        if log:
+            log.add(finished, trainer.loader.images(iteration % epoch), values)
+        stop, due = ranks.any(preemption.requested, clock.due(finished) and ranks.is_main)
+        if ranks.is_main and (stop or due or finished == total):
+            trainer.save(run / "checkpoints", finished, mark, clock.started, clock.spent())
+            clock.saved = time.monotonic()
+        if stop or due or finished == total:
+            ranks.barrier()  # a slow disk must not count against an exchange of gradients
+        if stop and finished < total:
+            return None
+    return ranks.broadcast(_finish(run, mark, trainer, clock) if ranks.is_main else None)
+
+
+def _finish(run: Path, mark: str, trainer: "Trainer", clock: "_Clock") -> dict[str, Any]:
+    """Writes the weights and, last, the summary."""
+    meta = {"CLASSES": list(trainer.classes), "fingerprint": mark, "gol": __version__}
+    save_checkpoint(run / "model.pth", state_dict=trainer.detector.state_dict(), meta=meta)
+    epochs, loader, seconds = trainer.schedule.max_epochs, trainer.loader, clock.spent()
+    summary = {
+        "fingerprint": mark,
+        "iterations": epochs * len(loader),
+        "seconds": seconds,
+        "images_per_second": epochs * len(loader.dataset) / seconds,
+        "parameters": sum(p.numel() for p in trainer.detector.parameters()),
+        "device": str(trainer.ranks.device),
+        "ranks": trainer.ranks.world,
+        "started": clock.started,
+        "finished": time.time(),
+        "versions": _versions(),
+    }
+    write_json(run / DONE, summary, indent=1)
+    return summary
+
+
+def _finished(run: Path, mark: str) -> dict[str, Any] | None:
+    if not ((run / DONE).exists() and (run / "model.pth").exists()):
+        return None
+    summary = read_json(run / DONE)
+    check_fingerprint(run, summary.get("fingerprint"), mark)
+    return summary
+
+
+def _name(config: Any) -> str:
+    return f"{config.gol.experiment} seed {config.gol.seed}"
+
+
+def _versions() -> dict[str, str]:
+    import mmcv
+    import mmdet
+
+    return {
+        "gol": __version__,
+        "torch": torch.__version__,
+        "mmdet": mmdet.__version__,
+        "mmcv": mmcv.__version__,
+    }
+
+
+class _Clock:
+    """Seconds spent on a training over all its starts, and when a checkpoint is due."""
+
+    def __init__(self, started: float, seconds: float, settings: Any) -> None:
+        self.started, self.seconds, self.settings = started, seconds, settings
+        self.begin = self.saved = time.monotonic()
+
+    def spent(self) -> float:
+        return self.seconds + time.monotonic() - self.begin
+
+    def due(self, done: int) -> bool:
+        waited = time.monotonic() - self.saved
+        return (
+            done % self.settings.checkpoint_interval == 0
+            or waited >= self.settings.checkpoint_minutes * 60
+        )

@@ -1,0 +1,235 @@
+"""One rank's detector, optimizer, schedule and data, and what an iteration does with them.
+
+An iteration consumes ``gol.global_batch`` images as micro-batches of ``data.samples_per_gpu``.
+With W ranks each takes every W-th of them, and losses and gradients are means over all: one rank
+with 4 micro-batches, 2 with 2 and 4 with 1 are the same training. More ranks than micro-batches
+make these smaller, which is another training, and the log says so.
+"""
+
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gol.compat.deferred import no_compiler
+from gol.data.loader import EpochLoader, derive_seed, to_device
+from gol.engine.checkpoints import (
+    check_fingerprint,
+    checkpoint_path,
+    newest_checkpoint,
+    prune,
+    save_checkpoint,
+)
+from gol.engine.distributed import Ranks
+from gol.engine.exchange import Exchange
+from gol.engine.running_statistics import RunningStatistics
+from gol.errors import UserError, choices
+from gol.models.state import load_checkpoint
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_ADVICE = "lower the learning rate or clip gradients (optimizer_config.grad_clip)"
+
+
+class _Losses(nn.Module):
+    """Batch in, scalars out: each loss, the accuracy, and as ``loss`` the sum of the losses."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        values = {}
+        for name, value in self.detector(**batch).items():
+            parts = value if isinstance(value, list) else [value]
+            values[name] = sum(part.mean() for part in parts)
+        return {**values, "loss": sum(v for name, v in values.items() if "loss" in name)}
+
+
+class _Scaler:
+    """Scales float16 losses on CUDA as mmcv's ``fp16.loss_scale`` says; otherwise does nothing.
+
+    Args:
+        enabled: whether to scale.
+        setting: ``"dynamic"``, a mapping of ``GradScaler``'s arguments, or a fixed number.
+    """
+
+    def __init__(self, enabled: bool, setting: Any = "dynamic") -> None:
+        self.fixed = float(setting) if isinstance(setting, (int, float)) else None
+        options = {"init_scale": self.fixed} if self.fixed else {}
+        options = {} if isinstance(setting, str) else options or dict(setting)
+        self.torch = torch.amp.GradScaler("cuda", enabled=enabled, **options)
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.torch.step(optimizer)
+        self.torch.update(self.fixed)
+
+
+class Trainer:
+    """One rank of a training.
+
+    Args:
+        config: the resolved config.
+        ranks: this process among the others.
+
+    Raises:
+        UserError: unknown precision, no images, or a batch that the ranks cannot share.
+    """
+
+    def __init__(self, config: Any, ranks: Ranks) -> None:
+        from mmcv.runner import build_optimizer
+
+        from gol.engine.schedule import Schedule
+        from gol.models import build_dataset, build_detector, float32_heads
+
+        if config.gol.precision not in PRECISIONS:
+            raise UserError(
+                f"unknown precision '{config.gol.precision}'; allowed: {choices(PRECISIONS)}"
+            )
+        dataset = build_dataset(config.data.train)
+        if not len(dataset):
+            raise UserError(f"no image with annotations to train on in {config.data.train}")
+        self.classes, self.ranks, self.seed = dataset.CLASSES, ranks, config.seed
+        self.loader = EpochLoader(
+            dataset,
+            config.data.samples_per_gpu,
+            config.seed,
+            config.data.workers_per_gpu,
+            config.gol.global_batch,
+            ranks.rank,
+            ranks.world,
+            pin=ranks.device.type == "cuda",
+        )
+        self.detector = build_detector(config).to(ranks.device).train()
+        self.dtype = PRECISIONS[config.gol.precision]
+        if self.dtype:
+            float32_heads(self.detector)
+        factor = self.loader.global_batch / config.gol.base_batch
+        optimizer = {**config.optimizer, "lr": config.optimizer.lr * factor}
+        with no_compiler():
+            self.optimizer = build_optimizer(self.detector, optimizer)
+        self.schedule = Schedule(
+            config.lr_config, self.optimizer, len(self.loader), config.runner.max_epochs
+        )
+        half = self.dtype == torch.float16 and ranks.device.type == "cuda"
+        self.scaler = _Scaler(half, config.get("fp16", {}).get("loss_scale", "dynamic"))
+        self.max_norm = (config.optimizer_config.grad_clip or {}).get("max_norm")
+        self.statistics = RunningStatistics(self.detector, ranks)
+        self.exchange = Exchange(_Losses(self.detector), ranks)
+        self.batches: Any = None
+        if ranks.is_main:
+            print(self._describe(config.optimizer.lr, config.gol.base_batch), file=sys.stderr)
+
+    def _describe(self, rate: float, base: int) -> str:
+        images, micro, world = self.loader.global_batch, self.loader.micro_batch, self.ranks.world
+        text = (
+            f"learning rate {rate * images / base:g} = {rate:g} x {images}/{base} images; ranks "
+            f"{world}, micro-batches of {micro} a rank and iteration {images // micro // world}"
+        )
+        if micro < self.loader.batch_size:
+            text += (
+                f"; less than data.samples_per_gpu {self.loader.batch_size}, so batch norm and "
+                "losses are averaged in smaller parts than with fewer ranks"
+            )
+        return text
+
+    def resume(self, folder: Path, mark: str) -> dict[str, Any]:
+        """Loads the newest readable checkpoint, the same on all ranks.
+
+        Returns:
+            Its ``meta``: iterations done (``iter``), ``seconds`` spent, time of the start
+            (``started``).
+
+        Raises:
+            UserError: it is of a training with another fingerprint than ``mark``.
+        """
+        content = newest_checkpoint(folder) if self.ranks.is_main else None
+        done = self.ranks.broadcast(content["meta"]["iter"] if content else None)
+        if done is None:
+            return {"iter": 0, "seconds": 0.0, "started": time.time()}
+        content = content or load_checkpoint(checkpoint_path(folder, done))
+        check_fingerprint(folder.parent, content["meta"]["fingerprint"], mark)
+        self.detector.load_state_dict(content["state_dict"])
+        with no_compiler():
+            self.optimizer.load_state_dict(content["optimizer"])
+        if content["scaler"] and self.scaler.torch.is_enabled():  # empty if it began on a CPU
+            self.scaler.torch.load_state_dict(content["scaler"])
+        return content["meta"]
+
+    def save(self, folder: Path, done: int, mark: str, started: float, seconds: float) -> None:
+        """Writes a checkpoint after ``done`` iterations (rank 0 alone)."""
+        meta = {
+            "iter": done,
+            "epoch": done // len(self.loader),
+            "seconds": seconds,
+            "started": started,
+            "fingerprint": mark,
+            "CLASSES": list(self.classes),
+        }
+        path = checkpoint_path(folder, done)
+        with no_compiler():
+            optimizer = self.optimizer.state_dict()
+        save_checkpoint(
+            path,
+            state_dict=self.detector.state_dict(),
+            optimizer=optimizer,
+            scaler=self.scaler.torch.state_dict(),
+            meta=meta,
+        )
+        prune(folder, path)
+
+    def step(self, iteration: int) -> dict[str, float]:
+        """One iteration; returns what to log, the same on all ranks.
+
+        Raises:
+            UserError: the loss or the gradient is not finite.
+        """
+        epoch, position = divmod(iteration, len(self.loader))
+        if self.batches is None or position == 0:
+            self.batches = self.loader.epoch(epoch, position)
+        rate = self.schedule.set(iteration)
+        values = self._gradients(iteration, position)
+        if not _finite(values["loss"]):
+            raise UserError(
+                f"the loss is {values['loss']} at iteration {iteration}: {values}; {_ADVICE}"
+            )
+        self.scaler.torch.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.detector.parameters(), self.max_norm or float("inf")
+        )
+        if not (self.scaler.torch.is_enabled() or _finite(float(norm))):
+            raise UserError(f"the gradient is not finite at iteration {iteration}; {_ADVICE}")
+        with no_compiler():
+            self.scaler.step(self.optimizer)
+        return {"lr": rate, **values, "grad_norm": float(norm)}
+
+    def _gradients(self, iteration: int, position: int) -> dict[str, float]:
+        """Leaves the mean gradient in the parameters; returns the mean losses."""
+        count, own = self.loader.count(position), self.loader.own(position)
+        total: Any = 0
+        self.detector.zero_grad(set_to_none=True)
+        self.statistics.begin()
+        for turn, (number, weight) in enumerate(own, 1):
+            batch = to_device(next(self.batches), self.ranks.device)
+            # The samplers of proposals and RoIs and DropLoss draw from here.
+            torch.manual_seed(derive_seed("step", self.seed, iteration) + number)
+            with self.exchange.accumulate(last=turn == len(own)):
+                with self._autocast():
+                    losses = self.exchange.model(batch)
+                share = losses["loss"] * (weight / count * self.exchange.factor)
+                self.scaler.torch.scale(share).backward()
+            total = total + weight * torch.stack([v.detach().double() for v in losses.values()])
+            self.statistics.add(weight)
+        self.statistics.end(count)
+        sums = self.ranks.sum(total.tolist())
+        return {name: value / count for name, value in zip(losses, sums, strict=True)}
+
+    def _autocast(self) -> Any:
+        return torch.autocast(self.ranks.device.type, self.dtype) if self.dtype else nullcontext()
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0

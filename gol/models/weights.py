@@ -1,0 +1,46 @@
+"""ImageNet weights of the backbones, matched in full."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from gol.errors import UserError
+from gol.models.state import listing, load_state, mismatches
+from gol.sources.weights import fetch_weights
+
+#: What a classifier has and a detector's backbone does not: ResNet's and Swin's last layers, and
+#: Swin's attention masks, which follow from the image's size.
+_UNUSED = re.compile(r"(fc|head)\.|norm\.(weight|bias)$|.*\.attn_mask$")
+#: What old files lack (batch counts), what a detector adds (Swin's norms of each output) and what
+#: follows from the window's size. These keep their values of a new backbone.
+_OWN = re.compile(r".*num_batches_tracked$|norm\d\.(weight|bias)$|.*relative_position_index$")
+
+
+def load_backbone(backbone: torch.nn.Module, weights: Mapping[str, Any]) -> None:
+    """Loads ImageNet weights into a backbone of mmdet, every tensor of it.
+
+    Args:
+        backbone: ResNet, ResNeXt or SwinTransformer of mmdet.
+        weights: as for :func:`fetch_weights`. The file may be of torchvision, open-mmlab or Swin's
+            authors: a state dict, bare or below ``state_dict`` or ``model``.
+
+    Raises:
+        UserError: no such file, or one that lacks a tensor, has one too many, or one of another
+            shape.
+    """
+    path = fetch_weights(weights)
+    found, _ = load_state(path)
+    if any(key.startswith("layers.") for key in found):  # names of Swin's authors
+        from mmdet.models.utils.ckpt_convert import swin_converter
+
+        found = {key.removeprefix("backbone."): v for key, v in swin_converter(found).items()}
+    wanted = backbone.state_dict()
+    spare = (_UNUSED, _OWN)
+    found = {k: v for k, v in found.items() if k in wanted or not any(r.match(k) for r in spare)}
+    needed = {k: v for k, v in wanted.items() if k in found or not _OWN.match(k)}
+    problems = mismatches(found, needed)
+    if problems:
+        raise UserError(f"{path} does not fit the {type(backbone).__name__}: {listing(problems)}")
+    backbone.load_state_dict({**wanted, **found})

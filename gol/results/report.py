@@ -1,0 +1,79 @@
+"""The report of several runs: tables and figures."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from gol.config.pipeline import Layout, file_name
+from gol.errors import UserError
+from gol.files import write_text
+from gol.results.comparison import plot_comparison
+from gol.results.figures import loss_gradients
+from gol.results.plots import plot_curves, plot_groups, plot_per_class
+from gol.results.rows import Tables, collect
+from gol.results.tables import csv_text, latex, markdown
+
+
+def report(
+    run_folders: Iterable[str | Path], out_folder: str | Path, layout: Layout | None = None
+) -> str:
+    """Writes tables and ``figures/`` of several runs and returns the tables as Markdown.
+
+    Args:
+        run_folders: finished runs, in the order of the rows.
+        out_folder: created when missing.
+        layout: what to show; by default one table of all. Experiments without a run are left out,
+            and so is a table without any; figures show their published values.
+
+    Raises:
+        UserError: a run is incomplete, the layout names none of them, or the folder cannot be
+            written.
+    """
+    run_folders, figures = list(run_folders), Path(out_folder) / "figures"
+    rows = collect(run_folders)
+    by_name = {
+        name: [r for r in rows if r.experiment == name]
+        for name in dict.fromkeys(row.experiment for row in rows)
+    }
+    layout = layout or Layout({"": list(by_name)})
+
+    def select(parts: dict[str, list[str]]) -> Tables:
+        found = {
+            title: [row for name in names for row in by_name.get(name, [])]
+            for title, names in parts.items()
+        }
+        return {title: part for title, part in found.items() if part}
+
+    tables = select(layout.tables)
+    compared = select(
+        {
+            title: [name for group in groups.values() for name in group.values()]
+            for title, groups in layout.figures.items()
+        }
+    )
+    if not (tables or compared):
+        raise UserError(f"the layout names none of the runs; they hold {', '.join(by_name)}")
+    loss_gradients(figures / "loss_gradients.png")
+    plot_groups(tables, figures / "ap_by_group.png")
+    plot_per_class(tables, figures / "ap_per_class.png")
+    plot_curves(run_folders, tables, figures / "training_loss.png")
+    for title, groups in layout.figures.items():
+        plot_comparison(title, groups, rows, figures / f"{file_name(title)}.png")
+    return write_tables({**tables, **compared}, out_folder)
+
+
+def write_tables(tables: Tables, out_folder: str | Path) -> str:
+    """Writes ``table.md``, ``table.csv`` and ``table.tex`` and returns the Markdown.
+
+    Args:
+        tables: title to rows of ``collect``.
+        out_folder: created when missing.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    folder = Path(out_folder)
+    text = markdown(tables)
+    write_text(folder / "table.csv", csv_text(tables))
+    write_text(folder / "table.tex", latex(tables))
+    write_text(folder / "table.md", text)
+    return text

@@ -1,0 +1,172 @@
+"""Finished runs → the rows of the results table, with the spread over seeds."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gol.errors import UserError
+from gol.results.runs import Run, read_runs
+
+METRICS = ("AP", "APr", "APc", "APf", "APb")
+"""Columns of the table: mask AP over all, rare, common and frequent classes; box AP."""
+
+_SOURCE = {name: ("segm", name) for name in METRICS[:4]} | {"APb": ("bbox", "AP")}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: an experiment under one scoring, over its seeds.
+
+    Attributes:
+        experiment: its name.
+        scoring: activation that turned logits into scores at test time.
+        training: label of the experiment.
+        label: how the table calls the row; names the scoring where the run has several.
+        primary: whether this is the run's first scoring, beside which published numbers stand.
+        seeds: the seeds, in the order of ``values``.
+        values: metric to one value a seed, in percent points; None where it was not measurable.
+        published: published values in percent points, or None.
+        comparable: whether these are for this very experiment and not for one like it.
+        published_note: what to know about these, or None.
+        statement: what to bear in mind about the dataset, or None.
+        seconds: training time of each seed.
+        images_per_second: training throughput of each seed.
+        parameters: number of the model's parameters.
+        device: what it was trained on.
+        setting: dataset, images, protocol and engine of the scores, as one sentence.
+        per_class: (train images, mean mask AP over seeds in [0, 1]) of each measured class.
+    """
+
+    experiment: str
+    scoring: str
+    training: str
+    label: str
+    primary: bool
+    seeds: tuple[int, ...]
+    values: dict[str, tuple[float | None, ...]]
+    published: dict[str, float] | None
+    comparable: bool
+    published_note: str | None
+    statement: str | None
+    seconds: tuple[float, ...]
+    images_per_second: tuple[float, ...]
+    parameters: int
+    device: str
+    setting: str
+    per_class: tuple[tuple[int, float], ...]
+
+    @property
+    def differences(self) -> dict[str, float | None]:
+        """Mean minus published value, in percent points; empty where they do not compare."""
+        if not (self.primary and self.published and self.comparable):
+            return {}
+        pairs = {m: (mean_std(self.values[m])[0], self.published.get(m)) for m in METRICS}
+        return {m: None if None in pair else pair[0] - pair[1] for m, pair in pairs.items()}
+
+
+Tables = Mapping[str, Sequence[Row]]
+"""Title to rows; a single table may have the title ""."""
+
+
+def collect(run_folders: Iterable[str | Path]) -> list[Row]:
+    """Reads run folders into rows, one for each experiment and scoring, in the order given.
+
+    Raises:
+        UserError: a folder is incomplete, two hold the same experiment and seed, or two seeds
+            were scored on different data or by different protocols.
+    """
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in read_runs(run_folders):
+        for scoring in run.evaluations:
+            groups.setdefault((run.experiment, scoring), []).append(run)
+    # A run's scorings stay together even when its seeds are not adjacent in the input.
+    order = list(dict.fromkeys(experiment for experiment, _ in groups))
+    return [
+        _row(runs, scoring)
+        for (_, scoring), runs in sorted(groups.items(), key=lambda item: order.index(item[0][0]))
+    ]
+
+
+def mean_std(values: Iterable[float | None]) -> tuple[float | None, float | None]:
+    """Mean and sample standard deviation of the values that are there, else None.
+
+    One value has a mean and no deviation.
+    """
+    there = [value for value in values if value is not None]
+    return (
+        statistics.fmean(there) if there else None,
+        statistics.stdev(there) if len(there) > 1 else None,
+    )
+
+
+def _row(runs: list[Run], scoring: str) -> Row:
+    first = runs[0]
+    results = [run.evaluations[scoring] for run in runs]
+    settings = [_setting(run.axes, result) for run, result in zip(runs, results, strict=True)]
+    for run, setting in zip(runs, settings, strict=True):
+        if setting != settings[0]:
+            raise UserError(
+                f"{run.folder} and {first.folder} were not scored alike: {setting} / {settings[0]}"
+            )
+    return Row(
+        experiment=first.experiment,
+        scoring=scoring,
+        training=first.label,
+        label=_label(first, scoring),
+        primary=scoring == first.primary,
+        seeds=tuple(run.seed for run in runs),
+        values={
+            metric: tuple(_percent(result[kind].get(name)) for result in results)
+            for metric, (kind, name) in _SOURCE.items()
+        },
+        published=first.published,
+        comparable=first.compare is None,
+        published_note=first.published_note,
+        statement=first.statement,
+        seconds=tuple(run.train["seconds"] for run in runs),
+        images_per_second=tuple(run.train["images_per_second"] for run in runs),
+        parameters=first.train["parameters"],
+        device=str(first.train.get("device", "–")),
+        setting=settings[0],
+        per_class=_per_class(results),
+    )
+
+
+def _label(run: Run, scoring: str) -> str:
+    if len(run.evaluations) == 1:
+        return run.label
+    original = ", as the original" if scoring == run.primary else ""
+    return f"{run.label} (scored with {scoring}{original})"
+
+
+def _setting(axes: dict[str, Any], result: dict[str, Any]) -> str:
+    """Dataset, images, engine and protocol in one line; the evaluation files hold the rest."""
+    protocol = []
+    for key, value in result["protocol"].items():
+        if isinstance(value, list) and value:
+            value = f"{value[0]}–{value[-1]}"
+        if not isinstance(value, dict):
+            protocol.append(str(value) if key == "name" else f"{key.replace('_', ' ')} {value}")
+    parts = [f"dataset {Path(str(axes.get('dataset', '–'))).stem}", f"{result['images']:,} images"]
+    return f"{', '.join([*parts, result['engine']])}; protocol: {', '.join(protocol)}"
+
+
+def _per_class(results: list[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
+    values: dict[int, list[float | None]] = {}
+    counts: dict[int, int] = {}
+    for result in results:
+        for entry in result["per_class"]:
+            values.setdefault(entry["id"], []).append(entry["segm_AP"])
+            counts[entry["id"]] = entry["image_count"]
+    means = {identity: mean_std(aps)[0] for identity, aps in values.items()}
+    return tuple(
+        (counts[identity], mean)
+        for identity, mean in means.items()
+        if mean is not None and counts[identity] is not None
+    )
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100.0 * value

@@ -1,0 +1,165 @@
+"""The results tables as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from gol.results.rows import METRICS, Row, Tables, mean_std
+
+_ABSENT = "–"
+
+
+def markdown(tables: Tables) -> str:
+    """The tables as Markdown whose columns also line up in a terminal.
+
+    Published numbers and the differences from them stand in lines of their own under ours, so that
+    the line with the spread over seeds still fits into 120 columns.
+    """
+    head = (
+        "Mask AP over all (AP), rare (APr), common (APc) and frequent (APf) classes and box AP "
+        "(APb), × 100: mean ± sample standard deviation over n seeds."
+    )
+    rows = [row for part in tables.values() for row in part]
+    if any(row.differences for row in rows):
+        head += " Difference: ours − published."
+    parts = [_wrapped([head]), _wrapped(f"**{note}**" for note in _notes(rows))]
+    for title, part in tables.items():
+        lines = [["Method", "n", *METRICS], *(line for row in part for line in _lines(row))]
+        parts += [f"## {title}" if title else "", _aligned(lines), _wrapped(_remarks(part), "- ")]
+    parts += ["## Cost" if any(tables) else "", _aligned(_costs(rows))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def csv_text(tables: Tables) -> str:
+    """The tables as CSV: one line a row, AP values in percent points, empty where there is none."""
+
+    def number(value: float | None) -> str:
+        return "" if value is None else f"{value:.6g}"
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    kinds = ("", "_std", "_published", "_difference")
+    names = [f"{m}{kind}" for m in METRICS for kind in kinds]
+    cost = ["train_seconds", "images_per_second", "parameters", "device"]
+    notes = ["setting", "statement", "published_note"]
+    writer.writerow(["table", "label", "experiment", "scoring", "seeds", *names, *cost, *notes])
+    for title, row in ((title, row) for title, rows in tables.items() for row in rows):
+        published, differences = (row.primary and row.published) or {}, row.differences
+        cells = [
+            number(value)
+            for metric in METRICS
+            for value in (
+                *mean_std(row.values[metric]),
+                published.get(metric),
+                differences.get(metric),
+            )
+        ]
+        seconds, speed = mean_std(row.seconds)[0], mean_std(row.images_per_second)[0]
+        cells += [number(seconds), number(speed), str(row.parameters), row.device]
+        cells += [row.setting, row.statement or "", (published and row.published_note) or ""]
+        head = [title, row.label, row.experiment, row.scoring, str(len(row.seeds))]
+        writer.writerow([*head, *cells])
+    return out.getvalue()
+
+
+def latex(tables: Tables) -> str:
+    """Booktabs tables with the lines of the Markdown."""
+    rows = [row for part in tables.values() for row in part]
+    out = [r"% needs \usepackage{booktabs}"]
+    for title, part in tables.items():
+        out += [rf"\par\medskip\textbf{{{_escape(title)}}}\par\smallskip"] if title else []
+        out += [
+            *(f"% {line}" for line in _remarks(part)),
+            rf"\begin{{tabular}}{{lr*{{{len(METRICS)}}}{{l}}}}",
+            r"\toprule",
+            " & ".join(["Method", "$n$", *METRICS]) + r" \\",
+            r"\midrule",
+            *(" & ".join(map(_tex, line)) + r" \\" for row in part for line in _lines(row)),
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    notes = (rf"\par\smallskip{{\footnotesize {_escape(note)}}}" for note in _notes(rows))
+    return "\n".join([*out, *notes, ""])
+
+
+def _lines(row: Row) -> list[list[str]]:
+    """A row's cells: ours, published and the difference, as far as there are any."""
+    lines = [[row.label, str(len(row.seeds)), *(_text(row.values[m]) for m in METRICS)]]
+    if row.primary and row.published:
+        lines.append(["↳ published", "", *(_text([row.published.get(m)]) for m in METRICS)])
+    if row.differences:
+        lines.append(["↳ difference", "", *(_signed(row.differences[m]) for m in METRICS)])
+    return lines
+
+
+def _costs(rows: Sequence[Row]) -> list[list[str]]:
+    lines = {"": ["Training", "n", "seconds", "images/s", "parameters", "device"]}
+    for row in rows:
+        cost = (_text(row.seconds, 0), _text(row.images_per_second), f"{row.parameters:,}")
+        lines[row.experiment] = [row.training, str(len(row.seeds)), *cost, row.device]
+    return list(lines.values())
+
+
+def _remarks(rows: Sequence[Row]) -> list[str]:
+    """How the rows were scored, and what to know about published values; each once.
+
+    What holds for some rows only names them.
+    """
+    held: dict[str, list[str]] = {}
+    for row in rows:
+        held.setdefault(row.setting, []).append(row.label)
+    noted: dict[str, list[str]] = {}
+    for row in rows:
+        if row.primary and row.published and row.published_note:
+            noted.setdefault(f"published values {row.published_note}", []).append(row.label)
+    return [
+        text if len(labels) == len(rows) else f"{'; '.join(labels)}: {text}"
+        for text, labels in {**held, **noted}.items()
+    ]
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """What the datasets ask to bear in mind, each once."""
+    statements = dict.fromkeys(row.statement for row in rows if row.statement)
+    return [f"Measured on {statement.rstrip('.')}." for statement in statements]
+
+
+def _escape(text: str) -> str:
+    names = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(names.get(char, f"\\{char}" if char in "&%$#_{}" else char) for char in text)
+
+
+def _tex(cell: str) -> str:
+    text = _escape(cell.strip())
+    symbols = {"↳": r"$\hookrightarrow$", "±": r"$\pm$", "−": "$-$", _ABSENT: "--"}
+    for symbol, command in symbols.items():
+        text = text.replace(symbol, command)
+    return text
+
+
+def _text(values: Iterable[float | None], digits: int = 1) -> str:
+    mean, std = mean_std(values)
+    if mean is None:
+        return _ABSENT
+    return f"{mean:4.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
+
+
+def _signed(value: float | None) -> str:
+    return _ABSENT if value is None else f"{round(value, 1) + 0:+.1f}".replace("-", "−")
+
+
+def _wrapped(lines: Iterable[str], bullet: str = "") -> str:
+    indent = " " * len(bullet)
+    return "\n".join(textwrap.fill(bullet + line, 100, subsequent_indent=indent) for line in lines)
+
+
+def _aligned(lines: list[list[str]]) -> str:
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    rule = ["-" * width for width in widths]
+    padded = [
+        [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        for line in [lines[0], rule, *lines[1:]]
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in padded)

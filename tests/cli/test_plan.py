@@ -1,0 +1,199 @@
+"""The cost of a pipeline against what mmdet does, what a training writes, and hand reckoning."""
+
+import json
+import math
+import random
+
+import pytest
+import torch
+import yaml
+from run_folders import make_run
+
+from gol.cli import epochs, main
+from gol.cli.epochs import EpochLength, epoch_length
+from gol.cli.plan import count_parameters, disk_bytes, download_bytes, plan
+from gol.config.axes import experiment_entry, load_dataset
+from gol.config.pipeline import read_pipeline
+from gol.config.resolve import load_experiment
+from gol.data.store import AnnotationStore
+from gol.engine.checkpoints import KEEP, save_checkpoint
+from gol.files import configs_folder, read_yaml
+from gol.losses.class_statistics import ClassStatistics
+from gol.models import build_detector
+from gol.sources.raw import downloads
+
+R50, RFS = "activations/r50_4x4_1x", "activations/r50_rfs_4x4_2x_softmax_lvisv0.5"
+
+
+def write_store(folder, images):
+    """What `gol preprocess` writes of images, given as (shorter side, classes)."""
+    pairs = [(image, name) for image, (_, names) in enumerate(images) for name in names]
+    data = {
+        "images": [
+            {"id": index, "file_name": f"{index}.jpg", "width": 640, "height": side}
+            for index, (side, _) in enumerate(images)
+        ],
+        "annotations": [
+            {"id": index, "image_id": image, "category_id": name, "bbox": [0, 0, 9, 9], "area": 81}
+            for index, (image, name) in enumerate(pairs)
+        ],
+        "categories": [{"id": k, "name": str(k)} for k in range(1, 26)],
+    }
+    AnnotationStore.from_annotations(data).save(folder / "train.store")
+    return ClassStatistics.from_annotations(data)
+
+
+@pytest.mark.parametrize("threshold", [0.001, 0.02, 0.3, 1.0])
+def test_an_epoch_of_prepared_data_is_counted_by_the_published_formula(threshold, tmp_path):
+    weights = [1.5**-k for k in range(25)]
+    images = [
+        (random.choice([31, 32, 480]), set(random.choices(range(1, 26), weights, k=number)))
+        for number in random.choices(range(5), k=300)
+    ]
+    statistics = write_store(tmp_path, images)
+    trained = [names for side, names in images if names and side >= 32]
+    share = {k: sum(k in names for names in trained) / len(trained) for k in range(1, 26)}
+    expected = sum(
+        max(math.ceil(max(1, math.sqrt(threshold / share[name]))) for name in names)
+        for names in trained
+    )
+    own = load_dataset("own")
+    assert epoch_length(own, tmp_path, threshold) == EpochLength(expected, expected)
+    assert epoch_length(own, tmp_path, None) == EpochLength(len(trained), len(trained))
+    # Before, the class counts of the published sets bound it.
+    write_store(tmp_path, [(480, names) for _, names in images])
+    counted = epoch_length(own, tmp_path, threshold).least
+    assert 0 <= counted - statistics.annotated_images <= epochs._repeats(statistics, threshold)
+
+
+def test_lvis_is_known_before_it_is_there_and_own_data_is_not(tmp_path):
+    assert epoch_length(load_dataset("lvis_v1"), tmp_path, None) == EpochLength(99_388, 99_388)
+    bounds = epoch_length(load_dataset("lvis_v0_5"), tmp_path, 0.001)
+    assert bounds.least == 56_740 < bounds.most < 1.5 * 56_740
+    assert epoch_length(load_dataset("demo"), tmp_path, None) == EpochLength(700, 700)
+    assert epoch_length(load_dataset("own"), tmp_path, None) is None
+
+
+def test_the_plan_equals_hand_reckoning(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    speed = random.uniform(5, 50)
+    content = {"name": "mine", "experiments": [R50, RFS], "seeds": 3}
+    plain, rfs = plan(read_pipeline(content), throughput=speed)
+    assert plain.images() == 3 * 12 * 99_388
+    assert plain.iterations == 12 * 6_212  # 16 images an iteration, the last one 12
+    assert plain.hours() == pytest.approx(3 * 12 * 99_388 / speed / 3600)
+    assert rfs.images() == 3 * 24 * 56_740 < rfs.images("most")
+    assert rfs.hours("most") == pytest.approx(rfs.images("most") / speed / 3600)
+    assert (plain.throughput, plain.device) == (speed, None)
+    changed = plan(read_pipeline({**content, "set": {"runner.max_epochs": 5}}))
+    assert [training.epochs for training in changed] == [5, 5]
+    assert [training.hours() for training in changed] == [None, None]
+
+
+@pytest.mark.parametrize("schedule", ["demo", "demo_adamw", "1x"])
+def test_disk_is_what_checkpoints_take(schedule, demo_data, tmp_path):
+    from mmcv.runner import build_optimizer
+
+    config = load_experiment("demo/gol", {"schedule": schedule}, demo_data)
+    config.model.backbone.frozen_stages = random.choice([-1, 1])
+    detector = build_detector(config).train()
+    optimizer = build_optimizer(detector, config.optimizer)
+    for parameter in detector.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    for name in range(KEEP):
+        states = {"state_dict": detector.state_dict(), "optimizer": optimizer.state_dict()}
+        save_checkpoint(tmp_path / f"{name}.pth", **states)
+    save_checkpoint(tmp_path / "model.pth", state_dict=detector.state_dict())
+    written = sum(path.stat().st_size for path in tmp_path.iterdir())
+    counts = count_parameters(config.model)
+    assert counts[0] == sum(parameter.numel() for parameter in detector.parameters())
+    # The archive's headers take a few per cent of so small a model.
+    assert disk_bytes(*counts, config.optimizer) == pytest.approx(written, rel=0.1)
+
+
+def as_run(folder, name, **train):
+    """A finished run of an experiment of the paper."""
+    run = make_run(folder, seed=random.randrange(9))
+    content = json.loads((run / "config.json").read_text())
+    content["gol"] |= experiment_entry(name)
+    (run / "config.json").write_text(json.dumps(content))
+    content = json.loads((run / "train.json").read_text())
+    (run / "train.json").write_text(json.dumps({**content, **train}))
+    return run
+
+
+def test_throughput_is_measured_per_device_and_for_the_same_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pipeline = read_pipeline(
+        {"name": "mine", "experiments": [R50, RFS, "activations/r101_4x4_1x"], "seeds": 2}
+    )
+    assert {training.throughput for training in plan(pipeline)} == {None}
+    pilot = as_run(tmp_path / "pilot", R50, images_per_second=40, ranks=4, device="cuda:0")
+    own = tmp_path / pipeline.runs(R50)[1]
+    as_run(own, R50, images_per_second=14, device="cuda:0")
+    found = [(t.throughput, t.device) for t in plan(pipeline, measured=[pilot])]
+    assert found == [(12, "cuda"), (12, "cuda"), (None, None)]
+
+
+def test_the_printed_plan(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = configs_folder() / "lvis.yaml"
+    assert main(["plan", str(path), "--throughput", "8", "--gpus", "16"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 120
+    lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
+    names = read_pipeline(read_yaml(path)).experiments
+    assert all(name in lines for name in names) and "– " not in text
+    assert lines[R50][:5] == ["99,388", "12", "74,544", "8", "41"]  # 1,192,656 / 8 / 3600 hours
+    assert lines["trainings"][0] == "49"
+    days = [float(word) for word in lines["on"] if word.replace(".", "").isdigit()][1:]
+    hours = [float(lines["GPU-hours"][i].replace(",", "")) for i in (0, 2)]
+    assert days == pytest.approx([value / 16 / 24 for value in hours], abs=0.06)
+
+
+def test_without_a_throughput_the_plan_says_how_to_give_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "m", "experiments": [R50]}))
+    assert main(["plan", "mine.yaml"]) == 0
+    text = capsys.readouterr().out
+    assert "GPU-hours  –" in text and "--throughput" in text and "--measured" in text
+
+
+def test_downloads_count_each_file_once():
+    both = ["lvis_v1", "lvis_v0_5"]
+    size, unknown = download_bytes(both)
+    assert size == sum(entry.get("bytes", 0) for entry in downloads().values())
+    assert len(unknown) == 2
+    assert download_bytes(["demo"]) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["missing.yaml"], "cannot read missing.yaml"),
+        (["list.yaml"], "list.yaml is no pipeline file"),
+        (["wrong.yaml"], "unknown experiment 'demo/gumble'"),
+        (["right.yaml", "--measured", "nowhere"], "cannot read nowhere/config.json"),
+        (["right.yaml", "--measured", "empty"], "empty is no finished run: 'gol' is missing"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.yaml").write_text("[1]")
+    (tmp_path / "wrong.yaml").write_text("{name: a, experiments: [demo/gumble]}")
+    (tmp_path / "right.yaml").write_text("{name: a, experiments: [demo/gumbel]}")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/config.json").write_text("{}")
+    assert main(["plan", *arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and words in lines[0]
+
+
+@pytest.mark.parametrize("option", [["--throughput", "0"], ["--throughput", "x"], ["--gpus", "0"]])
+def test_no_throughput_of_nothing(option, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "configs/demo.yaml", *option])
+    assert ended.value.code == 2
+    assert "above 0" in (error := capsys.readouterr().err) or "from 1 on" in error

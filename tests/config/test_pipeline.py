@@ -1,0 +1,169 @@
+"""Pipeline files: every shipped one is right, and what is wrong is named."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import facts
+import pytest
+
+from gol.config.axes import experiment_entry
+from gol.config.pipeline import Layout, annotation_files, read_layout, read_pipeline
+from gol.errors import UserError
+from gol.files import configs_folder, read_yaml
+
+GOOD = {"name": "mine", "dataset": "demo", "experiments": ["demo/gumbel"]}
+
+
+PIPELINES = [path for path in sorted(configs_folder().glob("*.yaml")) if "name" in read_yaml(path)]
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.stem)
+def test_shipped_pipeline_files_are_right(path):
+    pipeline = read_pipeline(read_yaml(path))
+    assert pipeline.name == path.stem
+    assert pipeline.experiments and len(pipeline.seeds) >= 1
+
+
+def test_backbones_that_need_published_weights():
+    r50 = "activations/gumbel/gumbel_r50_4x4_1x"
+    pipeline = read_pipeline({"name": "mine", "experiments": [r50, "demo/gumbel"]})
+    assert pipeline.pretrained_backbone(r50) == "r50"
+    assert pipeline.pretrained_backbone("demo/gumbel") is None
+    own = replace(pipeline, set={"gol.weights": {"file": "mine.pth"}})
+    assert own.pretrained_backbone(r50) is None
+
+
+def test_defaults():
+    pipeline = read_pipeline(GOOD)
+    assert (list(pipeline.seeds), pipeline.threads, pipeline.settings) == (
+        [0],
+        1,
+        ["gol.threads=1"],
+    )
+    assert pipeline.layout == Layout({"": ["demo/gumbel"]}) and pipeline.grid is None
+    assert pipeline.scorings("demo/sigmoid") == ["softmax", "sigmoid"]
+    assert annotation_files("demo", "d") == ["d/raw/train.json", "d/raw/val.json"]
+
+
+def test_each_experiment_has_its_own_dataset_unless_one_is_named_for_all():
+    names = ["demo/gumbel", "activations/r50_4x4_1x"]
+    own = read_pipeline({"name": "mine", "experiments": names})
+    assert [own.dataset_of(name) for name in names] == ["demo", "lvis_v1"]
+    assert [own.data(name) for name in names] == [
+        "results/mine/data/demo",
+        "results/mine/data/lvis_v1",
+    ]
+    one = read_pipeline(
+        {"name": "mine", "experiments": names, "dataset": "configs/datasets/own.yaml"}
+    )
+    assert {one.data(name) for name in names} == {"results/mine/data/own"}
+    definitions = {pipeline.definition(name) for pipeline in (own, one) for name in names}
+    assert len(definitions) == 4
+
+
+def test_tables_and_figures_come_first_and_the_rest_is_the_grid():
+    pipeline = read_pipeline(
+        {
+            "name": "mine",
+            "tables": {"A": ["demo/gumbel", "demo/gol"], "B": ["demo/gol"]},
+            "figures": {
+                "Softmax against Gumbel!": {"R-18": {"S": "demo/softmax", "G": "demo/gumbel"}}
+            },
+            "experiments": ["demo/sigmoid", "demo/gumbel"],
+        }
+    )
+    shown = ["demo/gumbel", "demo/gol", "demo/softmax"]
+    assert pipeline.layout.experiments == shown
+    assert list(pipeline.experiments) == [*shown, "demo/sigmoid"]
+    assert list(pipeline.grid.tables) == ["A", "B", "Further experiments"]
+    assert pipeline.grid.experiments == ["demo/gumbel", "demo/gol", "demo/sigmoid", "demo/softmax"]
+    assert pipeline.layout.files[-1] == "softmax_against_gumbel"
+    for layout in (pipeline.layout, pipeline.grid):
+        assert read_layout(layout.text) == layout
+
+
+def test_the_paper_on_lvis_is_the_whole_grid_of_the_original():
+    pipeline = read_pipeline(read_yaml(configs_folder() / "lvis.yaml"))
+    twice = "activations/gumbel_htc_r101_4x4_1x"
+    names = facts.original().keys() - {twice}
+    assert set(pipeline.experiments) == names and len(names) == 49
+    assert len(pipeline.layout.experiments) == 14
+    paper = facts.paper()
+    activations, gol = pipeline.layout.tables.values()
+    for name, (label, results) in zip(activations, paper["activations"].items(), strict=True):
+        entry = experiment_entry(name)
+        assert (entry["label"], entry["published"]) == (label, results)
+    for name, model in zip(gol, paper["pretrained"].values(), strict=True):
+        assert name == model["config"]
+        assert experiment_entry(name)["published"] == model["results"]
+    (figure,) = pipeline.layout.figures.values()
+    assert list(figure) == list(paper["figure"])
+    for model, group in figure.items():
+        for series, name in group.items():
+            published = experiment_entry(name)["published"]
+            assert paper["figure"][model][series] == {key: published[key] for key in ("AP", "APr")}
+
+
+BAD = {
+    "unknown key": ({"expochs": 3}, "unknown key 'expochs'; allowed: name, dataset, experiments"),
+    "unknown experiment": ({"experiments": ["demo/gumble"]}, "unknown experiment 'demo/gumble'"),
+    "unknown dataset": ({"dataset": "coco"}, "unknown dataset 'coco'; allowed: demo"),
+    "wrong type": ({"seeds": "three"}, "key 'seeds': 'three' is not of type 'integer'"),
+    "no seed": ({"seeds": 0}, "key 'seeds': 0 is less than the minimum of 1"),
+    "no experiment": ({"experiments": []}, "key 'experiments'"),
+    "twice": ({"experiments": ["demo/gumbel"] * 2}, "key 'experiments'"),
+    "unsafe name": ({"name": "../up"}, "key 'name'"),
+    "table without experiments": ({"tables": {"A": []}}, "key 'tables.A'"),
+    "unknown experiment in a figure": (
+        {"figures": {"F": {"R-50": {"Gumbel": "demo/gumble"}}}},
+        "unknown experiment 'demo/gumble'",
+    ),
+    "figure without series": ({"figures": {"F": {"R-50": []}}}, "key 'figures.F.R-50'"),
+    "figure without a file name": (
+        {"figures": {"?!": {"M": {"S": "demo/gumbel"}}}},
+        "figure '?!': a title needs",
+    ),
+    "figures of one file": (
+        {"figures": {"A b": {"M": {"S": "demo/gumbel"}}, "a-B": {"M": {"S": "demo/gumbel"}}}},
+        "figure 'a-B': its file a_b.png is that of figure 'A b'",
+    ),
+    "figure of every report": (
+        {"figures": {"AP by group": {"M": {"S": "demo/gumbel"}}}},
+        "its file ap_by_group.png is that of a figure of every report",
+    ),
+    "title of a table and a figure": (
+        {"tables": {"A": ["demo/gumbel"]}, "figures": {"A": {"M": {"S": "demo/gumbel"}}}},
+        "figure 'A': a table has this title",
+    ),
+    "title of the rest": (
+        {"tables": {"Further experiments": ["demo/gumbel"]}},
+        "title 'Further experiments' is that of the table",
+    ),
+    "title that is no text": ({"tables": {1: ["demo/gumbel"]}}, "title 1: expected a text"),
+    "no config key": ({"set": {1: 5}}, "override 1: expected a dotted key"),
+    "unknown config key": ({"set": {"optimizer.lrr": 1}}, "unknown key 'lrr' in optimizer"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_wrong_is_named(case):
+    values, words = BAD[case]
+    with pytest.raises(UserError) as raised:
+        read_pipeline({**GOOD, **values})
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("key", ["name", "experiments"])
+def test_a_missing_key_is_named(key):
+    with pytest.raises(UserError, match=f"'{key}' is (a required property|missing)"):
+        read_pipeline({name: value for name, value in GOOD.items() if name != key})
+
+
+def test_planning_imports_no_torch():
+    code = (
+        "import sys; from gol.config.pipeline import read_pipeline; "
+        "read_pipeline({'name': 'a', 'experiments': ['demo/gol']}).definition('demo/gol'); "
+        "sys.exit(bool({'torch', 'mmcv', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,92 @@
+"""Detections: complete, independent of the batch, scored as asked."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as rle
+
+import gol
+from gol.config.resolve import fingerprint, save_config
+from gol.engine.checkpoints import save_checkpoint
+from gol.engine.detect import detect
+from gol.errors import UserError
+from gol.models import set_scoring
+
+
+def prepare(run, data, experiment="demo/sigmoid"):
+    """A run with random weights."""
+    config = gol.load_experiment(experiment, {"model.test_cfg.rcnn.max_per_img": 20}, data)
+    save_config(config, run)
+    meta = {"fingerprint": fingerprint(config)}
+    state = gol.build_detector(config).state_dict()
+    generator = torch.Generator().manual_seed(0)
+    weight = state["roi_head.bbox_head.fc_cls.weight"]
+    weight.copy_(torch.randn(weight.shape, generator=generator) * 0.3)
+    save_checkpoint(run / "model.pth", state_dict=state, meta=meta)
+    return run
+
+
+def test_detections_do_not_depend_on_the_batch(tmp_path, demo_data, monkeypatch):
+    run, found = prepare(tmp_path, demo_data), {}
+    for size in (1, 7, 16):
+        monkeypatch.setattr("gol.engine.detect._BATCH", size)
+        detect(run, tmp_path / "d.json", device="cpu")
+        found[size] = json.loads((tmp_path / "d.json").read_text())
+    assert len(found[1]) > 24
+    for size in (7, 16):
+        assert len(found[size]) == len(found[1])
+        for one, other in zip(found[1], found[size], strict=True):
+            assert (one["image_id"], one["category_id"]) == (
+                other["image_id"],
+                other["category_id"],
+            )
+            assert one["score"] == pytest.approx(other["score"], rel=1e-4)
+            np.testing.assert_allclose(one["bbox"], other["bbox"], atol=0.02)
+
+
+def test_entries_are_what_the_evaluation_expects(tmp_path, demo_data):
+    run = prepare(tmp_path, demo_data)
+    count = detect(run, tmp_path / "d.json", device="cpu")
+    entries = json.loads((tmp_path / "d.json").read_text())
+    annotations = json.loads((demo_data / "val.json").read_text())
+    assert len(entries) == count
+    images = {image["id"]: image for image in annotations["images"]}
+    classes = {category["id"] for category in annotations["categories"]}
+    for entry in entries:
+        image = images[entry["image_id"]]
+        assert entry["category_id"] in classes and 1e-4 < entry["score"] <= 1
+        assert entry["segmentation"]["size"] == [image["height"], image["width"]]
+        x, y, width, height = entry["bbox"]
+        left, top, across, down = rle.toBbox(entry["segmentation"])
+        if across and down:  # a mask never leaves its box by more than the pixel at its edge
+            assert left >= x - 2 and top >= y - 2
+            assert left + across <= x + width + 2 and top + down <= y + height + 2
+
+
+@pytest.mark.parametrize("scoring", ["softmax", "sigmoid"])
+def test_scoring_turns_logits_into_scores(demo_data, scoring):
+    detector = gol.build_detector(gol.load_experiment("demo/sigmoid", None, demo_data))
+    set_scoring(detector, scoring)
+    logits = torch.randn(5, 41)
+    boxes = torch.tensor([[0, 10.0, 10, 40, 40]]).repeat(5, 1)
+    _, scores = detector.roi_head.bbox_head.get_bboxes(
+        boxes, logits, torch.zeros(5, 4), (96, 96, 3), np.ones(4, dtype=np.float32)
+    )
+    expected = logits.softmax(-1) if scoring == "softmax" else logits.sigmoid()
+    torch.testing.assert_close(scores, expected)
+
+
+def test_scorings_of_another_experiment_are_refused(tmp_path, demo_data):
+    run = prepare(tmp_path, demo_data, "demo/gumbel")
+    with pytest.raises(UserError, match=r"unknown scoring 'sigmoid' .*allowed: gumbel"):
+        detect(run, tmp_path / "d.json", "sigmoid", device="cpu")
+
+
+def test_weights_of_another_configuration_are_refused(tmp_path, demo_data):
+    run = prepare(tmp_path, demo_data)
+    save_config(gol.load_experiment("demo/softmax", None, demo_data), run)
+    with pytest.raises(UserError, match="trained with another configuration"):
+        detect(run, tmp_path / "d.json", device="cpu")
+    assert not (tmp_path / "d.json").exists()

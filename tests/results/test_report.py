@@ -1,0 +1,355 @@
+"""Rows, tables and figures from run folders with random numbers."""
+
+import csv
+import json
+import math
+import random
+import re
+import shutil
+import statistics
+import subprocess
+
+import numpy as np
+import pytest
+from run_folders import edit, make_run
+
+from gol.config.axes import experiment_entry
+from gol.config.pipeline import Layout
+from gol.errors import UserError
+from gol.results import plots
+from gol.results.comparison import plot_comparison
+from gol.results.report import report, write_tables
+from gol.results.rows import METRICS, collect
+from gol.results.tables import markdown
+
+PUBLISHED = {"AP": 16.4, "APr": 0.8, "APc": 12.7, "APf": 27.3, "APb": 17.2}
+
+FIGURES = ("ap_by_group", "ap_per_class", "loss_gradients", "training_loss")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three experiments, three seeds each, the first scored in two ways; fresh numbers."""
+    salt = random.randrange(10**6)
+    print("salt", salt)
+    two = ("softmax", "sigmoid")
+    return [
+        make_run(tmp_path / f"{name}{seed}", name, seed, scorings, published, salt=salt)
+        for seed in range(3)
+        for name, scorings, published in (
+            ("sigmoid", two, PUBLISHED),
+            ("softmax", ("softmax",), None),
+            ("gumbel", ("gumbel",), PUBLISHED),
+        )
+    ]
+
+
+def _cells(text):
+    """The Markdown's first table as label → cells, published lines under ``<label> published``."""
+    lines, label = {}, None
+    for line in text.split("\n\n")[2].splitlines()[2:]:
+        first, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        label = first if first[0] != "↳" else label
+        lines[label + first.removeprefix("↳") * (first[0] == "↳")] = cells
+    return lines
+
+
+def test_rows_hold_mean_and_sample_deviation_over_seeds(folders):
+    rows = collect(folders)
+    assert [(row.experiment, row.scoring) for row in rows] == [
+        ("demo/sigmoid", "softmax"),
+        ("demo/sigmoid", "sigmoid"),
+        ("demo/softmax", "softmax"),
+        ("demo/gumbel", "gumbel"),
+    ]
+    cells = _cells(markdown({"": rows}))
+    for row in rows:
+        assert row.seeds == (0, 1, 2)
+        own = [folder for folder in folders if folder.name.startswith(row.experiment[5:])]
+        results = [json.loads((f / f"evaluation/{row.scoring}.json").read_text()) for f in own]
+        for column, metric in enumerate(METRICS, start=1):
+            kind, name = ("bbox", "AP") if metric == "APb" else ("segm", metric)
+            values = 100 * np.array([result[kind][name] for result in results])
+            expected = f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
+            assert cells[row.label][column] == expected, (row.label, metric)
+
+
+def test_labels_name_the_scoring_where_there_are_several(folders):
+    assert [row.label for row in collect(folders)] == [
+        "Sigmoid (scored with softmax, as the original)",
+        "Sigmoid (scored with sigmoid)",
+        "Softmax",
+        "Gumbel",
+    ]
+
+
+def test_published_numbers_stand_under_the_primary_scoring_only(folders):
+    cells = _cells(markdown({"": collect(folders)}))
+    assert [label for label in cells if label.endswith(" published")] == [
+        "Sigmoid (scored with softmax, as the original) published",
+        "Gumbel published",
+    ]
+    assert cells["Gumbel published"] == ["", *(str(PUBLISHED[metric]) for metric in METRICS)]
+
+
+def test_differences_stand_under_published_numbers_of_the_same_experiment_only(folders):
+    rows = collect(folders)
+    cells = _cells(markdown({"": rows}))
+    gumbel = next(row for row in rows if row.label == "Gumbel")
+    for column, metric in enumerate(METRICS, start=1):
+        expected = statistics.fmean(gumbel.values[metric]) - PUBLISHED[metric]
+        shown = cells["Gumbel difference"][column].replace("−", "-")
+        assert shown[0] in "+-" and float(shown) == pytest.approx(expected, abs=0.0501)
+    for folder in folders:
+        content = json.loads((folder / "config.json").read_text())
+        content["gol"]["compare"] = "activations/r50_4x4_1x"
+        (folder / "config.json").write_text(json.dumps(content))
+    text = markdown({"": collect(folders)})
+    assert "↳ published" in text and "ifference" not in text
+
+
+def _as_experiment(folder, name, **values):
+    """Gives a made-up run the identity of an experiment of the paper."""
+    entry = {**experiment_entry(name), "experiment": name, "statement": None, **values}
+    content = json.loads((folder / "config.json").read_text())
+    content["gol"] |= entry
+    (folder / "config.json").write_text(json.dumps(content))
+    return folder
+
+
+SOFTMAX, GUMBEL = "activations/r101_4x4_1x_softmax", "activations/gumbel/gumbel_r101_4x4_1x"
+SMALL = "activations/gumbel/gumbel_r50_4x4_1x"
+
+
+@pytest.fixture
+def paper(tmp_path):
+    """Two experiments of the paper, two seeds each; and what to show of three."""
+    runs = [
+        _as_experiment(make_run(tmp_path / f"{index}{seed}", f"run{index}", seed), name)
+        for index, name in enumerate((GUMBEL, SMALL))
+        for seed in range(2)
+    ]
+    layout = Layout(
+        {"Small": [SMALL], "Other": [SOFTMAX]},
+        {"Softmax against Gumbel": {"M-R101": {"Softmax": SOFTMAX, "Gumbel": GUMBEL}}},
+    )
+    return runs, layout
+
+
+def test_a_layout_gives_titled_tables_of_what_there_is(paper, tmp_path):
+    runs, layout = paper
+    text = report(runs, tmp_path / "out", layout)
+    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert titles == ["Small", "Softmax against Gumbel", "Cost"]  # no run of SOFTMAX: no "Other"
+    assert max(map(len, text.splitlines())) <= 120
+    parts = dict(zip(titles, re.split(r"^## .*$", text, flags=re.MULTILINE)[1:], strict=True))
+    assert "| Gumbel, R-101 " in parts["Softmax against Gumbel"]
+    assert "published values read off the paper's figure, ± 0.15" in parts["Softmax against Gumbel"]
+    assert "R-101" not in parts["Small"] and "read off" not in parts["Small"]
+    with open(tmp_path / "out/table.csv", encoding="utf-8") as file:
+        lines = [(line["table"], line["experiment"]) for line in csv.DictReader(file)]
+    assert lines == [("Small", SMALL), ("Softmax against Gumbel", GUMBEL)]
+    assert (tmp_path / "out/table.tex").read_text().count(r"\begin{tabular}") == 2
+    assert {path.stem for path in (tmp_path / "out/figures").iterdir()} == set(layout.files)
+    with pytest.raises(UserError, match="the layout names none of the runs; they hold activations"):
+        report(runs, tmp_path / "out", Layout({"Other": [SOFTMAX]}))
+
+
+def test_the_comparison_shows_ours_where_trained_and_the_published_everywhere(paper, tmp_path):
+    from matplotlib.colors import to_rgb
+    from matplotlib.image import imread
+
+    runs, layout = paper
+    ((title, groups),) = layout.figures.items()
+
+    def bars(rows):
+        """Pixels in the two panels (not the legend) of: softmax, gumbel, and both published."""
+        plot_comparison(title, groups, rows, tmp_path / "figure.png")
+        pixels = imread(tmp_path / "figure.png")[100:, :, :3]
+        full = [to_rgb(colour) for colour in plots.COLOURS[:2]]
+        pale = [tuple((part + 2) / 3 for part in colour) for colour in full]
+        return [int((np.abs(pixels - np.array(c)).max(-1) < 0.01).sum()) for c in full + pale]
+
+    edges = bars([])  # the published bars' edges have the full colour
+    both = bars(collect(runs))
+    assert min(edges[2:]) > 500 and min(both[2:]) > 100
+    assert both[1] > edges[1] + 500  # Gumbel was trained
+    assert both[0] < edges[0] + 500  # Softmax was not
+
+
+def test_markdown_lines_up_and_fits_a_terminal(folders):
+    text = markdown({"": collect(folders)})
+    assert max(map(len, text.splitlines())) <= 120
+    for table in (part for part in text.split("\n\n") if part.startswith("|")):
+        bars = {tuple(m.start() for m in re.finditer(r"\|", line)) for line in table.splitlines()}
+        assert len(bars) == 1
+
+
+def test_one_seed_has_no_spread(folders):
+    rows = collect(folders[:3])
+    text = markdown({"": rows})
+    assert "±" not in "".join(line for line in text.splitlines() if line.startswith("|"))
+    assert all(len(row.seeds) == 1 for row in rows)
+
+
+def test_statement_is_printed_once_and_only_if_there_is_one(folders, tmp_path):
+    assert (
+        markdown({"": collect(folders)}).count("**Measured on a drawn set, which is not LVIS.**")
+        == 1
+    )
+    lvis = make_run(tmp_path / "lvis", statement=None)
+    assert "**" not in markdown({"": collect([lvis])})
+
+
+def test_setting_tells_data_protocol_and_engine(folders, tmp_path):
+    text = markdown({"": collect(folders)})
+    assert text.count("\n- ") == 1
+    for part in ("dataset demo", "250 images", "hotcoco 1.3.0", "LVIS", "iou thresholds 0.5–0.95"):
+        assert part in text.replace("\n  ", " ")
+    other = make_run(tmp_path / "other", "other")
+    edit(other / "evaluation/gumbel.json", images=100)
+    text = markdown({"": collect([*folders, other])})
+    assert text.count("\n- ") == 2
+    assert "- Other: dataset demo, 100 images" in text
+
+
+def test_unmeasurable_group_is_a_dash_not_a_zero(tmp_path):
+    run = make_run(tmp_path / "run", scorings=("gumbel",), published=PUBLISHED)
+    path = run / "evaluation/gumbel.json"
+    segm = json.loads(path.read_text())["segm"]
+    edit(path, segm={**segm, "APr": None})
+    write_tables({"": collect([run])}, tmp_path / "out")
+    assert _cells((tmp_path / "out/table.md").read_text())["Gumbel"][2] == "–"
+    with open(tmp_path / "out/table.csv", encoding="utf-8") as file:
+        assert next(csv.DictReader(file))["APr"] == ""
+    row = next(r for r in (tmp_path / "out/table.tex").read_text().splitlines() if "Gumbel" in r)
+    assert row.split(" & ")[3] == "--"
+
+
+def test_csv_holds_the_numbers_to_six_digits(folders, tmp_path):
+    rows = collect(folders)
+    write_tables({"": rows}, tmp_path / "out")
+    with open(tmp_path / "out/table.csv", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["label"] for line in lines] == [row.label for row in rows]
+    for row, line in zip(rows, lines, strict=True):
+        for metric in METRICS:
+            assert float(line[metric]) == pytest.approx(
+                statistics.fmean(row.values[metric]), rel=1e-5
+            )
+            assert float(line[f"{metric}_std"]) == pytest.approx(
+                statistics.stdev(row.values[metric]), rel=1e-5
+            )
+        published = [line[f"{metric}_published"] for metric in METRICS]
+        wanted = row.published if row.primary and row.published else {}
+        assert published == [str(wanted.get(metric, "")) for metric in METRICS]
+        for metric in METRICS:
+            difference = line[f"{metric}_difference"]
+            if wanted:
+                expected = statistics.fmean(row.values[metric]) - wanted[metric]
+                assert float(difference) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+            else:
+                assert difference == ""
+        assert float(line["train_seconds"]) == pytest.approx(statistics.fmean(row.seconds), 1e-5)
+        assert line["statement"] == row.statement
+
+
+def test_latex_is_rectangular_and_compiles(folders, tmp_path):
+    _edit_label(folders[1], "A_b & c% {x} ~ ^ \\ #1 $2")
+    write_tables({"": collect(folders)}, tmp_path / "out")
+    text = (tmp_path / "out/table.tex").read_text()
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    # four rows, and two lines more below each of the two with published numbers
+    assert [len(re.findall(r"(?<!\\)&", line)) for line in body] == [6] * 8
+    assert text.count("{") == text.count("}")
+    if shutil.which("kpsewhich") and subprocess.run(["kpsewhich", "booktabs.sty"]).returncode == 0:
+        (tmp_path / "t.tex").write_text(
+            r"\documentclass{article}\usepackage{booktabs}\begin{document}"
+            r"\input{out/table.tex}\end{document}"
+        )
+        command = ["pdflatex", "-interaction=batchmode", "-halt-on-error", "t.tex"]
+        subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.DEVNULL)
+
+
+def _edit_label(folder, label):
+    content = json.loads((folder / "config.json").read_text())
+    content["gol"]["label"] = label
+    (folder / "config.json").write_text(json.dumps(content))
+
+
+def test_report_writes_everything_and_returns_the_markdown(folders, tmp_path):
+    text = report(iter(folders), tmp_path / "a" / "b")
+    assert (tmp_path / "a/b/table.md").read_text() == text
+    written = {str(p.relative_to(tmp_path / "a/b")) for p in (tmp_path / "a/b").rglob("*.*")}
+    figures = {f"figures/{n}.png" for n in FIGURES}
+    assert written == {"table.md", "table.csv", "table.tex"} | figures
+
+
+def test_figures_show_each_experiment_in_its_colour(folders, tmp_path):
+    from matplotlib.colors import to_rgb
+    from matplotlib.image import imread
+
+    rows = collect(folders)
+    plots.plot_groups({"": rows}, tmp_path / "groups.png")
+    plots.plot_per_class({"": rows}, tmp_path / "classes.png")
+    plots.plot_curves(folders, {"": rows}, tmp_path / "curves.png")
+    for name in ("groups", "classes", "curves"):
+        pixels = imread(tmp_path / f"{name}.png")[..., :3]
+        for colour in plots.COLOURS[:3]:
+            hits = np.abs(pixels - np.array(to_rgb(colour))).max(-1) < 0.01
+            assert hits.sum() > 100, (name, colour)
+        absent = np.abs(pixels - np.array(to_rgb(plots.COLOURS[3]))).max(-1) < 0.01
+        assert absent.sum() == 0, name
+
+
+def test_figures_are_reproducible_and_survive_missing_values(tmp_path):
+    run = make_run(tmp_path / "run")
+    path = run / "evaluation/gumbel.json"
+    content = json.loads(path.read_text())
+    classes = [{**entry, "segm_AP": None} for entry in content["per_class"]]
+    edit(path, segm=dict.fromkeys(content["segm"]), per_class=classes)
+    (run / "metrics.jsonl").write_text("")
+    for name in ("a", "b"):
+        report([run], tmp_path / name)
+    for figure in (tmp_path / "a/figures").iterdir():
+        assert figure.read_bytes() == (tmp_path / "b/figures" / figure.name).read_bytes()
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 39, 40, 100, 333])
+def test_running_mean_equals_a_loop(length):
+    values = np.random.default_rng(length).normal(size=length)
+    half = length // 40
+    expected = [values[max(0, i - half) : i + half + 1].mean() for i in range(length)]
+    np.testing.assert_allclose(plots._running_mean(values), expected, atol=1e-12)
+
+
+def test_bins_keep_every_class_once():
+    rng = np.random.default_rng()
+    counts, values = rng.integers(0, 5000, 300).astype(float), rng.random(300)
+    position = np.log1p(counts)
+    width = (position.max() - position.min()) / 8
+    bins = {}
+    for where, value in zip(position, values, strict=True):
+        bins.setdefault(min(7, math.floor((where - position.min()) / width)), []).append(value)
+    centres, means = plots._binned(counts, values)
+    np.testing.assert_allclose(means, [np.mean(bins[key]) for key in sorted(bins)], rtol=1e-9)
+    assert (np.diff(centres) > 0).all()
+
+
+def test_runs_that_do_not_belong_together_are_refused(tmp_path):
+    run = make_run(tmp_path / "a")
+    with pytest.raises(UserError, match="both hold experiment demo/gumbel, seed 0"):
+        collect([run, make_run(tmp_path / "b")])
+    other = make_run(tmp_path / "c", seed=1)
+    edit(other / "evaluation/gumbel.json", images=7)
+    with pytest.raises(UserError, match="not scored alike"):
+        collect([run, other])
+    with pytest.raises(UserError, match="no run folder given"):
+        collect([])
+
+
+def test_unwritable_folder_is_a_user_error(tmp_path):
+    run = make_run(tmp_path / "run")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        report([run], tmp_path / "file" / "out")
