@@ -4,12 +4,12 @@ import argparse
 import json
 import os
 import sys
-from dataclasses import fields
 from typing import Any
 
 from gol.cli.options import build_parser
 from gol.cluster.settings import Settings
 from gol.errors import JobFailed, PeerError, UserError
+from gol.run_folder import RunSummary
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -145,8 +145,11 @@ def _pretrained(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from gol.config.backbones import fetch_for
     from gol.engine.train import Interrupted, train
+    from gol.run_folder import RunFolder
 
+    fetch_for(RunFolder(args.run))
     try:
         _print_once(_training_text(train(args.run, args.device)))
     except Interrupted as error:
@@ -156,23 +159,21 @@ def _train(args: argparse.Namespace) -> None:
 
 def _launch(args: argparse.Namespace) -> None:
     from gol.cluster.launch import launch
-    from gol.cluster.tasks import Detection, Work
+    from gol.cluster.tasks import Detection, Training
 
-    settings = Settings(
-        **{setting.name: getattr(args, setting.name) for setting in fields(Settings)}
-    )
+    settings = Settings(**{name: getattr(args, name) for name in Settings.model_fields})
     device = settings.device or None
     if args.detect:
         launch(Detection(args.run, args.detect, args.scoring, device), settings)
         print(f"detections in {args.detect}")
     else:
-        print(_training_text(launch(Work(args.run, device), settings)))
+        print(_training_text(launch(Training(args.run, device), settings)))
 
 
-def _training_text(summary: dict[str, Any]) -> str:
+def _training_text(summary: RunSummary) -> str:
     return (
-        f"{summary['iterations']} iterations in {summary['seconds']:.0f} s, "
-        f"{summary['images_per_second']:.1f} img/s on {summary['device']}"
+        f"{summary.iterations} iterations in {summary.seconds:.0f} s, "
+        f"{summary.images_per_second:.1f} img/s on {summary.device}"
     )
 
 

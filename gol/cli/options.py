@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -131,12 +130,12 @@ def _job_verbs(verb: Verb) -> None:
         _SCORING,
         *(
             _option(
-                f"--{setting.name.replace('_', '-')}",
-                type=_natural if setting.type is int else str,
+                f"--{name.replace('_', '-')}",
+                type=_natural if setting.annotation is int else str,
                 default=setting.default,
-                help=setting.metadata["help"].replace("%", "%%"),
+                help=setting.description.replace("%", "%%"),
             )
-            for setting in fields(Settings)
+            for name, setting in Settings.model_fields.items()
         ),
     )
     verb(

@@ -58,7 +58,7 @@ def log_run(run_folder: str | Path, store: str | Path, experiment_name: str) -> 
     completed; a run whose files have changed since takes the place of the old one, which MLflow
     keeps among the deleted runs. All times come from the files.
 
-    Metrics: ``train/…`` for the numbers of ``metrics.jsonl`` at their iteration; ``segm_AP``,
+    Metrics: ``train/…`` for the training's numbers at their iteration; ``segm_AP``,
     ``bbox_APr``, … in [0, 1] at the last iteration, with ``_<scoring>`` appended for all scorings
     but the first. Artifacts: the resolved config, the evaluation results, one table of all
     classes (``mlflow.load_table`` reads it) and plots.
@@ -72,7 +72,7 @@ def log_run(run_folder: str | Path, store: str | Path, experiment_name: str) -> 
         UserError: the folder is incomplete or the store cannot be used.
     """
     run = read_run(run_folder)
-    curve = read_curve(run.folder)
+    curve = read_curve(run.folder.path)
     uri = store_uri(store)
     with tempfile.TemporaryDirectory() as folder:
         artifacts = Path(folder)
@@ -104,7 +104,7 @@ def _ingest(
     for start in range(0, max(len(points), 1), _BATCH):
         client.log_batch(run_id, points[start : start + _BATCH], params if start == 0 else ())
     client.log_artifacts(run_id, str(artifacts))
-    client.set_terminated(run_id, "FINISHED", end_time=_milliseconds(run.train["finished"]))
+    client.set_terminated(run_id, "FINISHED", end_time=_milliseconds(run.train.finished))
     return run_id
 
 
@@ -126,7 +126,7 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
 def _find_or_create(run: Run, client: "MlflowClient", experiment_id: str) -> str:
     tags = _tags(run)
     known = client.search_runs(
-        [experiment_id], filter_string=f"tags.`gol.fingerprint` = '{run.fingerprint}'"
+        [experiment_id], filter_string=f"tags.`gol.fingerprint` = '{run.train.fingerprint}'"
     )
     same = None
     for other in known:
@@ -140,20 +140,19 @@ def _find_or_create(run: Run, client: "MlflowClient", experiment_id: str) -> str
         return same
     created = client.create_run(
         experiment_id,
-        start_time=_milliseconds(run.train["started"]),
+        start_time=_milliseconds(run.train.started),
         tags=tags,
-        run_name=f"{run.experiment}, seed {run.seed}",
+        run_name=f"{run.identity.experiment}, seed {run.identity.seed}",
     )
     return created.info.run_id
 
 
 def _tags(run: Run) -> dict[str, str]:
-    versions = run.train.get("versions", {})
     return {
-        "gol.run": f"{run.experiment}/seed{run.seed}",
-        "gol.fingerprint": run.fingerprint,
+        "gol.run": f"{run.identity.experiment}/seed{run.identity.seed}",
+        "gol.fingerprint": run.train.fingerprint,
         "gol.content": _content(run),
-        **{f"version.{name}": str(version) for name, version in versions.items()},
+        **{f"version.{name}": version for name, version in run.train.versions.items()},
         # MLflow's interface and load_table find table artifacts by this tag.
         "mlflow.loggedArtifacts": json.dumps([{"path": "per_class.json", "type": "table"}]),
     }
@@ -161,14 +160,14 @@ def _tags(run: Run) -> dict[str, str]:
 
 def _params(run: Run) -> dict[str, Any]:
     return {
-        "experiment": run.experiment,
-        "label": run.label,
-        **run.axes,
-        "seed": run.seed,
+        "experiment": run.identity.experiment,
+        "label": run.identity.label,
+        **run.identity.axes,
+        "seed": run.identity.seed,
         "scoring": run.primary,
-        "iterations": run.train["iterations"],
-        "parameters": run.train["parameters"],
-        "device": run.train.get("device", ""),
+        "iterations": run.train.iterations,
+        "parameters": run.train.parameters,
+        "device": run.train.device,
     }
 
 
@@ -185,15 +184,15 @@ def _curve_points(curve: list[dict[str, float]]) -> Iterator["Metric"]:
 def _score_points(run: Run) -> Iterator["Metric"]:
     from mlflow.entities import Metric
 
-    when, step = _milliseconds(run.train["finished"]), int(run.train["iterations"])
+    when, step = _milliseconds(run.train.finished), run.train.iterations
     for scoring, result in run.evaluations.items():
         suffix = "" if scoring == run.primary else f"_{scoring}"
         for kind in ("segm", "bbox"):
-            for name, value in result[kind].items():
+            for name, value in getattr(result, kind).items():
                 if value is not None:
                     yield Metric(f"{kind}_{name}{suffix}", float(value), when, step)
     for name in ("seconds", "images_per_second"):
-        yield Metric(f"training_{name}", float(run.train[name]), when, step)
+        yield Metric(f"training_{name}", float(getattr(run.train, name)), when, step)
 
 
 def _write_artifacts(run: Run, folder: Path) -> None:
@@ -202,12 +201,12 @@ def _write_artifacts(run: Run, folder: Path) -> None:
 
     for path in _files(run):
         if path.suffix != ".jsonl":
-            target = folder / path.relative_to(run.folder)
+            target = folder / path.relative_to(run.folder.path)
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(path.read_bytes())
     write_json(folder / "per_class.json", _class_table(run))
-    rows = {"": collect([run.folder])}
-    plot_curves([run.folder], rows, folder / "plots" / "training_loss.png")
+    rows = {"": collect([run.folder.path])}
+    plot_curves([run.folder.path], rows, folder / "plots" / "training_loss.png")
     plot_groups(rows, folder / "plots" / "ap_by_group.png")
     plot_per_class(rows, folder / "plots" / "ap_per_class.png")
 
@@ -216,28 +215,23 @@ def _class_table(run: Run) -> dict[str, list]:
     """All classes, one line each, in the format of MLflow's tables."""
     fixed = ["id", "name", "frequency", "image_count"]
     lines = {
-        entry["id"]: [entry[key] for key in fixed]
-        for entry in run.evaluations[run.primary]["per_class"]
+        entry.id: [getattr(entry, key) for key in fixed]
+        for entry in run.evaluations[run.primary].per_class
     }
     columns = list(fixed)
     for scoring, result in run.evaluations.items():
         suffix = "" if scoring == run.primary else f"_{scoring}"
         columns += [f"segm_AP{suffix}", f"bbox_AP{suffix}"]
-        of_class = {entry["id"]: entry for entry in result["per_class"]}
+        of_class = {entry.id: (entry.segm_AP, entry.bbox_AP) for entry in result.per_class}
         for identity, line in lines.items():
-            entry = of_class.get(identity, {})
-            line += [entry.get("segm_AP"), entry.get("bbox_AP")]
+            line += of_class.get(identity, (None, None))
     return {"columns": columns, "data": list(lines.values())}
 
 
 def _files(run: Run) -> list[Path]:
-    names = ["config.json", "train.json", "metrics.jsonl"]
-    names += [f"evaluation/{scoring}.json" for scoring in run.evaluations]
-    paths = [run.folder / name for name in names]
-    for path in paths:
-        if not path.is_file():
-            raise UserError(f"{path.parent} is no finished run: {path.name} is missing")
-    return paths
+    folder = run.folder
+    scores = [folder.evaluation(scoring) for scoring in run.evaluations]
+    return [folder.config, folder.summary, folder.metrics, *scores]
 
 
 def _content(run: Run) -> str:
@@ -245,7 +239,7 @@ def _content(run: Run) -> str:
     digest = hashlib.sha256()
     for path in _files(run):
         content = path.read_bytes()
-        digest.update(f"{path.relative_to(run.folder)} {len(content)}\n".encode() + content)
+        digest.update(f"{path.relative_to(run.folder.path)} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 

@@ -193,7 +193,7 @@ def test_every_classifier_takes_a_step(tmp_path, demo_data, classifier):
     overrides = {"classifier": classifier, "layer": "normed", "runner.max_epochs": 1}
     overrides |= {"data.samples_per_gpu": 32, "gol.global_batch": 32}
     run = prepare(tmp_path, demo_data, **overrides)
-    assert train(run, "cpu")["iterations"] == 2
+    assert train(run, "cpu").iterations == 2
     assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
 
 
