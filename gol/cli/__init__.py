@@ -213,9 +213,9 @@ def _plan(args: argparse.Namespace) -> None:
 
 
 def _store(args: argparse.Namespace) -> None:
-    from gol.results.tracking import create_store
+    from gol.results.tracking import create_tracking_store
 
-    create_store(args.store)
+    create_tracking_store(args.store)
 
 
 def _track(args: argparse.Namespace) -> None:

@@ -1,6 +1,8 @@
 """Checkpoint in, detections out: one JSON list in COCO's result format.
 
-The batches are the same however many ranks there are; each rank detects on every W-th of them.
+The batches are the same however many ranks there are; rank r of W detects on every W-th of them.
+
+Shapes: B: images of a batch, C: classes, D: detections of an image, of all classes or of one.
 """
 
 import sys
@@ -106,7 +108,7 @@ def _detections(
 
 
 def _batches(dataset: Any, detections: int) -> list[list[int]]:
-    """All test batches: images of one shape, so that none is padded."""
+    """All test batches, each B indices of images of one shape, so that none is padded."""
     shapes = [(info["height"], info["width"]) for info in dataset.data_infos]
     order = sorted(range(len(dataset)), key=lambda index: shapes[index])
     batches = []
@@ -142,7 +144,14 @@ class _Progress:
 
 
 def _entries(result: Any, image_id: int, category_ids: list[int]) -> list[dict]:
-    """One image's result of mmdet as COCO entries, coordinates rounded to 1/100 pixel."""
+    """One image's result of mmdet as D COCO entries, coordinates rounded to 1/100 pixel.
+
+    Args:
+        result: C arrays (D, 5) float32 of x1, y1, x2, y2 in pixels and score, with masks a pair of
+            these and C lists of D masks (height, width) bool.
+        image_id: of the image.
+        category_ids: of the C classes.
+    """
     import pycocotools.mask
 
     boxes, masks = result if isinstance(result, tuple) else (result, None)

@@ -4,6 +4,9 @@ An iteration consumes ``gol.global_batch`` images as micro-batches of ``data.sam
 With W ranks each takes every W-th of them, and losses and gradients are means over all: one rank
 with 4 micro-batches, 2 with 2 and 4 with 1 are the same training. More ranks than micro-batches
 make these smaller, which is another training, and the log says so.
+
+Shapes: W: ranks, M: micro-batches of an iteration on all ranks, B: images of a micro-batch, L: what
+a detector says of one: its losses, the accuracy, and the losses' sum.
 """
 
 import math
@@ -29,7 +32,7 @@ _ADVICE = "lower the learning rate or clip gradients (optimizer_config.grad_clip
 
 
 class _Losses(nn.Module):
-    """Batch in, scalars out: each loss, the accuracy, and as ``loss`` the sum of the losses."""
+    """B images in, L scalars out: each loss, the accuracy, and as ``loss`` the losses' sum."""
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
@@ -175,7 +178,10 @@ class Trainer:
         prune(run.checkpoints, path)
 
     def step(self, iteration: int) -> dict[str, float]:
-        """One iteration; returns what to log, the same on all ranks.
+        """One iteration of M micro-batches; returns what to log, the same on all ranks.
+
+        That is the learning rate, L means over the micro-batches, and the gradient's norm before
+        clipping.
 
         Raises:
             UserError: the loss or the gradient is not finite.
@@ -199,7 +205,7 @@ class Trainer:
         return {"lr": rate, **values, "grad_norm": float(norm)}
 
     def _gradients(self, iteration: int, position: int) -> dict[str, float]:
-        """Leaves the mean gradient in the parameters; returns the mean losses."""
+        """Leaves the mean gradient over M micro-batches in the parameters; returns L means."""
         count, own = self.loader.count(position), self.loader.own(position)
         total: Any = 0
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,8 +1,8 @@
 """Run folders into MLflow, one MLflow run for each training, as often as one likes.
 
-Training writes plain files and knows nothing of MLflow; this module copies them into a store
-afterwards. The store is a sqlite file with a folder ``mlartifacts`` beside it; as ``mlflow.db`` in
-the project's root it is what ``mlflow ui`` opens without any option. Everything in the store can
+Training writes plain files and knows nothing of MLflow; this module copies them into a tracking
+store afterwards. That is a sqlite file with a folder ``mlartifacts`` beside it; as ``mlflow.db`` in
+the project's root it is what ``mlflow ui`` opens without any option. Everything in it can
 be made again from the run folders.
 """
 
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from gol.errors import UserError
 from gol.files import atomic_path, write_json
-from gol.results.mlflow_store import (
+from gol.results.runs import Run, read_curve, read_run
+from gol.results.tracking_store import (
     connect,
     patiently,
     sqlite_path,
-    store_errors,
-    store_lock,
-    store_uri,
+    tracking_errors,
+    tracking_lock,
+    tracking_uri,
 )
-from gol.results.runs import Run, read_curve, read_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,8 +33,8 @@ _BATCH = 1000  # most metrics that one MLflow call takes
 _NOT_CURVES = ("time", "iteration", "epoch", "eta_seconds")
 
 
-def create_store(store: str | Path) -> str:
-    """Creates an MLflow store unless it is there, and returns its URI.
+def create_tracking_store(store: str | Path) -> str:
+    """Creates an MLflow tracking store unless it is there, and returns its URI.
 
     Args:
         store: path of a sqlite file (created with its folder), or an MLflow tracking URI such as
@@ -44,14 +44,14 @@ def create_store(store: str | Path) -> str:
         UserError: the path is a folder, is no MLflow database, or cannot be written; the server
             does not answer.
     """
-    uri = store_uri(store)
-    with store_errors(uri), store_lock(uri):
+    uri = tracking_uri(store)
+    with tracking_errors(uri), tracking_lock(uri):
         patiently(lambda: _create(uri))
     return uri
 
 
 def log_run(run_folder: str | Path, store: str | Path, experiment_name: str) -> str:
-    """Copies a finished run into the store and returns the id of its MLflow run.
+    """Copies a finished run into the tracking store and returns the id of its MLflow run.
 
     The MLflow run is known by experiment, seed and config fingerprint, and by a hash of the
     folder's content. The same folder again changes nothing; an ingestion that was cut short is
@@ -65,29 +65,29 @@ def log_run(run_folder: str | Path, store: str | Path, experiment_name: str) -> 
 
     Args:
         run_folder: folder of a trained and scored run, see ``gol.results.runs``.
-        store: as for ``create_store``; created when missing.
+        store: as for ``create_tracking_store``; created when missing.
         experiment_name: MLflow experiment, created when missing.
 
     Raises:
-        UserError: the folder is incomplete or the store cannot be used.
+        UserError: the folder is incomplete or the tracking store cannot be used.
     """
     run = read_run(run_folder)
     curve = read_curve(run.folder.path)
-    uri = store_uri(store)
+    uri = tracking_uri(store)
     with tempfile.TemporaryDirectory() as folder:
         artifacts = Path(folder)
         _write_artifacts(run, artifacts)
-        with store_errors(uri), store_lock(uri):
+        with tracking_errors(uri), tracking_lock(uri):
             patiently(lambda: _create(uri))
             return patiently(lambda: _ingest(run, curve, artifacts, uri, experiment_name))
 
 
 def _create(uri: str) -> None:
-    """Makes sure that the store answers; a new sqlite file appears under its name when complete."""
+    """Makes sure that MLflow answers; a new sqlite file appears under its name when complete."""
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         with atomic_path(path) as temporary:
-            connect(store_uri(temporary)).search_experiments(max_results=1)
+            connect(tracking_uri(temporary)).search_experiments(max_results=1)
     connect(uri).search_experiments(max_results=1)
 
 
@@ -109,7 +109,7 @@ def _ingest(
 
 
 def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
-    """Finds or creates an MLflow experiment; a sqlite store's artifacts go beside the file."""
+    """Finds or creates an MLflow experiment; a sqlite file's artifacts go beside it."""
     database = sqlite_path(uri)
     location = database and (database.parent / "mlartifacts" / name).as_uri()
     experiment = client.get_experiment_by_name(name)
@@ -118,7 +118,7 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
     if location not in (None, experiment.artifact_location):
         raise UserError(
             f"{database}: experiment {name} keeps its files in {experiment.artifact_location},"
-            f" not in {location}: was the store moved? Delete it and track the runs again"
+            f" not in {location}: was the file moved? Delete it and track the runs again"
         )
     return experiment.experiment_id
 

@@ -9,18 +9,18 @@ from gol.engine.failures import Watch
 from gol.errors import LostJobError, PeerError, UserError
 
 
-def store():
+def rendezvous():
     return dist.HashStore()
 
 
 def test_a_peer_that_is_gone_is_no_bad_input():
     words = r"gone without a word .*Connection closed by peer"
-    with pytest.raises(LostJobError, match=words), Watch(store(), 0, 1):
+    with pytest.raises(LostJobError, match=words), Watch(rendezvous(), 0, 1):
         raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
 
 
 def test_the_reason_wins_over_its_consequence():
-    shared = store()
+    shared = rendezvous()
     with pytest.raises(LostJobError), Watch(shared, 0, 1):
         raise RuntimeError("gloo: Connection reset by peer")
     with pytest.raises(UserError, match="the loss is nan") as caught, Watch(shared, 1, 1):
