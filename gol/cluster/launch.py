@@ -111,7 +111,7 @@ class _Launcher:
         over, requeued = bool(info) and info.state in FINAL, False
         if info:
             requeued = self.followed and info.restarts > self.restarts
-            self.restarts = info.restarts
+            self.restarts = max(self.restarts, info.restarts)
             self.ended = (self.ended or time.monotonic()) if over else None
         late = self.followed and bool(info) and info.state == "COMPLETED"
         settle = _VISIBLE if late else self.jobs.settle
@@ -128,7 +128,7 @@ class _Launcher:
             followed=self.followed,
             other=other,
             other_done=other and self.task.result(self.record.fingerprint) is not None,
-            restart=self.restart,
+            restart=self._restart,
             requeued=requeued,
             settled=self.record is None or (over and time.monotonic() - self.ended >= settle),
             bad_input=outcome.message if outcome and outcome.cause == Cause.INPUT else None,
@@ -139,8 +139,7 @@ class _Launcher:
         )
 
     @property
-    def restart(self) -> bool:
-        """Whether what is of another configuration may be stopped and removed."""
+    def _restart(self) -> bool:
         return self.settings.changed == "restart"
 
     def _act(self, verdict: Verdict, info: JobInfo | None) -> None:
@@ -176,7 +175,7 @@ class _Launcher:
     def _submit(self) -> None:
         """Writes down what is about to be submitted, submits it, and writes down its id."""
         before = self.record
-        self.task.prepare(self.fingerprint, before and before.fingerprint, self.restart)
+        self.task.prepare(self.fingerprint, before and before.fingerprint, self._restart)
         self.jobs = _jobs(self.settings.cluster)
         self.record = JobRecord(
             file=self.task.record,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from gol.errors import LostJobError, PeerError, UserError
+from gol.errors import Interrupted, LostJobError, PeerError, UserError
 from gol.files import read_model, write_json
 
 _SUFFIX = ".outcome.json"
@@ -39,8 +39,8 @@ class Outcome(BaseModel):
 
     @classmethod
     def of(cls, error: BaseException) -> "Outcome | None":
-        """The outcome that an exception is; None where another rank knows the reason."""
-        if isinstance(error, PeerError):
+        """What an exception says; None where it is not this rank that knows why the job ends."""
+        if isinstance(error, PeerError | Interrupted):
             return None
         text = " ".join(str(error).split())
         if isinstance(error, UserError):

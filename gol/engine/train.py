@@ -18,9 +18,9 @@ from gol import __version__
 from gol.config.resolve import fingerprint, load_config
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.distributed import Ranks, join
-from gol.engine.preemption import Interrupted, Preemption
+from gol.engine.preemption import Preemption
 from gol.engine.runlog import RunLog
-from gol.errors import LostJobError, UserError
+from gol.errors import Interrupted, LostJobError, UserError
 from gol.run_folder import RunFolder, RunSummary
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from gol.cluster.outcome import Cause, Outcome, outcome_path, read_outcome
 from gol.cluster.payload import Payload
 from gol.cluster.settings import Settings
 from gol.cluster.tasks import Detection, Training
-from gol.errors import LostJobError, PeerError, UserError
+from gol.errors import Interrupted, LostJobError, PeerError, UserError
 
 
 @pytest.fixture
@@ -65,10 +65,13 @@ def test_a_failure_is_typed_where_it_arises(job, capsys, error, code, cause, mes
         assert said.startswith("gol: error: ") == (code == 2) and message in said
 
 
-def test_a_rank_whose_peer_failed_says_nothing_of_its_own(job):
+def test_a_rank_whose_peer_failed_or_makes_room_says_nothing_of_its_own(job):
     with pytest.raises(SystemExit) as caught:
         Payload(Failing(job.parent, PeerError("rank 0: bad")))()
     assert caught.value.code == 1 and read_outcome(job, "7") is None
+    with pytest.raises(Interrupted):
+        Payload(Failing(job.parent, Interrupted("asked to stop")))()
+    assert read_outcome(job, "7") is None
 
 
 def test_the_reason_of_an_earlier_attempt_is_forgotten(job):
