@@ -72,14 +72,14 @@ def tracking_lock(uri: str) -> AbstractContextManager:
 
 def patiently(action: Callable[[], _Result]) -> _Result:
     """Runs an idempotent action again while another program, say the interface, is writing."""
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS - 1):
         try:
             return action()
         except Exception as error:
-            if "database is locked" not in str(error) or attempt == _ATTEMPTS - 1:
+            if "database is locked" not in str(error):
                 raise
             time.sleep(0.2 * 2**attempt)
-    raise AssertionError("unreachable")
+    return action()
 
 
 @contextmanager
