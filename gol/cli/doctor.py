@@ -18,7 +18,7 @@ from gol.errors import UserError
 from gol.progress import format_bytes
 
 OK, NOTE, MISSING = "ok", "note", "missing"
-_PACKAGES = ("torch", "torchvision", "mmcv-full", "mmdet", "lvis", "hotcoco", "snakemake", "mlflow")
+_PACKAGES = ("torch", "torchvision", "mmcv-full", "mmdet", "hotcoco", "snakemake", "mlflow")
 _SLURM_SECONDS = 10
 _SAMPLE = 200  # images looked for in a split
 
@@ -92,7 +92,7 @@ def _packages() -> Iterator[Check]:
             missing.append(name)
     yield Check(OK, "packages", ", ".join(found))
     if missing:
-        yield Check(MISSING, "packages", f"{', '.join(missing)}: install with `pip install .`")
+        yield Check(MISSING, "packages", f"{', '.join(missing)}: pip install 'gol[all]'")
 
 
 def _operators() -> Check:

@@ -14,7 +14,7 @@ from typing import Any
 
 from gol.errors import UserError, choices, pick
 from gol.files import configs_folder, read_yaml
-from gol.sources.raw import downloads, proof
+from gol.sources import raw
 
 #: Every axis in the order of listings, and the value of an experiment that does not name one.
 DEFAULT_AXES = {
@@ -199,7 +199,7 @@ def _check_names(found: Mapping[str, Any]) -> None:
     """Checks what a dataset names elsewhere, in modules that most callers need not import."""
     if found.get("download"):
         for name in found["download"]:
-            pick("download", name, downloads())
+            pick("download", name, raw.downloads())
     if found.get("statistics") is not None:
         from gol.losses.class_statistics import PUBLISHED
 
@@ -246,5 +246,5 @@ def dataset_downloads(dataset: str) -> list[str]:
 
 def image_proofs(dataset: str) -> list[str]:
     """The markers of the image folders that a dataset downloads; none for other datasets."""
-    entries = [downloads()[name] for name in load_dataset(dataset)["download"]]
-    return [str(proof(entry)) for entry in entries if "images" in entry]
+    entries = [raw.downloads()[name] for name in load_dataset(dataset)["download"]]
+    return [str(raw.proof(entry)) for entry in entries if "images" in entry]

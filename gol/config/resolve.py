@@ -56,7 +56,9 @@ def load_experiment(
     seed = overrides.pop("seed", 0)
     if type(seed) is not int or seed < 0:
         raise UserError(f"seed is {seed!r}; allowed: whole numbers from 0 on")
-    values = {axis: pick(axis, axes[axis], axis_values(axis)) for axis in AXES if axis != "dataset"}
+    allowed = {axis: axis_values(axis) for axis in AXES if axis != "dataset"}
+    allowed["classifier"] |= _installed_classifiers()
+    values = {axis: pick(axis, axes[axis], allowed[axis]) for axis in allowed}
     check_combination(axes)
     dataset = load_dataset(axes["dataset"])
     stem = Path(axes["dataset"]).stem
@@ -220,19 +222,29 @@ def _statistics(dataset: Mapping, prepared: Path) -> dict[str, Any]:
     return {"class_statistics": str(path), "num_classes": count}
 
 
+def _installed_classifiers() -> dict[str, dict]:
+    """The losses of other packages: each is a value of the axis ``classifier`` by its own name."""
+    from gol.losses import LOSSES
+
+    rest = {"bias": None, "weight": 0.001}
+    return {name: {"loss": {"type": name}, "scorings": [name], **rest} for name in LOSSES.others}
+
+
 def _set_heads(model: Any, values: Mapping, dataset: Mapping, statistics: Mapping) -> None:
     from gol.losses import LOSSES  # torch, which not every user of this module pays for
 
     classifier, roi_head = values["classifier"], model.roi_head
     offered = {**statistics, "lambda_": dataset["rare_frequency"]}
-    loss = dict(classifier["loss"])
+    loss, bias = dict(classifier["loss"]), classifier["bias"]
     if loss["type"] in LOSSES:
-        asked = inspect.signature(LOSSES[loss["type"]]).parameters
+        loss_class = LOSSES[loss["type"]]
+        asked = inspect.signature(loss_class).parameters
         loss |= {key: value for key, value in offered.items() if key in asked}
+        bias = loss_class.initial_bias if bias is None else bias
     for head in _as_list(roi_head.bbox_head):
         head.num_classes, head.loss_cls = offered["num_classes"], loss
-        if classifier["bias"] is not None:
-            init = {"type": "Constant", "val": classifier["weight"], "bias": classifier["bias"]}
+        if bias is not None:
+            init = {"type": "Constant", "val": classifier["weight"], "bias": bias}
             head.init_cfg = {**init, "override": {"name": "fc_cls"}}
         if values["layer"]:
             head.cls_predictor_cfg = values["layer"]

@@ -26,7 +26,8 @@ def save_checkpoint(path: str | Path, **content: Any) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+        # Not getbuffer(): with an error in flight, Python 3.12.1 crashes on its view (gh-111049).
+        temporary.write_bytes(buffer.getvalue())
 
 
 def checkpoint_path(folder: Path, iteration: int) -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gol.compat.deferred import no_compiler
 from gol.data.loader import EpochLoader, derive_seed, to_device
 from gol.engine.checkpoints import checkpoint_path, newest_checkpoint, prune, save_checkpoint
 from gol.engine.distributed import Ranks
@@ -106,7 +107,8 @@ class Trainer:
             float32_heads(self.detector)
         factor = self.loader.global_batch / config.gol.base_batch
         optimizer = {**config.optimizer, "lr": config.optimizer.lr * factor}
-        self.optimizer = build_optimizer(self.detector, optimizer)
+        with no_compiler():
+            self.optimizer = build_optimizer(self.detector, optimizer)
         self.schedule = Schedule(
             config.lr_config, self.optimizer, len(self.loader), config.runner.max_epochs
         )
@@ -150,7 +152,8 @@ class Trainer:
         if content["meta"]["fingerprint"] != fingerprint:
             raise run.refusal()
         self.detector.load_state_dict(content["state_dict"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        with no_compiler():
+            self.optimizer.load_state_dict(content["optimizer"])
         if content["scaler"] and self.scaler.torch.is_enabled():  # empty if it began on a CPU
             self.scaler.torch.load_state_dict(content["scaler"])
         return content["meta"]
@@ -168,10 +171,12 @@ class Trainer:
             "CLASSES": list(self.classes),
         }
         path = checkpoint_path(run.checkpoints, done)
+        with no_compiler():
+            optimizer = self.optimizer.state_dict()
         save_checkpoint(
             path,
             state_dict=self.detector.state_dict(),
-            optimizer=self.optimizer.state_dict(),
+            optimizer=optimizer,
             scaler=self.scaler.torch.state_dict(),
             meta=meta,
         )
@@ -201,14 +206,15 @@ class Trainer:
         )
         if not (self.scaler.torch.is_enabled() or math.isfinite(norm)):
             raise UserError(f"the gradient is not finite at iteration {iteration}; {_ADVICE}")
-        self.scaler.step(self.optimizer)
+        with no_compiler():
+            self.scaler.step(self.optimizer)
         return {"lr": rate, **values, "grad_norm": float(norm)}
 
     def _gradients(self, iteration: int, position: int) -> dict[str, float]:
         """Leaves the mean gradient over M micro-batches in the parameters; returns L means."""
         count, own = self.loader.count(position), self.loader.own(position)
         total: Any = 0
-        self.optimizer.zero_grad(set_to_none=True)
+        self.detector.zero_grad(set_to_none=True)
         self.statistics.begin()
         for turn, (number, weight) in enumerate(own, 1):
             batch = to_device(next(self.batches), self.ranks.device)

@@ -7,20 +7,25 @@ builds detectors. ``custom_imports = dict(imports=['gol.models'])`` does the sam
 import copy
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 from gol import compat
+from gol.compat.deferred import deferred_imports
 
 compat.apply()
 
 import torch  # noqa: E402
-from mmcv.utils import get_logger  # noqa: E402
-from mmdet.datasets import build_dataset  # noqa: E402
-from mmdet.models import LOSSES as MMDET_LOSSES  # noqa: E402
-from mmdet.models import build_detector as _build  # noqa: E402
+
+with deferred_imports():
+    from mmcv.utils import get_logger
+    from mmdet.datasets import build_dataset
+    from mmdet.models import LOSSES as MMDET_LOSSES
+    from mmdet.models import build_detector as _build
 
 import gol.data.dataset  # noqa: E402,F401  (registers InstanceDataset)
 from gol.activations import ACTIVATIONS  # noqa: E402
+from gol.errors import UserError  # noqa: E402
 from gol.losses import LOSSES  # noqa: E402
 from gol.models.weights import load_backbone  # noqa: E402
 
@@ -28,8 +33,28 @@ __all__ = ["build_dataset", "build_detector", "float32_heads", "set_scoring"]
 
 # init_weights otherwise reports every tensor.
 get_logger("mmcv").setLevel(logging.WARNING)
-for _loss in LOSSES.values():
-    MMDET_LOSSES.register_module(module=_loss, force=True)
+
+
+def _register_losses() -> None:
+    for loss in LOSSES.own.values():
+        MMDET_LOSSES.register_module(module=loss, force=True)
+    for name in LOSSES.others:
+        if name in MMDET_LOSSES:
+            raise UserError(f"the loss {name} of an installed package: mmdet has its own {name}")
+        MMDET_LOSSES.register_module(name, module=_later(name))
+
+
+def _later(name: str) -> Callable[..., torch.nn.Module]:
+    """Builds another package's loss; the package is imported when a config names the loss."""
+
+    def build(**arguments: Any) -> torch.nn.Module:
+        return LOSSES[name](**arguments)
+
+    build.__name__ = name
+    return build
+
+
+_register_losses()
 
 
 def build_detector(config: Any, initialise: bool = True) -> torch.nn.Module:

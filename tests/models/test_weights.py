@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import facts
 import pytest
 import torch
 import torchvision
@@ -222,9 +223,8 @@ def test_urls_and_hashes_are_those_of_the_original_s_names(name):
     assert weights.get("sha256") == (named[1] if named else None)
 
 
-def test_names_are_the_original_s(shared_facts):
-    facts = json.loads((shared_facts / "original_experiments.json").read_text())
-    original = {fact["pretrained"] for fact in facts.values() if fact.get("pretrained")}
+def test_names_are_the_original_s():
+    original = {fields["pretrained"] for fields in facts.original().values() if fields}
     assert len(original) > 3
     ours = {value["model"]["backbone"]["init_cfg"]["checkpoint"] for value in PRETRAINED.values()}
     assert original <= ours

@@ -42,11 +42,10 @@ with context.Pool(len(folders)) as pool:
 
 
 @pytest.fixture(scope="module")
-def empty_store(tmp_path_factory):
+def empty_store(made_once):
     """A fresh store; making one takes seconds, copying it does not."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    create_tracking_store(path)
-    return path.read_bytes()
+    folder = made_once("store", lambda folder: create_tracking_store(folder / "mlflow.db"))
+    return (folder / "mlflow.db").read_bytes()
 
 
 @pytest.fixture
@@ -323,7 +322,13 @@ def test_path_with_spaces(tmp_path, empty_store):
 def test_the_interface_without_options_shows_the_runs(tmp_path, store):
     run_id = log_run(make_run(tmp_path / "run"), store, "demo")
     port = random.randrange(20000, 60000)
-    environment = {**os.environ, "MLFLOW_PORT": str(port), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {
+        **os.environ,
+        "MLFLOW_PORT": str(port),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_WORKERS": "1",  # each of the four imports all of MLflow
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # as do its consumers of jobs
+    }
     command = [str(Path(sys.executable).with_name("mlflow")), "ui"]
     interface = subprocess.Popen(
         command, cwd=tmp_path, env=environment, start_new_session=True, stderr=subprocess.DEVNULL
