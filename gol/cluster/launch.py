@@ -108,23 +108,23 @@ class _Launcher:
 
     def _see(self, info: JobInfo | None, done: bool) -> Sight:
         """All that the judgement depends on."""
-        over, requeued = bool(info) and info.state in FINAL, False
-        if info:
-            requeued = self.followed and info.restarts > self.restarts
+        state = info and info.state
+        over = state in FINAL
+        requeued = self.followed and info is not None and info.restarts > self.restarts
+        if info is not None:
             self.restarts = max(self.restarts, info.restarts)
             self.ended = (self.ended or time.monotonic()) if over else None
-        late = self.followed and bool(info) and info.state == "COMPLETED"
-        settle = _VISIBLE if late else self.jobs.settle
+        settle = _VISIBLE if self.followed and state == "COMPLETED" else self.jobs.settle
         outcome, reason = None, ""
         if self.followed and (over or requeued):
             outcome = read_outcome(self.folder, self._job)
-            reason = explain(info.state if over else "REQUEUED", outcome, self.folder, self._job)
+            reason = explain(state if over else "REQUEUED", outcome, self.folder, self._job)
         other = bool(self.record) and self.record.fingerprint != self.fingerprint
         return Sight(
             title=self.task.title,
             done=done,
             job=self._job,
-            state=info and info.state,
+            state=state,
             followed=self.followed,
             other=other,
             other_done=other and self.task.result(self.record.fingerprint) is not None,
