@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import os
 import shutil
 import sys
@@ -9,10 +10,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gol.errors import UserError
+from gol.errors import UserError, explain_invalid
 from gol.progress import format_bytes, progress
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    Model = TypeVar("Model", bound=BaseModel)
 
 _PIECE = 10_000  # entries of a long list that are written at once
 
@@ -79,7 +85,7 @@ def _json_pieces(value: Any, indent: int | None) -> Iterator[str]:
             yield json.dumps(item, allow_nan=False)
             continue
         for start in progress(
-            range(0, len(item), _PIECE), f"writing {key}", -(-len(item) // _PIECE)
+            range(0, len(item), _PIECE), f"writing {key}", math.ceil(len(item) / _PIECE)
         ):
             text = json.dumps(item[start : start + _PIECE], allow_nan=False)
             yield f"{', ' if start else '['}{text[1:-1]}"
@@ -112,6 +118,19 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no valid JSON (truncated?): {error}") from error
+
+
+def read_model(path: str | Path, model: "type[Model]") -> "Model":
+    """Reads a JSON file as a pydantic model.
+
+    Raises:
+        UserError: as :func:`read_json`, or a key is missing or wrong; the message names both.
+    """
+    content = read_json(path)
+    try:
+        return model.model_validate(content)
+    except ValueError as error:  # pydantic's ValidationError
+        raise UserError(f"{path}: {explain_invalid(error)}") from error
 
 
 @contextmanager

@@ -5,13 +5,14 @@ import json
 import os
 import re
 import sys
-from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gol.cli.options import build_parser
-from gol.cluster.settings import Settings
 from gol.errors import JobFailed, PeerError, UserError
+
+if TYPE_CHECKING:
+    from gol.run_folder import RunSummary
 
 #: What also needs the extra "pipeline".
 _PIPELINE_VERBS = ("launch", "store", "track")
@@ -168,8 +169,11 @@ def _pretrained(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from gol.config.backbones import fetch_for
     from gol.engine.train import Interrupted, train
+    from gol.run_folder import RunFolder
 
+    fetch_for(RunFolder(args.run))
     try:
         _print_once(_training_text(train(args.run, args.device)))
     except Interrupted as error:
@@ -179,23 +183,22 @@ def _train(args: argparse.Namespace) -> None:
 
 def _launch(args: argparse.Namespace) -> None:
     from gol.cluster.launch import launch
-    from gol.cluster.tasks import Detection, Work
+    from gol.cluster.settings import Settings
+    from gol.cluster.tasks import Detection, Training
 
-    settings = Settings(
-        **{setting.name: getattr(args, setting.name) for setting in fields(Settings)}
-    )
+    settings = Settings(**{name: getattr(args, name) for name in Settings.model_fields})
     device = settings.device or None
     if args.detect:
         launch(Detection(args.run, args.detect, args.scoring, device), settings)
         print(f"detections in {args.detect}")
     else:
-        print(_training_text(launch(Work(args.run, device), settings)))
+        print(_training_text(launch(Training(args.run, device), settings)))
 
 
-def _training_text(summary: dict[str, Any]) -> str:
+def _training_text(summary: "RunSummary") -> str:
     return (
-        f"{summary['iterations']} iterations in {summary['seconds']:.0f} s, "
-        f"{summary['images_per_second']:.1f} img/s on {summary['device']}"
+        f"{summary.iterations} iterations in {summary.seconds:.0f} s, "
+        f"{summary.images_per_second:.1f} img/s on {summary.device}"
     )
 
 
@@ -235,9 +238,9 @@ def _plan(args: argparse.Namespace) -> None:
 
 
 def _store(args: argparse.Namespace) -> None:
-    from gol.results.tracking import create_store
+    from gol.results.tracking import create_tracking_store
 
-    create_store(args.store)
+    create_tracking_store(args.store)
 
 
 def _track(args: argparse.Namespace) -> None:

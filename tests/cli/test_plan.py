@@ -176,7 +176,7 @@ def test_downloads_count_each_file_once():
         (["list.yaml"], "list.yaml is no pipeline file"),
         (["wrong.yaml"], "unknown experiment 'demo/gumble'"),
         (["right.yaml", "--measured", "nowhere"], "cannot read nowhere/config.json"),
-        (["right.yaml", "--measured", "empty"], "empty is no finished run: 'gol' is missing"),
+        (["right.yaml", "--measured", "empty"], "empty/config.json is not a resolved config"),
     ],
 )
 def test_bad_input_is_one_line(arguments, words, tmp_path, monkeypatch, capsys):
