@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from gol.config.axes import load_dataset, split_files
+from gol.config.datasets import load_dataset
 from gol.data.images import file_names, find_image
 from gol.data.sample import sample_images
 from gol.errors import UserError
@@ -58,12 +58,12 @@ def diagnose(dataset: str | None = None, store: str | None = None) -> Iterator[C
 
 def _dataset(name: str) -> Iterator[Check]:
     dataset = load_dataset(name)
-    if dataset["source"] == "demo":
+    if dataset.source == "demo":
         yield Check(OK, "data", f"{name} is drawn by `gol demo`")
         return
-    advice = f"`gol download --dataset {name}` fetches it" if dataset["download"] else ""
+    advice = f"`gol download --dataset {name}` fetches it" if dataset.download else ""
     for split in ("train", "val"):
-        annotations, folder = split_files(dataset, split, "")
+        annotations, folder = dataset.files(split, "")
         yield _split(split, annotations, folder, advice or f"see the dataset {name}")
 
 
@@ -138,7 +138,7 @@ def _disk(dataset: str | None) -> Check:
     from gol.sources.raw import check_disk
 
     try:
-        check_disk(load_dataset(dataset)["download"] if dataset else [])
+        check_disk(load_dataset(dataset).download if dataset else [])
     except UserError as error:
         return Check(MISSING, "disk", f"{error} for what is to be downloaded")
     free = shutil.disk_usage(Path.cwd()).free

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gol.errors import UserError, explain_invalid
+from gol.errors import invalid
 
 
 class Settings(BaseModel):
@@ -54,7 +54,7 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise UserError(explain_invalid(error, "{}")) from error
+            raise invalid(type(self), error) from error
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":

@@ -80,7 +80,7 @@ class Trainer:
     def __init__(self, config: Any, ranks: Ranks) -> None:
         from mmcv.runner import build_optimizer
 
-        from gol.engine.schedule import Schedule
+        from gol.config.schedule import Schedule
         from gol.models import build_dataset, build_detector, float32_heads
 
         if config.gol.precision not in PRECISIONS:

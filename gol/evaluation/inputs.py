@@ -10,6 +10,7 @@ import numpy as np
 
 from gol.errors import UserError, choices
 from gol.files import read_json
+from gol.groups import GROUPS
 
 SCHEMA: dict[str, dict[str, Any]] = {  # the keys that are read, with their types
     "images": {
@@ -29,7 +30,7 @@ SCHEMA: dict[str, dict[str, Any]] = {  # the keys that are read, with their type
         "segmentation": (list, dict),
     },
 }
-FREQUENCIES = ("r", "c", "f")
+FREQUENCIES = tuple(GROUPS)
 # The columns of the detection table, in the order in which hotcoco reads them.
 IMAGE, X, Y, WIDTH, HEIGHT, SCORE, CATEGORY = range(7)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gol.files import atomic_path
+from gol.groups import GROUPS
 from gol.results.rows import Row, Tables, mean_std
 from gol.results.runs import read_curve, read_runs
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, told apart under the common colour-vision deficiencies.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
-_GROUPS = {"AP": "all", "APr": "rare", "APc": "common", "APf": "frequent"}
+_GROUPS = {"AP": "all", **{f"AP{group}": name for group, name in GROUPS.items()}}
 
 
 def plot_groups(tables: Tables, path: str | Path) -> None:

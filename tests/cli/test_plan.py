@@ -12,7 +12,8 @@ from run_folders import make_run
 from gol.cli import epochs, main
 from gol.cli.epochs import EpochLength, epoch_length
 from gol.cli.plan import count_parameters, disk_bytes, download_bytes, plan
-from gol.config.axes import experiment_entry, load_dataset
+from gol.config.datasets import load_dataset
+from gol.config.experiments import experiment
 from gol.config.pipeline import read_pipeline
 from gol.config.resolve import load_experiment
 from gol.data.store import AnnotationStore
@@ -117,7 +118,7 @@ def as_run(folder, name, **train):
     """A finished run of an experiment of the paper."""
     run = make_run(folder, seed=random.randrange(9))
     content = json.loads((run / "config.json").read_text())
-    content["gol"] |= experiment_entry(name)
+    content["gol"] |= experiment(name).model_dump()
     (run / "config.json").write_text(json.dumps(content))
     content = json.loads((run / "train.json").read_text())
     (run / "train.json").write_text(json.dumps({**content, **train}))

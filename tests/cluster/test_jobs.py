@@ -41,12 +41,12 @@ def test_a_launcher_imports_neither_torch_nor_mmdet(tmp_path):
     [
         ({"cluster": "pbs"}, "unknown cluster 'pbs'; allowed: local, slurm"),
         ({"changed": "mix"}, "unknown changed 'mix'; allowed: refuse, restart"),
-        ({"tries": 0}, "tries must be at least 1"),
+        ({"tries": 0}, "key 'tries' must be at least 1"),
         ({"nodes": 2}, "nodes must be 1 with cluster 'local'"),
-        ({"mem_mb": -1}, "mem_mb must be at least 0, not -1"),
+        ({"mem_mb": -1}, "key 'mem_mb' must be at least 0, not -1"),
         ({"slurm_extra": "-p gpu"}, "slurm_extra: expected --option=value, not '-p'"),
         ({"slurm_extra": "--comment='"}, "No closing quotation"),
-        ({"partition": "gpu"}, "unknown partition"),
+        ({"partition": "gpu"}, "unknown key 'partition'"),
     ],
 )
 def test_a_wrong_setting_is_named(values, message):

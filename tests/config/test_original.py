@@ -15,7 +15,7 @@ import torch
 from mmcv import Config
 
 import gol
-from gol.config.axes import experiment_entry
+from gol.config.experiments import experiment
 from gol.losses import LOSSES
 
 _SCORED = "ours scores boxes and, where the detector has them, masks after the last epoch"
@@ -150,7 +150,7 @@ def test_augmentation_and_detector_are_those_of_mmdets_lvis_config():
     assert ours.model == stock.model
 
 
-V05 = [n for n in gol.experiments() if experiment_entry(n)["axes"]["dataset"] == "lvis_v0_5"]
+V05 = [n for n in gol.experiments() if experiment(n).axes.dataset == "lvis_v0_5"]
 
 
 @pytest.mark.parametrize("name", V05)

@@ -14,7 +14,7 @@ from PIL import Image
 import gol
 from gol import compat
 from gol.cli import main
-from gol.config.axes import experiment_entry
+from gol.config.experiments import experiment
 from gol.config.resolve import load_experiment
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.pretrained import pretrained
@@ -59,7 +59,7 @@ def test_the_table_is_the_published_one():
 
 @pytest.mark.parametrize("name", pretrained())
 def test_published_numbers_stand_beside_the_experiment(name):
-    published = experiment_entry(pretrained()[name]["experiment"])["published"]
+    published = experiment(pretrained()[name]["experiment"]).published
     assert published == facts.paper()["pretrained"][name]["results"]
 
 

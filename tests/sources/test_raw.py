@@ -18,7 +18,8 @@ import yaml
 from fault_server import serve
 
 from gol.cli import main
-from gol.config.axes import dataset_downloads, load_dataset
+from gol.config.axes import axis_values
+from gol.config.datasets import dataset_downloads
 from gol.data.images import find_image
 from gol.errors import UserError
 from gol.sources import raw
@@ -60,7 +61,7 @@ def site(tmp_path, monkeypatch):
             if name != "ann":
                 entries[name]["images"] = len(members)
         (tmp_path / "z.zip").unlink()
-        dataset = load_dataset("lvis_v1") | {"download": list(entries)}
+        dataset = axis_values("dataset")["lvis_v1"] | {"download": list(entries)}
         monkeypatch.setattr(raw, "downloads", lambda: entries)
         (tmp_path / "small.yaml").write_text(yaml.safe_dump(dataset))
         server.entries, server.images, server.text = entries, images, text
@@ -227,7 +228,7 @@ def test_every_file_has_its_size_and_hash_where_they_are_published():
 
 @pytest.mark.parametrize("dataset", ["lvis_v1", "lvis_v0_5"])
 def test_a_dataset_s_files_are_what_its_downloads_make(dataset):
-    definition = load_dataset(dataset)
+    definition = axis_values("dataset")[dataset]
     made = {raw.downloads()[name]["makes"] for name in dataset_downloads(dataset)}
     for split in ("train", "val"):
         made.remove(definition[split]["annotations"])

@@ -4,9 +4,10 @@ import shlex
 import sys
 from pathlib import Path
 
-from gol.config.axes import image_proofs
+from gol.config.datasets import annotation_files, dataset_definition, image_proofs
+from gol.data.layout import SPLITS, Drawn, Prepared
 from gol.errors import UserError
-from gol.config.pipeline import annotation_files, dataset_definition, read_pipeline
+from gol.config.pipeline import read_pipeline
 from gol.cluster.settings import Settings
 
 # snakemake may have been called by its path; `gol` lies beside it.
@@ -22,6 +23,7 @@ except UserError as error:
 ENVIRONMENT = "../envs/gol.yaml"
 RESULTS = PIPELINE.results
 DATA = f"{RESULTS}/data/{{dataset}}"  # a pattern, as is the next
+PREPARED = Prepared(Path(DATA))
 RUN = f"{RESULTS}/runs/{{experiment}}/seed{{seed}}"
 WEIGHTS = "results/weights/{backbone}.txt"  # says where the backbone's file is
 
@@ -48,7 +50,9 @@ def named(wildcards):
 
 def prepared(file):
     """Input function: a file of the prepared dataset of a run's experiment."""
-    return lambda wildcards: f"{PIPELINE.data(wildcards.experiment)}/{file}"
+    return lambda wildcards: str(
+        file(Prepared(Path(PIPELINE.data(wildcards.experiment))))
+    )
 
 
 def evaluations(experiment, seeds):
