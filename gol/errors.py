@@ -1,6 +1,7 @@
 """The exceptions that the command line turns into text and an exit code, and their wording."""
 
 import difflib
+import re
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -22,6 +23,10 @@ class PeerError(UserError):
 
 class JobFailed(Exception):
     """A job that failed as often as it may: why, and the last lines of its log; exit code 1."""
+
+
+class Interrupted(Exception):
+    """SIGUSR2 asked the work to stop; the same command continues it; exit code 75."""
 
 
 def choices(names: object) -> str:
@@ -84,11 +89,12 @@ def validated(model: type[Model], content: Any, where: str = "", part: str = "")
     try:
         return model.model_validate(content)  # type: ignore[attr-defined]
     except ValueError as error:  # pydantic's ValidationError, without importing pydantic here
-        reason = _reason(model, error, part.split(".") if part else [])
+        reason = invalid(model, error, part.split(".") if part else [])
     raise UserError(f"{where}: {reason}" if where else str(reason))
 
 
-def _reason(model: type, error: Any, part: list[str]) -> UserError:
+def invalid(model: type, error: Any, part: Collection[str] = ()) -> UserError:
+    """The first problem of pydantic's ``ValidationError`` in one line, with what is allowed."""
     # A misspelt key often makes a required one missing: the first says more.
     found = sorted(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")[0]
     kind, place, value = found["type"], found["loc"], found["input"]
@@ -103,6 +109,8 @@ def _reason(model: type, error: Any, part: list[str]) -> UserError:
         *folders, name = [*part, *(name for name in place if name != "[key]")]
         where = f" in {'.'.join(map(str, folders))}" if folders else ""
         return UserError(f"key {shown(name)}{where} must be a text")
+    if kind == "literal_error":
+        return unknown(key, value, re.findall("'([^']*)'", found["ctx"]["expected"]))
     phrase = _PHRASES.get(kind, "").format(**found.get("ctx", {}))
     if kind == "value_error":
         return UserError(f"key '{key}' {found['ctx']['error']}" if key else found["ctx"]["error"])
@@ -131,7 +139,6 @@ _PHRASES = {
     "too_long": "must have at most {max_length} entries",
     "string_too_short": "must not be empty",
     "string_pattern_mismatch": "must match {pattern}",
-    "literal_error": "must be {expected}",
 }
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import os
 import re
 import shutil
@@ -11,10 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gol.errors import UserError
+from gol.errors import UserError, validated
 from gol.progress import format_bytes, progress
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    Model = TypeVar("Model", bound=BaseModel)
 
 _PIECE = 10_000  # entries of a long list that are written at once
 
@@ -81,7 +87,7 @@ def _json_pieces(value: Any, indent: int | None) -> Iterator[str]:
             yield json.dumps(item, allow_nan=False)
             continue
         for start in progress(
-            range(0, len(item), _PIECE), f"writing {key}", -(-len(item) // _PIECE)
+            range(0, len(item), _PIECE), f"writing {key}", math.ceil(len(item) / _PIECE)
         ):
             text = json.dumps(item[start : start + _PIECE], allow_nan=False)
             yield f"{', ' if start else '['}{text[1:-1]}"
@@ -114,6 +120,15 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no valid JSON (truncated?): {error}") from error
+
+
+def read_model(path: str | Path, model: "type[Model]") -> "Model":
+    """Reads a JSON file as a pydantic model.
+
+    Raises:
+        UserError: as :func:`read_json`, or a key is missing or wrong; the message names both.
+    """
+    return validated(model, read_json(path), str(path))
 
 
 @contextmanager

@@ -2,13 +2,19 @@
 
 import argparse
 import os
+import re
 import sys
-from dataclasses import fields
-from typing import Any
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import TYPE_CHECKING, Any
 
 from gol.cli.options import build_parser
-from gol.cluster.settings import Settings
 from gol.errors import JobFailed, PeerError, UserError
+
+if TYPE_CHECKING:
+    from gol.run_folder import RunSummary
+
+#: What also needs the extra "pipeline".
+_PIPELINE_VERBS = ("launch", "store", "track")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,12 +30,30 @@ def main(arguments: list[str] | None = None) -> int:
     except JobFailed as error:
         print(f"gol {args.verb}: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        extra = "all" if args.verb in _PIPELINE_VERBS else "detection"
+        if _is_installed(extra):
+            raise
+        text = f"needs {error.name}: pip install 'gol[{extra}]' (README, \"Installing elsewhere\")"
+        print(f"gol {args.verb}: error: {text}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"gol {args.verb}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `gol experiments | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _is_installed(extra: str) -> bool:
+    """Whether the packages of an extra are all there."""
+    try:
+        for requirement in requires("gol") or ():
+            if f"extra == '{extra}'" in requirement:
+                version(re.split(r"[^\w.-]", requirement)[0])
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _experiments(args: argparse.Namespace) -> None:
@@ -136,8 +160,11 @@ def _pretrained(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from gol.config.backbones import fetch_for
     from gol.engine.train import Interrupted, train
+    from gol.run_folder import RunFolder
 
+    fetch_for(RunFolder(args.run))
     try:
         _print_once(_training_text(train(args.run, args.device)))
     except Interrupted as error:
@@ -147,23 +174,22 @@ def _train(args: argparse.Namespace) -> None:
 
 def _launch(args: argparse.Namespace) -> None:
     from gol.cluster.launch import launch
-    from gol.cluster.tasks import Detection, Work
+    from gol.cluster.settings import Settings
+    from gol.cluster.tasks import Detection, Training
 
-    settings = Settings(
-        **{setting.name: getattr(args, setting.name) for setting in fields(Settings)}
-    )
+    settings = Settings(**{name: getattr(args, name) for name in Settings.model_fields})
     device = settings.device or None
     if args.detect:
         launch(Detection(args.run, args.detect, args.scoring, device), settings)
         print(f"detections in {args.detect}")
     else:
-        print(_training_text(launch(Work(args.run, device), settings)))
+        print(_training_text(launch(Training(args.run, device), settings)))
 
 
-def _training_text(summary: dict[str, Any]) -> str:
+def _training_text(summary: "RunSummary") -> str:
     return (
-        f"{summary['iterations']} iterations in {summary['seconds']:.0f} s, "
-        f"{summary['images_per_second']:.1f} img/s on {summary['device']}"
+        f"{summary.iterations} iterations in {summary.seconds:.0f} s, "
+        f"{summary.images_per_second:.1f} img/s on {summary.device}"
     )
 
 
@@ -203,9 +229,9 @@ def _plan(args: argparse.Namespace) -> None:
 
 
 def _store(args: argparse.Namespace) -> None:
-    from gol.results.tracking import create_store
+    from gol.results.tracking import create_tracking_store
 
-    create_store(args.store)
+    create_tracking_store(args.store)
 
 
 def _track(args: argparse.Namespace) -> None:

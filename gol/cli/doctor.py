@@ -18,7 +18,7 @@ from gol.errors import UserError
 from gol.progress import format_bytes
 
 OK, NOTE, MISSING = "ok", "note", "missing"
-_PACKAGES = ("torch", "torchvision", "mmcv-full", "mmdet", "lvis", "hotcoco", "snakemake", "mlflow")
+_PACKAGES = ("torch", "torchvision", "mmcv-full", "mmdet", "hotcoco", "snakemake", "mlflow")
 _SLURM_SECONDS = 10
 _SAMPLE = 200  # images looked for in a split
 
@@ -92,7 +92,7 @@ def _packages() -> Iterator[Check]:
             missing.append(name)
     yield Check(OK, "packages", ", ".join(found))
     if missing:
-        yield Check(MISSING, "packages", f"{', '.join(missing)}: install with `pip install .`")
+        yield Check(MISSING, "packages", f"{', '.join(missing)}: pip install 'gol[all]'")
 
 
 def _operators() -> Check:
@@ -183,16 +183,16 @@ def _slurm() -> Check:
 
 
 def _store(store: str) -> Check:
-    from gol.results.mlflow_store import connect, sqlite_path, store_errors, store_uri
+    from gol.results.tracking_store import connect, sqlite_path, tracking_errors, tracking_uri
 
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     try:
-        uri = store_uri(store)
+        uri = tracking_uri(store)
         path = sqlite_path(uri)
         if path is not None and not path.exists():
             return Check(NOTE, "mlflow", f"{path} is not there yet: `gol store` creates it")
-        with store_errors(uri):
+        with tracking_errors(uri):
             count = len(connect(uri).search_experiments())
     except UserError as error:
         return Check(MISSING, "mlflow", str(error))

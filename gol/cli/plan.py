@@ -11,10 +11,10 @@ from typing import Any
 from gol.cli.epochs import EpochLength, epoch_length
 from gol.config.datasets import load_dataset
 from gol.config.pipeline import Pipeline
+from gol.config.resolve import read_config
 from gol.data.layout import Prepared
 from gol.engine.checkpoints import KEEP
-from gol.errors import UserError
-from gol.files import read_json
+from gol.run_folder import RunFolder
 from gol.sources.raw import downloads
 
 _STATES = {"SGD": 1, "Adam": 2, "AdamW": 2}  # tensors an optimizer keeps for each parameter
@@ -156,16 +156,12 @@ def _kind(axes: Mapping[str, str]) -> tuple[str, ...]:
 
 def _speeds(pipeline: Pipeline, measured: Iterable[str | Path]) -> dict[tuple, tuple[float, str]]:
     """Images per second of one device in finished runs (their mean), and the device."""
-    own = (Path(run) for name in pipeline.experiments for run in pipeline.runs(name))
+    own = (RunFolder(run) for name in pipeline.experiments for run in pipeline.runs(name))
     found: dict[tuple, list[float]] = {}
     devices = {}
-    for run in [*map(Path, measured), *(run for run in own if (run / "train.json").exists())]:
-        try:
-            kind = _kind(read_json(run / "config.json")["gol"]["axes"])
-            train = read_json(run / "train.json")
-            speed = train["images_per_second"] / train.get("ranks", 1)
-            devices[kind] = train["device"].partition(":")[0]
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{run} is no finished run: {error} is missing") from error
-        found.setdefault(kind, []).append(speed)
+    for run in [*map(RunFolder, measured), *(run for run in own if run.summary.exists())]:
+        kind = _kind(read_config(run.path)["gol"]["axes"])
+        train = run.read_summary()
+        devices[kind] = train.device.partition(":")[0]
+        found.setdefault(kind, []).append(train.images_per_second / train.ranks)
     return {kind: (statistics.fmean(speeds), devices[kind]) for kind, speeds in found.items()}

@@ -36,9 +36,9 @@ class Axes(Model):
         Raises:
             UserError: a value that there is not, or values that make no sense together.
         """
-        found = {
-            axis: pick(axis, name, axis_values(axis)) for axis, name in self if axis != "dataset"
-        }
+        allowed = {axis: axis_values(axis) for axis in AXES if axis != "dataset"}
+        allowed["classifier"] |= _installed_classifiers()
+        found = {axis: pick(axis, getattr(self, axis), allowed[axis]) for axis in allowed}
         if self.detector == "faster_rcnn":
             for axis in ("mask_predictor", "masks"):
                 only = Axes.model_fields[axis].default
@@ -51,6 +51,14 @@ class Axes(Model):
 
 
 AXES = tuple(Axes.model_fields)
+
+
+def _installed_classifiers() -> dict[str, dict]:
+    """The losses of other packages: each is a value of the axis ``classifier`` by its own name."""
+    from gol.losses import LOSSES  # torch, which not every user of this module pays for
+
+    rest = {"bias": None, "weight": 0.001}
+    return {name: {"loss": {"type": name}, "scorings": [name], **rest} for name in LOSSES.others}
 
 
 @cache

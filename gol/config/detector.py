@@ -96,14 +96,16 @@ def set_heads(
 
     classifier, roi_head = values["classifier"], model.roi_head
     offered = {**statistics, "lambda_": dataset.rare_frequency}
-    loss = dict(classifier["loss"])
+    loss, bias = dict(classifier["loss"]), classifier["bias"]
     if loss["type"] in LOSSES:
-        asked = inspect.signature(LOSSES[loss["type"]]).parameters
+        loss_class = LOSSES[loss["type"]]
+        asked = inspect.signature(loss_class).parameters
         loss |= {key: value for key, value in offered.items() if key in asked}
+        bias = loss_class.initial_bias if bias is None else bias
     for head in _as_list(roi_head.bbox_head):
         head.num_classes, head.loss_cls = offered["num_classes"], loss
-        if classifier["bias"] is not None:
-            init = {"type": "Constant", "val": classifier["weight"], "bias": classifier["bias"]}
+        if bias is not None:
+            init = {"type": "Constant", "val": classifier["weight"], "bias": bias}
             head.init_cfg = {**init, "override": {"name": "fc_cls"}}
         if values["layer"]:
             head.cls_predictor_cfg = values["layer"]

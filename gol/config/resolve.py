@@ -23,6 +23,7 @@ from gol.data.layout import Prepared
 from gol.data.store import file_digest
 from gol.errors import UserError, shown, validated
 from gol.files import read_json, write_json
+from gol.run_folder import RunFolder
 
 #: Keys of a resolved config whose override makes another training.
 _TRAINING = ("model", "optimizer", "lr_config", "runner", "fp16", "gol.global_batch", "gol.base")
@@ -94,7 +95,7 @@ def load_experiment(
 
 def save_config(config: Any, run: Path) -> None:
     """Writes a resolved config as ``config.json`` into a run folder."""
-    write_json(run / "config.json", config._cfg_dict.to_dict(), indent=1)
+    write_json(RunFolder(run).config, config._cfg_dict.to_dict(), indent=1)
 
 
 def python_config(config: Any) -> str:
@@ -109,17 +110,27 @@ def python_config(config: Any) -> str:
     return type(config)(values).pretty_text
 
 
-def load_config(run: str | Path) -> Any:
-    """Reads a run folder's ``config.json`` as an mmcv ``Config``; no code is executed.
+def read_config(run: str | Path) -> dict[str, Any]:
+    """The plain content of a run folder's resolved config.
 
     Raises:
-        UserError: the file is missing, truncated or no config.
+        UserError: the file is missing, truncated or not a resolved config.
     """
-    path = Path(run) / "config.json"
+    path = RunFolder(run).config
     content = read_json(path)
     if not isinstance(content, dict) or "gol" not in content:
-        raise UserError(f"{path} is no resolved config: write one with `gol config`")
-    own_part(content, str(path))
+        raise UserError(f"{path} is not a resolved config: write one with `gol config`")
+    return content
+
+
+def load_config(run: str | Path) -> Any:
+    """A run folder's resolved config as an mmcv ``Config``; no code is executed.
+
+    Raises:
+        UserError: as :func:`read_config`, or its key ``gol`` lacks something.
+    """
+    content = read_config(run)
+    own_part(content, str(RunFolder(run).config))
     return mmcv_config()(_tuples(content))
 
 
@@ -140,7 +151,7 @@ def fingerprint(config: Any) -> str:
     Two runs with the same fingerprint are the same training.
 
     Args:
-        config: as :func:`load_config` reads it, or the plain content of ``config.json``.
+        config: as :func:`load_config` or :func:`read_config` gives it.
 
     Raises:
         UserError: the annotation file cannot be read.

@@ -158,7 +158,8 @@ class _Findings:
 
 
 def _is_id(value: object) -> bool:
-    return type(value) is int
+    # The store holds 64 bits.
+    return type(value) is int and -(2**63) <= value < 2**63
 
 
 def _is_ids(value: object) -> bool:

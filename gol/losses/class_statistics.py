@@ -46,7 +46,7 @@ class ClassStatistics:
     def from_annotations(
         cls, data: dict[str, Any], thresholds: tuple[int, int] = THRESHOLDS
     ) -> Self:
-        """Counts an annotation file of the LVIS or COCO schema.
+        """Counts an annotation file of the LVIS or COCO schema, without what is to be ignored.
 
         Args:
             data: the file's content: ``images``, ``annotations`` and ``categories``.
@@ -63,8 +63,12 @@ class ClassStatistics:
             ids = tuple(category["id"] for category in categories)
             names = tuple(str(category["name"]) for category in categories)
             images = [image["id"] for image in data["images"]]
-            pairs = [(a["category_id"], a["image_id"]) for a in data["annotations"]]
-        except (KeyError, TypeError) as error:
+            pairs = [
+                (a["category_id"], a["image_id"])
+                for a in data["annotations"]
+                if not a.get("ignore")
+            ]
+        except (AttributeError, KeyError, TypeError) as error:
             raise UserError(f"annotations are not of the LVIS or COCO schema: {error}") from error
         _check_references(ids, images, pairs)
         instances = Counter(category for category, _ in pairs)

@@ -69,7 +69,7 @@ def plot_curves(run_folders: Iterable[str | Path], tables: Tables, path: str | P
     the band reaches from the lowest to the highest seed.
 
     Args:
-        run_folders: run folders with a ``metrics.jsonl``.
+        run_folders: folders of finished runs.
         tables: title to rows, as for ``plot_groups``.
         path: figure to write; the suffix gives the format.
 
@@ -79,11 +79,12 @@ def plot_curves(run_folders: Iterable[str | Path], tables: Tables, path: str | P
     curves: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     shown = {row.experiment for rows in tables.values() for row in rows}
     for run in read_runs(run_folders):
-        if run.experiment in shown:
-            points = [point for point in read_curve(run.folder) if "loss" in point]
+        experiment = run.identity.experiment
+        if experiment in shown:
+            points = [point for point in read_curve(run.folder.path) if "loss" in point]
             iterations = np.array([point["iteration"] for point in points])
             losses = np.array([point["loss"] for point in points])
-            curves.setdefault(run.experiment, []).append((iterations, _running_mean(losses)))
+            curves.setdefault(experiment, []).append((iterations, _running_mean(losses)))
     with _panels(tables, path, width=7.0) as panels:
         for axes, rows in panels:
             for row, style in zip(rows, _styles(rows), strict=True):

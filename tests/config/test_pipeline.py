@@ -1,10 +1,10 @@
 """Pipeline files: every shipped one is right, and what is wrong is named."""
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
 
+import facts
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -14,7 +14,6 @@ from gol.config.pipeline import Layout, read_layout, read_pipeline
 from gol.config.pipeline_file import schema
 from gol.errors import UserError
 from gol.files import configs_folder, read_yaml
-from gol.results.rows import METRICS
 
 GOOD = {"name": "mine", "dataset": "demo", "experiments": ["demo/gumbel"]}
 
@@ -87,27 +86,25 @@ def test_tables_and_figures_come_first_and_the_rest_is_the_grid():
         assert read_layout(layout.text) == layout
 
 
-def test_the_paper_on_lvis_is_the_whole_grid_of_the_original(shared_facts):
+def test_the_paper_on_lvis_is_the_whole_grid_of_the_original():
     pipeline = read_pipeline(read_yaml(configs_folder() / "lvis.yaml"))
-    original = json.loads((shared_facts / "original_experiments.json").read_text())
     twice = "activations/gumbel_htc_r101_4x4_1x"
-    names = {name.removesuffix(".py") for name in original} - {twice}
+    names = facts.original().keys() - {twice}
     assert set(pipeline.experiments) == names and len(names) == 49
     assert len(pipeline.layout.experiments) == 14
-    paper = json.loads((shared_facts / "paper_results.json").read_text())
+    paper = facts.paper()
     activations, gol = pipeline.layout.tables.values()
-    rows = paper["activations_mask_rcnn_r50_1x"] + paper["pretrained"]
-    for name, row in zip(activations + gol, rows, strict=True):
-        assert name == row.get("config", name)
-        assert experiment(name).published == {key: row[key] for key in METRICS}
-    plot = paper["activation_figure_read_off_plot"]
+    for name, (label, results) in zip(activations, paper["activations"].items(), strict=True):
+        assert (experiment(name).label, experiment(name).published) == (label, results)
+    for name, model in zip(gol, paper["pretrained"].values(), strict=True):
+        assert name == model["config"]
+        assert experiment(name).published == model["results"]
     (figure,) = pipeline.layout.figures.values()
-    assert list(figure) == plot["models"]
-    for index, group in enumerate(figure.values()):
+    assert list(figure) == list(paper["figure"])
+    for model, group in figure.items():
         for series, name in group.items():
             published = experiment(name).published
-            for metric in ("AP", "APr"):
-                assert published[metric] == plot[f"{series.lower()}_{metric}"][index]
+            assert paper["figure"][model][series] == {key: published[key] for key in ("AP", "APr")}
 
 
 SLOW = {"set": {"optimizer.lr": "0.01"}, "label": "Gumbel, lr 0.01"}

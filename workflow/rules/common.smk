@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from gol.config.datasets import annotation_files, dataset_definition, image_proofs
@@ -30,7 +29,7 @@ WEIGHTS = "results/weights/{backbone}.txt"  # says where the backbone's file is
 
 # How a training or detection runs. Resources, since a change of one makes no rule run again; a
 # profile's default-resources win over ours, and --set-resources over both.
-SETTINGS = asdict(Settings())
+SETTINGS = Settings().model_dump()
 CHOSEN = workflow.resource_settings.default_resources or {}
 LAUNCH = {name: value for name, value in SETTINGS.items() if name not in CHOSEN}
 LAUNCH_OPTIONS = " ".join(
