@@ -110,7 +110,8 @@ def invalid(model: type, error: Any, part: Collection[str] = ()) -> UserError:
         where = f" in {'.'.join(map(str, folders))}" if folders else ""
         return UserError(f"key {shown(name)}{where} must be a text")
     if kind == "literal_error":
-        return unknown(key, value, re.findall("'([^']*)'", found["ctx"]["expected"]))
+        expected = found["ctx"]["expected"]
+        return unknown(key, value, re.findall("'([^']*)'", expected) or [expected])
     phrase = _PHRASES.get(kind, "").format(**found.get("ctx", {}))
     if kind == "value_error":
         return UserError(f"key '{key}' {found['ctx']['error']}" if key else found["ctx"]["error"])

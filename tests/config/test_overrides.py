@@ -61,7 +61,10 @@ MISTAKES = [
     ("optimizer_config.grad_clip=5", "optimizer_config.grad_clip: expected keys (max_norm), not 5"),
     ("optimizer_config.grad_clip={max_norm: -1}", "grad_clip.max_norm' must be above 0, not -1"),
     ("optimizer_config.grad_clip={max_nrom: 35}", "did you mean 'max_norm'?"),
-    ("optimizer_config.grad_clip.norm_type=1", "grad_clip.norm_type' must be 2, not 1"),
+    (
+        "optimizer_config.grad_clip.norm_type=1",
+        "unknown optimizer_config.grad_clip.norm_type '1'; allowed: 2",
+    ),
     # the learning rate
     ("lr_config.policy=stepp", "unknown lr_config.policy 'stepp'; did you mean 'step'? allowed:"),
     ("lr_config.policy=5", "unknown lr_config.policy '5'; allowed: fixed, step"),
@@ -77,7 +80,10 @@ MISTAKES = [
     ("runner.max_epochs=-3", "key 'runner.max_epochs' must be at least 1, not -3"),
     ("runner.max_epochs=1.5", "key 'runner.max_epochs' must be a whole number, not 1.5"),
     ("runner.max_epochs=ten", "key 'runner.max_epochs' must be a whole number, not 'ten'"),
-    ("runner.type=IterBasedRunner", "key 'runner.type' must be 'EpochBasedRunner', not 'Iter"),
+    (
+        "runner.type=IterBasedRunner",
+        "unknown runner.type 'IterBasedRunner'; did you mean 'EpochBasedRunner'?",
+    ),
     ("data.samples_per_gpu=0", "key 'data.samples_per_gpu' must be at least 1, not 0"),
     (
         "data.samples_per_gpu=3",
@@ -90,7 +96,10 @@ MISTAKES = [
     ("gol.threads=100000", "key 'gol.threads' must be at most 1024, not 100000"),
     ("gol.checkpoint_interval=0", "key 'gol.checkpoint_interval' must be at least 1, not 0"),
     ("gol.checkpoint_minutes=0", "key 'gol.checkpoint_minutes' must be above 0, not 0"),
-    ("gol.precision=float8", "key 'gol.precision' must be 'float32', 'bfloat16' or 'float16', not"),
+    (
+        "gol.precision=float8",
+        "unknown gol.precision 'float8'; did you mean 'float16'? allowed: float16, f",
+    ),
     ("gol.weights={path: x}", "unknown key 'path' in gol.weights; allowed: file, url"),
     ("gol.weights=mine.pth", "key 'gol.weights' must be an object with the keys file, url"),
     ("seed=-1", "seed is -1; allowed: whole numbers from 0"),
