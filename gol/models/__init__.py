@@ -60,8 +60,9 @@ _register_losses()
 def build_detector(config: Any, initialise: bool = True) -> torch.nn.Module:
     """Builds the detector of a resolved config and initialises its weights from ``config.seed``.
 
-    In a config of ours ``config.gol.weights`` says where the backbone's weights come from, and
-    ``gol.models.weights`` loads them, every tensor; None trains it from scratch. mmdet's own
+    In a config of ours ``config.gol.weights`` says which file the backbone begins with, and
+    ``gol.models.weights`` loads it, every tensor; None trains it from scratch. Nothing is fetched:
+    that is done before, by ``gol weights``, ``gol train`` or ``gol launch``. mmdet's own
     ``init_cfg`` of the backbone is there for mmdet's tools, which would skip what does not match.
 
     Args:
@@ -69,7 +70,7 @@ def build_detector(config: Any, initialise: bool = True) -> torch.nn.Module:
         initialise: False leaves the weights undefined, for a checkpoint to replace.
 
     Raises:
-        UserError: the backbone's weights cannot be had, or do not fit.
+        UserError: the backbone's weights are not there, or do not fit.
     """
     torch.manual_seed(config.get("seed") or 0)
     model = copy.deepcopy(config.model)
@@ -81,7 +82,8 @@ def build_detector(config: Any, initialise: bool = True) -> torch.nn.Module:
     weights = config.get("gol", {}).get("weights")
     if weights:
         # mmcv asks each part to initialise itself; this one's answer is ours.
-        detector.backbone.init_weights = lambda: load_backbone(detector.backbone, weights)
+        name = config.gol.axes.backbone
+        detector.backbone.init_weights = lambda: load_backbone(detector.backbone, weights, name)
     detector.init_weights()
     vars(detector.backbone).pop("init_weights", None)
     return detector

@@ -7,8 +7,9 @@ import pytest
 import torch
 from loss_oracles import IMAGE_COUNTS, LAMBDA, C
 
+from gol.groups import frequency_group
 from gol.losses import LOSSES
-from gol.losses.class_statistics import ClassStatistics, frequency_group
+from gol.losses.class_statistics import ClassStatistics
 
 
 @pytest.fixture
