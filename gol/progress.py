@@ -68,8 +68,8 @@ class ByteProgress:
 def format_bytes(count: int) -> str:
     """Bytes in decimal units, as disks and downloads are measured: 19.3 GB."""
     value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
-    raise AssertionError("unreachable")
+    return f"{value:.1f} GB"

@@ -64,13 +64,13 @@ def made_once(tmp_path_factory):
 
 def _draw(folder, train_images):
     """Draws and prepares a demo of 40 classes with 24 val images."""
-    from gol.config.axes import load_dataset, split_files
+    from gol.config.datasets import load_dataset
     from gol.data.demo.draw import draw_demo
     from gol.data.preprocess import preprocess_dataset
 
     draw_demo(folder / "raw", train_images=train_images, val_images=24)
     dataset = load_dataset("demo")
-    files = [file for split in ("train", "val") for file in split_files(dataset, split, folder)]
+    files = [file for split in ("train", "val") for file in dataset.files(split, folder)]
     preprocess_dataset(*files, folder)
 
 

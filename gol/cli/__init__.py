@@ -1,15 +1,20 @@
 """`gol <verb>`: each step of the pipeline as a command that a person can run by hand."""
 
 import argparse
-import json
 import os
+import re
 import sys
-from dataclasses import fields
-from typing import Any
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import TYPE_CHECKING, Any
 
 from gol.cli.options import build_parser
-from gol.cluster.settings import Settings
 from gol.errors import JobFailed, PeerError, UserError
+
+if TYPE_CHECKING:
+    from gol.run_folder import RunSummary
+
+#: What also needs the extra "pipeline".
+_PIPELINE_VERBS = ("launch", "store", "track")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,6 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
     except JobFailed as error:
         print(f"gol {args.verb}: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        extra = "all" if args.verb in _PIPELINE_VERBS else "detection"
+        if _is_installed(extra):
+            raise
+        text = f"needs {error.name}: pip install 'gol[{extra}]' (README, \"Installing elsewhere\")"
+        print(f"gol {args.verb}: error: {text}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"gol {args.verb}: interrupted", file=sys.stderr)
         return 130
@@ -33,31 +45,42 @@ def main(arguments: list[str] | None = None) -> int:
         return 141
 
 
+def _is_installed(extra: str) -> bool:
+    """Whether the packages of an extra are all there."""
+    try:
+        for requirement in requires("gol") or ():
+            if f"extra == '{extra}'" in requirement:
+                version(re.split(r"[^\w.-]", requirement)[0])
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def _experiments(args: argparse.Namespace) -> None:
-    from gol.config.axes import experiment_entry, experiments
+    from gol.config.experiments import experiment, experiments
 
     for name in experiments():
-        entry = experiment_entry(name)
-        axes = " ".join(f"{axis}={value}" for axis, value in entry["axes"].items())
+        entry = experiment(name)
+        axes = " ".join(f"{axis}={value}" for axis, value in entry.axes)
         line = f"{name:<58} {axes}"
-        if entry["published"] and not entry["compare"]:
-            values = " ".join(f"{key} {value}" for key, value in entry["published"].items())
+        if entry.published and not entry.compare:
+            values = " ".join(f"{key} {value}" for key, value in entry.published.items())
             line += f"  published: {values}"
         print(line)
 
 
 def _demo(args: argparse.Namespace) -> None:
-    from gol.config.axes import load_dataset
+    from gol.config.datasets import load_dataset
     from gol.data.demo.draw import draw_demo
 
     dataset = load_dataset(args.dataset)
-    if dataset["source"] != "demo":
-        raise UserError(f"dataset '{args.dataset}' is not drawn: its source is {dataset['source']}")
-    draw_demo(args.out, **dataset["draw"])
+    if dataset.source != "demo":
+        raise UserError(f"dataset '{args.dataset}' is not drawn: its source is {dataset.source}")
+    draw_demo(args.out, **dataset.draw.model_dump())
 
 
 def _download(args: argparse.Namespace) -> None:
-    from gol.config.axes import dataset_downloads
+    from gol.config.datasets import dataset_downloads
     from gol.progress import format_bytes
     from gol.sources.raw import download, downloads, is_there
 
@@ -72,19 +95,19 @@ def _download(args: argparse.Namespace) -> None:
 
 
 def _preprocess(args: argparse.Namespace) -> None:
-    from gol.config.axes import load_dataset, split_files
+    from gol.config.datasets import load_dataset
+    from gol.data.layout import SPLITS
     from gol.data.preprocess import preprocess_dataset
 
     dataset = load_dataset(args.dataset)
-    files = [file for split in ("train", "val") for file in split_files(dataset, split, args.out)]
-    settings = {key: dataset[key] for key in ("thresholds", "decode", "drop_bad")}
-    summary = preprocess_dataset(*files, args.out, **settings)
+    files = [file for split in SPLITS for file in dataset.files(split, args.out)]
+    settings = (dataset.thresholds, dataset.decode, dataset.drop_bad)
+    summary = preprocess_dataset(*files, args.out, *settings)
     print(summary["text"])
 
 
 def _config(args: argparse.Namespace) -> None:
-    import yaml
-
+    from gol.config.overrides import read_setting
     from gol.config.resolve import load_experiment, python_config, save_config
 
     overrides: dict[str, Any] = {"seed": args.seed}
@@ -96,16 +119,8 @@ def _config(args: argparse.Namespace) -> None:
         # The place of what the backbone names, not an addition to it.
         overrides["gol.weights"] = {"_delete_": True, "file": str(args.weights.resolve())}
     for text in args.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"--set {text}: expected KEY=VALUE")
-        try:
-            overrides[key] = json.loads(value)  # 1e-4 is a number in JSON, but a text in YAML 1.1
-        except ValueError:
-            try:
-                overrides[key] = yaml.safe_load(value)
-            except (yaml.YAMLError, ValueError) as error:
-                raise UserError(f"--set {text}: the value is neither JSON nor YAML") from error
+        key, value = read_setting(text)
+        overrides[key] = value
     config = load_experiment(args.experiment, overrides, args.data)
     if args.run is None:
         print(python_config(config))
@@ -129,7 +144,7 @@ def _weights(args: argparse.Namespace) -> None:
 
 
 def _pretrained(args: argparse.Namespace) -> None:
-    from gol.config.axes import experiment_entry
+    from gol.config.experiments import experiment
     from gol.engine.pretrained import fetch_pretrained, prepare_run, pretrained
 
     if args.run and args.name:
@@ -139,14 +154,17 @@ def _pretrained(args: argparse.Namespace) -> None:
         print(fetch_pretrained(args.name, args.out))
     else:
         for name, entry in pretrained().items():
-            published = experiment_entry(entry["experiment"])["published"]
+            published = experiment(entry["experiment"]).published
             values = "  ".join(f"{key} {value}" for key, value in published.items())
             print(f"{name:<14} {entry['experiment']}  {values}")
 
 
 def _train(args: argparse.Namespace) -> None:
+    from gol.config.backbones import fetch_for
     from gol.engine.train import Interrupted, train
+    from gol.run_folder import RunFolder
 
+    fetch_for(RunFolder(args.run))
     try:
         _print_once(_training_text(train(args.run, args.device)))
     except Interrupted as error:
@@ -156,23 +174,22 @@ def _train(args: argparse.Namespace) -> None:
 
 def _launch(args: argparse.Namespace) -> None:
     from gol.cluster.launch import launch
-    from gol.cluster.tasks import Detection, Work
+    from gol.cluster.settings import Settings
+    from gol.cluster.tasks import Detection, Training
 
-    settings = Settings(
-        **{setting.name: getattr(args, setting.name) for setting in fields(Settings)}
-    )
+    settings = Settings(**{name: getattr(args, name) for name in Settings.model_fields})
     device = settings.device or None
     if args.detect:
         launch(Detection(args.run, args.detect, args.scoring, device), settings)
         print(f"detections in {args.detect}")
     else:
-        print(_training_text(launch(Work(args.run, device), settings)))
+        print(_training_text(launch(Training(args.run, device), settings)))
 
 
-def _training_text(summary: dict[str, Any]) -> str:
+def _training_text(summary: "RunSummary") -> str:
     return (
-        f"{summary['iterations']} iterations in {summary['seconds']:.0f} s, "
-        f"{summary['images_per_second']:.1f} img/s on {summary['device']}"
+        f"{summary.iterations} iterations in {summary.seconds:.0f} s, "
+        f"{summary.images_per_second:.1f} img/s on {summary.device}"
     )
 
 
@@ -212,9 +229,9 @@ def _plan(args: argparse.Namespace) -> None:
 
 
 def _store(args: argparse.Namespace) -> None:
-    from gol.results.tracking import create_store
+    from gol.results.tracking import create_tracking_store
 
-    create_store(args.store)
+    create_tracking_store(args.store)
 
 
 def _track(args: argparse.Namespace) -> None:

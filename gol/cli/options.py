@@ -2,16 +2,24 @@
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
-
-from gol.cluster.settings import Settings
 
 Verb = Callable[..., None]
 
 
 class _Parser(argparse.ArgumentParser):
+    """A parser; options that cost an import are added when their verb is used."""
+
+    later: Callable[[], list[tuple]] | None = None
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Adds the options that were left, and parses."""
+        for names, settings in self.later() if self.later else ():
+            self.add_argument(*names, **settings)
+        self.later = None
+        return super().parse_known_args(*args, **kwargs)
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
 
@@ -61,9 +69,10 @@ def build_parser(description: str, actions: Mapping[str, Callable]) -> argparse.
     parser = _Parser(prog="gol", description=description)
     verbs = parser.add_subparsers(dest="verb", metavar="verb", required=True, parser_class=_Parser)
 
-    def verb(name: str, text: str, *options: tuple) -> None:
+    def verb(name: str, text: str, *options: tuple, later: Any = None) -> None:
         sub = verbs.add_parser(name, help=text, description=text)
         sub.set_defaults(do=actions[name])
+        sub.later = later
         for names, settings in options:
             sub.add_argument(*names, **settings)
 
@@ -129,15 +138,7 @@ def _job_verbs(verb: Verb) -> None:
         _RUN,
         _option("--detect", type=Path, metavar="OUT", help="detect instead, and write this file"),
         _SCORING,
-        *(
-            _option(
-                f"--{setting.name.replace('_', '-')}",
-                type=_natural if setting.type is int else str,
-                default=setting.default,
-                help=setting.metadata["help"].replace("%", "%%"),
-            )
-            for setting in fields(Settings)
-        ),
+        later=_settings,
     )
     verb(
         "detect",
@@ -148,6 +149,23 @@ def _job_verbs(verb: Verb) -> None:
         _option("--checkpoint", type=Path, help="weights instead of the run's model.pth"),
         _DEVICE,
     )
+
+
+def _settings() -> list[tuple]:
+    """An option for each launch setting; none where the package lacks what launching needs."""
+    try:
+        from gol.cluster.settings import Settings
+    except ModuleNotFoundError:
+        return []
+    return [
+        _option(
+            f"--{name.replace('_', '-')}",
+            type=_natural if setting.annotation is int else str,
+            default=setting.default,
+            help=setting.description.replace("%", "%%"),
+        )
+        for name, setting in Settings.model_fields.items()
+    ]
 
 
 def _result_verbs(verb: Verb) -> None:

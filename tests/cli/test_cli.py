@@ -8,7 +8,7 @@ import yaml
 
 import gol
 from gol.cli import main
-from gol.config.axes import load_dataset
+from gol.config.axes import axis_values
 from gol.config.resolve import save_config
 from gol.engine.checkpoints import save_checkpoint
 
@@ -84,7 +84,7 @@ def dataset(tmp_path, demo_data):
 
 def common_settings():
     keys = ("image_scales", "normalize", "pad", "repeat_threshold", "rare_frequency")
-    return {key: load_dataset("demo")[key] for key in keys}
+    return {key: axis_values("dataset")["demo"][key] for key in keys}
 
 
 def edit(path, change):

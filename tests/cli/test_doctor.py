@@ -12,7 +12,7 @@ import yaml
 
 from gol.cli import main
 from gol.cli.doctor import _disk, _gpus, _operators, _slurm, _store, diagnose
-from gol.config.axes import load_dataset
+from gol.config.axes import axis_values
 from gol.data.sample import sample_images
 
 
@@ -42,7 +42,7 @@ def lvis(tmp_path, monkeypatch):
     """An LVIS of empty images, whose val split uses both COCO folders, and its dataset file."""
     monkeypatch.chdir(tmp_path)
     images = {"train": entries(300, ("train2017",)), "val": entries(500)}
-    dataset = load_dataset("lvis_v1")
+    dataset = axis_values("dataset")["lvis_v1"]
     for split in images:
         write(
             tmp_path / dataset[split]["annotations"], images[split], '"annotations": [{"a": {}}],'
@@ -100,7 +100,7 @@ def test_missing_annotations_are_named_with_what_to_do(lvis, capsys, content, me
 
 def test_a_dataset_of_one_s_own_and_the_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    own = load_dataset("own")
+    own = axis_values("dataset")["own"]
     own["train"]["annotations"] = str(write(tmp_path / "t.json", [{"file_name": "a/b.png"}]))
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
     assert main(["doctor", "--dataset", "own.yaml"]) == 1

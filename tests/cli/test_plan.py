@@ -12,7 +12,8 @@ from run_folders import make_run
 from gol.cli import epochs, main
 from gol.cli.epochs import EpochLength, epoch_length
 from gol.cli.plan import count_parameters, disk_bytes, download_bytes, plan
-from gol.config.axes import experiment_entry, load_dataset
+from gol.config.datasets import load_dataset
+from gol.config.experiments import experiment
 from gol.config.pipeline import read_pipeline
 from gol.config.resolve import load_experiment
 from gol.data.store import AnnotationStore
@@ -20,6 +21,7 @@ from gol.engine.checkpoints import KEEP, save_checkpoint
 from gol.files import configs_folder, read_yaml
 from gol.losses.class_statistics import ClassStatistics
 from gol.models import build_detector
+from gol.sources.raw import downloads
 
 R50, RFS = "activations/r50_4x4_1x", "activations/r50_rfs_4x4_2x_softmax_lvisv0.5"
 
@@ -116,7 +118,7 @@ def as_run(folder, name, **train):
     """A finished run of an experiment of the paper."""
     run = make_run(folder, seed=random.randrange(9))
     content = json.loads((run / "config.json").read_text())
-    content["gol"] |= experiment_entry(name)
+    content["gol"] |= experiment(name).model_dump()
     (run / "config.json").write_text(json.dumps(content))
     content = json.loads((run / "train.json").read_text())
     (run / "train.json").write_text(json.dumps({**content, **train}))
@@ -160,11 +162,10 @@ def test_without_a_throughput_the_plan_says_how_to_give_one(tmp_path, monkeypatc
     assert "GPU-hours  –" in text and "--throughput" in text and "--measured" in text
 
 
-def test_downloads_count_each_file_once(shared_facts):
+def test_downloads_count_each_file_once():
     both = ["lvis_v1", "lvis_v0_5"]
-    known = json.loads((shared_facts / "downloads.json").read_text())
     size, unknown = download_bytes(both)
-    assert size == sum(entry["bytes"] for entry in known)
+    assert size == sum(entry.get("bytes", 0) for entry in downloads().values())
     assert len(unknown) == 2
     assert download_bytes(["demo"]) == (0, [])
 
@@ -176,7 +177,7 @@ def test_downloads_count_each_file_once(shared_facts):
         (["list.yaml"], "list.yaml is no pipeline file"),
         (["wrong.yaml"], "unknown experiment 'demo/gumble'"),
         (["right.yaml", "--measured", "nowhere"], "cannot read nowhere/config.json"),
-        (["right.yaml", "--measured", "empty"], "empty is no finished run: 'gol' is missing"),
+        (["right.yaml", "--measured", "empty"], "empty/config.json is not a resolved config"),
     ],
 )
 def test_bad_input_is_one_line(arguments, words, tmp_path, monkeypatch, capsys):

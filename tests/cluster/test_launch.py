@@ -15,7 +15,7 @@ from signals import default_signals
 
 from gol.cluster.launch import launch
 from gol.cluster.settings import Settings
-from gol.cluster.tasks import Detection, Work
+from gol.cluster.tasks import Detection, Training
 from gol.engine.detect import detect
 from gol.errors import JobFailed, UserError
 
@@ -79,13 +79,13 @@ def test_a_job_outlives_its_launchers_and_nothing_is_trained_twice(run, capsys):
     second.kill()
     second.wait()
     assert psutil.pid_exists(int(job["id"]))
-    assert launch(Work(run, CPU), Settings())["iterations"] == 24
+    assert launch(Training(run, CPU), Settings()).iterations == 24
     assert json.loads((run / "job.json").read_text()) == job
     assert len(list((run / "logs").glob("*_submitted.pkl"))) == 1
     assert "iteration 24/24" in capsys.readouterr().err
     change(run)
     with pytest.raises(UserError, match=r"a training of another configuration.*--changed restart"):
-        launch(Work(run, CPU), Settings())
+        launch(Training(run, CPU), Settings())
 
 
 def test_a_job_that_was_not_written_down_is_ended_first_and_ctrl_c_ends_the_next(run):
@@ -105,7 +105,7 @@ def test_a_job_that_was_not_written_down_is_ended_first_and_ctrl_c_ends_the_next
     os.kill(second.pid, signal.SIGINT)
     assert second.wait(60) == 130
     assert not psutil.wait_procs(family, timeout=20)[1]
-    assert launch(Work(run, CPU), Settings())["iterations"] == 24
+    assert launch(Training(run, CPU), Settings()).iterations == 24
 
 
 def test_a_failed_training_says_why_in_one_line(run):
@@ -113,27 +113,27 @@ def test_a_failed_training_says_why_in_one_line(run):
     config["data"]["train"]["ann_file"] = "nowhere.json"
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"cannot read nowhere\.json"):
-        launch(Work(run, CPU), Settings())
+        launch(Training(run, CPU), Settings())
 
 
 def test_a_folder_that_is_no_run_stays_as_it_was(tmp_path):
     with pytest.raises(UserError, match=r"config\.json"):
-        launch(Work(tmp_path / "typo" / "run"), Settings())
+        launch(Training(tmp_path / "typo" / "run"), Settings())
     assert not (tmp_path / "typo").exists()
 
 
 def test_another_configuration_is_refused_or_starts_over(finished):
-    first = launch(Work(finished, CPU), Settings())
+    first = launch(Training(finished, CPU), Settings())
     change(finished)
     with pytest.raises(UserError, match=r"a training of another configuration.*--changed restart"):
-        launch(Work(finished, CPU), Settings())
-    again = launch(Work(finished, CPU), Settings(changed="restart"))
-    assert again["fingerprint"] != first["fingerprint"] and again["started"] > first["finished"]
+        launch(Training(finished, CPU), Settings())
+    again = launch(Training(finished, CPU), Settings(changed="restart"))
+    assert again.fingerprint != first.fingerprint and again.started > first.finished
 
 
 def test_a_job_that_keeps_failing_is_given_up(run):
     with pytest.raises(JobFailed, match="failed 2 times, without progress; at last: killed") as why:
-        launch(Work(run, CPU), Settings(python="false", tries=2))
+        launch(Training(run, CPU), Settings(python="false", tries=2))
     assert "last lines of" in str(why.value)
     assert len(list((run / "logs").glob("*_submitted.pkl"))) == 2
 

@@ -10,7 +10,8 @@ import yaml
 from few_proposals import few_proposals
 
 import gol
-from gol.config.axes import AXES, DEFAULT_AXES, axis_values, experiment_entry, load_dataset
+from gol.config.axes import AXES, Axes, axis_values
+from gol.config.experiments import experiment
 from gol.data.demo.draw import draw_demo
 from gol.data.loader import SeededDataset, load
 from gol.data.preprocess import preprocess_dataset
@@ -36,7 +37,7 @@ def by_model():
     """
     schedules, found = axis_values("schedule"), {}
     for name in PAPERS:
-        axes = experiment_entry(name)["axes"]
+        axes = dict(experiment(name).axes)
         axes["schedule"] = schedules[axes["schedule"]]["augmentation"]
         key = tuple(axes[axis] for axis in AXES if axis not in ("sampler", "precision"))
         found.setdefault(key, []).append(name)
@@ -80,7 +81,7 @@ def small_lvis(folder, name):
     preprocess_dataset(
         raw / "train.json", raw / "train", raw / "val.json", raw / "val", folder / "data"
     )
-    definition = load_dataset(name) | {"image_scales": [[64, 64]]}
+    definition = axis_values("dataset")[name] | {"image_scales": [[64, 64]]}
     for split in ("train", "val"):
         definition[split] = {"annotations": str(raw / f"{split}.json"), "images": str(raw / split)}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(definition))
@@ -148,11 +149,11 @@ def train_and_detect(config):
 )
 def test_experiment_trains_a_step_and_detects(name, lvis):
     """One experiment of each model: the others' step would be the same."""
-    axes = experiment_entry(name)["axes"]
-    detector = train_and_detect(gol.load_experiment(name, *lvis(axes["dataset"])))
+    axes = experiment(name).axes
+    detector = train_and_detect(gol.load_experiment(name, *lvis(axes.dataset)))
     heads = detector.roi_head.bbox_head
     for head in heads if isinstance(heads, torch.nn.ModuleList) else [heads]:
-        background = 0 if axes["classifier"].startswith(("droploss", "eql")) else 1
+        background = 0 if axes.classifier.startswith(("droploss", "eql")) else 1
         assert head.fc_cls.weight.shape[0] == head.num_classes + background
 
 
@@ -161,10 +162,10 @@ def test_experiments_of_one_model_resolve_to_the_same(names, lvis):
     """And each one's images are loaded, also where a sampler repeats some."""
     models = set()
     for name in names:
-        axes = experiment_entry(name)["axes"]
-        config = gol.load_experiment(name, *lvis(axes["dataset"]))
+        axes = experiment(name).axes
+        config = gol.load_experiment(name, *lvis(axes.dataset))
         train = config.data.train
-        repeats = axes["sampler"] == "repeat_factor"
+        repeats = axes.sampler == "repeat_factor"
         assert (train.type == "ClassBalancedDataset") == repeats
         pipeline = (train.dataset if repeats else train).pipeline
         models.add(json.dumps([config.model, pipeline, config.data.test], sort_keys=True))
@@ -204,7 +205,7 @@ def combinations():
 def sensible(chosen):
     """Faster R-CNN has no masks."""
     return chosen.get("detector") != "faster_rcnn" or all(
-        chosen.get(axis, DEFAULT_AXES[axis]) == DEFAULT_AXES[axis] for axis in MASK_AXES
+        chosen.get(axis, getattr(Axes(), axis)) == getattr(Axes(), axis) for axis in MASK_AXES
     )
 
 
@@ -220,7 +221,7 @@ def test_combinations_that_nobody_published(axes, demo_data):
 
 @pytest.mark.parametrize("axis", MASK_AXES)
 def test_masks_without_a_mask_head_are_refused(axis, demo_data):
-    for value in axis_values(axis).keys() - {DEFAULT_AXES[axis]}:
+    for value in axis_values(axis).keys() - {getattr(Axes(), axis)}:
         with pytest.raises(UserError, match="faster_rcnn, which has no masks; allowed: "):
             gol.load_experiment("demo/gumbel", {"detector": "faster_rcnn", axis: value}, demo_data)
 

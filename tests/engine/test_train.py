@@ -159,7 +159,7 @@ def test_every_classifier_takes_a_step(tmp_path, tiny_data, classifier):
     overrides = {"classifier": classifier, "layer": "normed", "runner.max_epochs": 1}
     overrides |= {"data.samples_per_gpu": 16, "gol.global_batch": 16}
     run = prepare(tmp_path, tiny_data, **overrides)
-    assert train(run, "cpu")["iterations"] == 2
+    assert train(run, "cpu").iterations == 2
     assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
 
 
