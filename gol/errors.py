@@ -20,6 +20,10 @@ class JobFailed(Exception):
     """A job that failed as often as it may: why, and the last lines of its log; exit code 1."""
 
 
+class Interrupted(Exception):
+    """SIGUSR2 asked the work to stop; the same command continues it; exit code 75."""
+
+
 def choices(names: object) -> str:
     """The allowed names as one readable phrase, for an error message."""
     return ", ".join(str(name) for name in names)  # type: ignore[attr-defined]

@@ -1,263 +1,65 @@
-"""`gol <verb>`: each step of the pipeline as a command that a person can run by hand."""
+# PYTHON_ARGCOMPLETE_OK
+"""The command line: `gol <verb>` for each step of the pipeline, to be run by hand or by Snakemake.
 
-import argparse
+A verb is a function with its options beside it, in one of the modules that are imported here. It
+imports what it needs when it is run: `gol --help` imports nothing but Python's own library.
+"""
+
 import json
 import os
 import sys
-from dataclasses import fields
+from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
-from gol.cli.options import build_parser
-from gol.cluster.settings import Settings
-from gol.errors import JobFailed, PeerError, UserError
+from gol.cli.verbs import Result, build_parser
+from gol.errors import Interrupted, JobFailed, PeerError, UserError
+
+# They declare the verbs, in the order of the help.
+from gol.cli import overview, prepare, jobs, results  # noqa: F401  # isort: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one verb; returns 0, 1 if a check found problems, 2 after one line about bad input."""
-    args = build_parser(__doc__, _ACTIONS).parse_args(arguments)
+    """Runs one verb; returns the exit code that the help lists, after one line about a failure."""
+    parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may come next
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    options = vars(parser.parse_args(arguments))
+    verb = options.pop("verb")
+    if verb is None:
+        parser.print_help()
+        return 0
     try:
-        return args.do(args) or 0
+        return _run(options.pop("action"), options)
     except PeerError:
-        return 2
+        return 2  # the rank that failed says why
     except UserError as error:
-        print(f"gol {args.verb}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"gol {verb}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except JobFailed as error:
-        print(f"gol {args.verb}: {error}", file=sys.stderr)
+        print(f"gol {verb}: {error}", file=sys.stderr)
         return 1
+    except Interrupted as error:
+        print(f"gol {verb}: {error}", file=sys.stderr)
+        return 75  # EX_TEMPFAIL of sysexits.h
     except KeyboardInterrupt:
-        print(f"gol {args.verb}: interrupted", file=sys.stderr)
+        print(f"gol {verb}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `gol experiments | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 
-def _experiments(args: argparse.Namespace) -> None:
-    from gol.config.axes import experiment_entry, experiments
-
-    for name in experiments():
-        entry = experiment_entry(name)
-        axes = " ".join(f"{axis}={value}" for axis, value in entry["axes"].items())
-        line = f"{name:<58} {axes}"
-        if entry["published"] and not entry["compare"]:
-            values = " ".join(f"{key} {value}" for key, value in entry["published"].items())
-            line += f"  published: {values}"
-        print(line)
-
-
-def _demo(args: argparse.Namespace) -> None:
-    from gol.config.axes import load_dataset
-    from gol.data.demo.draw import draw_demo
-
-    dataset = load_dataset(args.dataset)
-    if dataset["source"] != "demo":
-        raise UserError(f"dataset '{args.dataset}' is not drawn: its source is {dataset['source']}")
-    draw_demo(args.out, **dataset["draw"])
-
-
-def _download(args: argparse.Namespace) -> None:
-    from gol.config.axes import dataset_downloads
-    from gol.progress import format_bytes
-    from gol.sources.raw import download, downloads, is_there
-
-    names = args.names + (dataset_downloads(args.dataset) if args.dataset else [])
-    if names:
-        return download(names, args.coco)
-    for name, entry in downloads().items():
-        size = format_bytes(entry["bytes"]) if "bytes" in entry else "size unknown"
-        state = "there" if is_there(entry) else "-"
-        print(f"{name:<18} {state:<6} {size:<13} {entry['makes']}")
-    return None
-
-
-def _preprocess(args: argparse.Namespace) -> None:
-    from gol.config.axes import load_dataset, split_files
-    from gol.data.preprocess import preprocess_dataset
-
-    dataset = load_dataset(args.dataset)
-    files = [file for split in ("train", "val") for file in split_files(dataset, split, args.out)]
-    settings = {key: dataset[key] for key in ("thresholds", "decode", "drop_bad")}
-    summary = preprocess_dataset(*files, args.out, **settings)
-    print(summary["text"])
-
-
-def _config(args: argparse.Namespace) -> None:
-    import yaml
-
-    from gol.config.resolve import load_experiment, python_config, save_config
-
-    overrides: dict[str, Any] = {"seed": args.seed}
-    if args.dataset:
-        overrides["dataset"] = args.dataset
-    if args.weights:
-        if not args.weights.is_file():
-            raise UserError(f"no file {args.weights}")
-        # The place of what the backbone names, not an addition to it.
-        overrides["gol.weights"] = {"_delete_": True, "file": str(args.weights.resolve())}
-    for text in args.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"--set {text}: expected KEY=VALUE")
-        try:
-            overrides[key] = json.loads(value)  # 1e-4 is a number in JSON, but a text in YAML 1.1
-        except ValueError:
-            try:
-                overrides[key] = yaml.safe_load(value)
-            except (yaml.YAMLError, ValueError) as error:
-                raise UserError(f"--set {text}: the value is neither JSON nor YAML") from error
-    config = load_experiment(args.experiment, overrides, args.data)
-    if args.run is None:
-        print(python_config(config))
-        return
-    save_config(config, args.run)
-    print(f"{args.run}: {args.experiment}, seed {args.seed}")
-
-
-def _weights(args: argparse.Namespace) -> None:
-    from gol.config.backbones import backbone_weights, fetch_backbones
-    from gol.sources.download import Source
-    from gol.sources.weights import cache_path
-
-    if args.backbones:
-        for path in fetch_backbones(args.backbones):
-            print(path)
-        return
-    for name, weights in backbone_weights().items():
-        path = cache_path(Source.of(weights).name)
-        print(f"{name:<12} {'there' if path.exists() else '-':<6} {weights['url']} -> {path}")
-
-
-def _pretrained(args: argparse.Namespace) -> None:
-    from gol.config.axes import experiment_entry
-    from gol.engine.pretrained import fetch_pretrained, prepare_run, pretrained
-
-    if args.run and args.name:
-        prepare_run(args.name, args.run, args.file, args.data)
-        print(f"{args.run}: ready for `gol detect`")
-    elif args.name:
-        print(fetch_pretrained(args.name, args.out))
-    else:
-        for name, entry in pretrained().items():
-            published = experiment_entry(entry["experiment"])["published"]
-            values = "  ".join(f"{key} {value}" for key, value in published.items())
-            print(f"{name:<14} {entry['experiment']}  {values}")
-
-
-def _train(args: argparse.Namespace) -> None:
-    from gol.engine.train import Interrupted, train
-
-    try:
-        _print_once(_training_text(train(args.run, args.device)))
-    except Interrupted as error:
-        print(f"gol train: {error}", file=sys.stderr)
-        sys.exit(75)  # EX_TEMPFAIL: the same command continues
-
-
-def _launch(args: argparse.Namespace) -> None:
-    from gol.cluster.launch import launch
-    from gol.cluster.tasks import Detection, Work
-
-    settings = Settings(
-        **{setting.name: getattr(args, setting.name) for setting in fields(Settings)}
-    )
-    device = settings.device or None
-    if args.detect:
-        launch(Detection(args.run, args.detect, args.scoring, device), settings)
-        print(f"detections in {args.detect}")
-    else:
-        print(_training_text(launch(Work(args.run, device), settings)))
-
-
-def _training_text(summary: dict[str, Any]) -> str:
-    return (
-        f"{summary['iterations']} iterations in {summary['seconds']:.0f} s, "
-        f"{summary['images_per_second']:.1f} img/s on {summary['device']}"
-    )
-
-
-def _print_once(text: str) -> None:
-    """Prints on rank 0 of the processes that work together."""
-    from gol.engine.distributed import find_address
-
-    if find_address().rank == 0:
-        print(text)
-
-
-def _detect(args: argparse.Namespace) -> None:
-    from gol.engine.detect import detect
-
-    count = detect(args.run, args.out, args.scoring, args.checkpoint, args.device)
-    _print_once(f"{count} detections in {args.out}")
-
-
-def _evaluate(args: argparse.Namespace) -> None:
-    from gol.evaluation.lvis import evaluate_file, format_metrics
-
-    print(format_metrics(evaluate_file(args.annotations, args.detections, args.out)))
-
-
-def _plan(args: argparse.Namespace) -> None:
-    from gol.cli.plan import download_bytes, plan
-    from gol.cli.plan_table import format_plan
-    from gol.config.pipeline import read_pipeline
-    from gol.files import read_yaml
-
-    content = read_yaml(args.pipeline)
-    if not isinstance(content, dict):
-        raise UserError(f"{args.pipeline} is no pipeline file")
-    pipeline = read_pipeline(content)
-    trainings = plan(pipeline, args.throughput, args.measured)
-    print(format_plan(trainings, download_bytes(pipeline.datasets), args.gpus))
-
-
-def _store(args: argparse.Namespace) -> None:
-    from gol.results.tracking import create_store
-
-    create_store(args.store)
-
-
-def _track(args: argparse.Namespace) -> None:
-    from gol.results.tracking import log_run
-
-    print(log_run(args.run, args.store, args.name))
-
-
-def _doctor(args: argparse.Namespace) -> int:
-    from gol.cli.doctor import MISSING, diagnose
-
-    bad = 0
-    for status, name, text in diagnose(args.dataset, args.store):
-        print(f"{status:<8} {name:<14} {text}", flush=True)
-        bad += status == MISSING
-    return int(bad > 0)
-
-
-def _table(args: argparse.Namespace) -> None:
-    from gol.config.pipeline import read_layout
-    from gol.results.report import report
-
-    print(report(args.runs, args.out, read_layout(args.layout) if args.layout else None))
-
-
-_ACTIONS = {
-    "experiments": _experiments,
-    "demo": _demo,
-    "download": _download,
-    "preprocess": _preprocess,
-    "config": _config,
-    "weights": _weights,
-    "pretrained": _pretrained,
-    "train": _train,
-    "launch": _launch,
-    "detect": _detect,
-    "evaluate": _evaluate,
-    "plan": _plan,
-    "store": _store,
-    "track": _track,
-    "table": _table,
-    "doctor": _doctor,
-}
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _run(action: Callable[..., Result | None], options: dict[str, Any]) -> int:
+    """Calls a verb's function and prints its result; as JSON there is nothing else on stdout."""
+    as_json = options.pop("as_json", False)
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        result = action(**options)
+    if result is None:
+        return 0
+    text = json.dumps(result.value, indent=1, allow_nan=False) if as_json else result.text
+    if text:
+        print(text, flush=True)
+    return result.code

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def load_experiment(
     prepared = Path(prepared or Path("results") / stem / "data" / stem)
 
     config = _base(values["detector"], values["backbone"])
-    _set_heads(config.model, values, dataset, _statistics(dataset, prepared))
+    _set_heads(config.model, values, dataset, _statistics(dataset, axes["dataset"], prepared))
     _set_data(config, values, dataset, prepared)
     _set_schedule(config, values)
     config.custom_imports = {"imports": ["gol.models"], "allow_failed_imports": False}
@@ -191,7 +192,7 @@ def _merge(target: dict, patch: Mapping) -> None:
             target[key] = part
 
 
-def _statistics(dataset: Mapping, prepared: Path) -> dict[str, Any]:
+def _statistics(dataset: Mapping, name: str, prepared: Path) -> dict[str, Any]:
     """How the dataset tells a loss its class frequencies, and how many classes there are."""
     if dataset.get("statistics"):
         return {"version": dataset["statistics"], "num_classes": dataset["num_classes"]}
@@ -206,7 +207,8 @@ def _statistics(dataset: Mapping, prepared: Path) -> dict[str, Any]:
             )
         count = found
     if count is None:
-        raise UserError(f"{path} is missing: run `gol preprocess` first, or state num_classes")
+        command = shlex.join(["gol", "preprocess", "--dataset", name, "--out", str(prepared)])
+        raise UserError(f"{path} is missing: `{command}` writes it (or state num_classes)")
     return {"class_statistics": str(path), "num_classes": count}
 
 

@@ -6,10 +6,7 @@ from types import FrameType
 from typing import Any
 
 from gol.engine.distributed import outlive_main
-
-
-class Interrupted(Exception):
-    """The training was asked to stop and has written a checkpoint; exit code 75."""
+from gol.errors import Interrupted
 
 
 class Preemption:

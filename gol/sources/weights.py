@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gol.errors import UserError
 from gol.sources.download import Source, fetch
 
 
 def cache_path(name: str) -> Path:
     """Where torch.hub keeps a file, so that what other tools fetched is used (``TORCH_HOME``)."""
+    import torch
+
     return Path(torch.hub.get_dir()) / "checkpoints" / name
 
 
