@@ -95,6 +95,9 @@ def python_config(config: Any) -> str:
     """The resolved config as a Python file that stock mmdet 2.x tools read."""
     runtime = _mmdet_config("_base_/default_runtime")._cfg_dict.to_dict()
     values = {**runtime, **config._cfg_dict.to_dict()}
+    # Fewer epochs by an override must not mean that mmdet's tools never evaluate.
+    evaluation, epochs = values["evaluation"], values["runner"]["max_epochs"]
+    values["evaluation"] = {**evaluation, "interval": min(evaluation["interval"], epochs)}
     own = (values["gol"]["weights"] or {}).get("file")
     if own:  # what gol.weights loads here, mmdet's tools load by init_cfg
         values["model"]["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": own}

@@ -1,5 +1,6 @@
 """Batches as a pure function of (seed, epoch, iteration), so that training resumes anywhere."""
 
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -105,7 +106,7 @@ class EpochLoader:
 
     def __len__(self) -> int:
         """Iterations an epoch."""
-        return -(-len(self.dataset) // self.global_batch)
+        return math.ceil(len(self.dataset) / self.global_batch)
 
     def images(self, position: int) -> int:
         """Images that all ranks together take in the epoch's iteration ``position``."""
@@ -113,7 +114,7 @@ class EpochLoader:
 
     def count(self, position: int) -> int:
         """Micro-batches that all ranks together take in the epoch's iteration ``position``."""
-        return -(-self.images(position) // self.micro_batch)
+        return math.ceil(self.images(position) / self.micro_batch)
 
     def own(self, position: int) -> list[tuple[int, float]]:
         """This rank's micro-batches in that iteration: numbers and weights, equally many a rank.
@@ -122,7 +123,7 @@ class EpochLoader:
         in each exchange of gradients.
         """
         count = self.count(position)
-        numbers = range(self.rank, -(-count // self.world) * self.world, self.world)
+        numbers = range(self.rank, math.ceil(count / self.world) * self.world, self.world)
         return [(number % count, float(number < count)) for number in numbers]
 
     def batches(self, epoch: int) -> list[list[int]]:

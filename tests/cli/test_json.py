@@ -111,7 +111,7 @@ def test_preprocess_config_plan_and_doctor(call, demo_data, tmp_path, monkeypatc
 
 
 def test_training_detection_and_scores(call, demo_data, tmp_path):
-    overrides = {"runner.max_epochs": 1, "gol.global_batch": 60, "data.workers_per_gpu": 0}
+    overrides = {"runner.max_epochs": 1, "data.workers_per_gpu": 0}
     run, out = tmp_path / "run", tmp_path / "d.json"
     save_config(gol.load_experiment("demo/gumbel", overrides, demo_data), run)
     code, summary = call("train", run, "--device", "cpu")
