@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gol import activations, losses
-    from gol.config.axes import experiments
+    from gol.config.experiments import experiments
     from gol.config.resolve import load_experiment
     from gol.losses import gumbel_cross_entropy
     from gol.models import build_detector
@@ -28,7 +28,7 @@ __all__ = [
 _HOME = {
     "activations": "",
     "build_detector": "gol.models",
-    "experiments": "gol.config.axes",
+    "experiments": "gol.config.experiments",
     "gumbel_cross_entropy": "gol.losses",
     "load_experiment": "gol.config.resolve",
     "losses": "",

@@ -24,12 +24,14 @@ an error of 1e-7 in ``u = 87`` into one of 1e-5), the step is taken in float64.
 import math
 from collections.abc import Callable
 from statistics import NormalDist
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from gol.entry_points import Registry
 
 __all__ = ["ACTIVATIONS", "Activation", "Gumbel", "Normal", "Sigmoid", "Softmax"]
 
@@ -37,6 +39,7 @@ __all__ = ["ACTIVATIONS", "Activation", "Gumbel", "Normal", "Sigmoid", "Softmax"
 Formula = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
+@runtime_checkable
 class Activation(Protocol):
     """What every entry of :data:`ACTIVATIONS` can do; tensors keep their shape."""
 
@@ -232,10 +235,11 @@ def _checked(prior: float) -> float:
     return prior
 
 
-#: Name, as used in experiments and pipeline files, to activation.
-ACTIVATIONS: dict[str, Activation] = {
-    "gumbel": Gumbel(),
-    "sigmoid": Sigmoid(),
-    "softmax": Softmax(),
-    "normal": Normal(),
-}
+#: Name, as used in experiments and pipeline files, to activation; other packages add classes of
+#: theirs by entry points.
+ACTIVATIONS = Registry(
+    "gol.activations",
+    {"gumbel": Gumbel(), "sigmoid": Sigmoid(), "softmax": Softmax(), "normal": Normal()},
+    Activation,
+    instances=True,
+)

@@ -1,7 +1,12 @@
-"""The exceptions that the command line turns into text and an exit code."""
+"""The exceptions that the command line turns into text and an exit code, and their wording."""
 
-from collections.abc import Mapping
+import difflib
+import re
+import typing
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
+
+_LONGEST = 80  # characters of a value that a message shows
 
 
 class UserError(Exception):
@@ -29,8 +34,126 @@ def choices(names: object) -> str:
     return ", ".join(str(name) for name in names)  # type: ignore[attr-defined]
 
 
+def shown(value: Any) -> str:
+    """A value as a message shows it: one line of at most 80 characters."""
+    try:
+        return _cut(repr(value))
+    except (ValueError, RecursionError):  # an integer of 5,000 digits, a list within itself
+        return f"a {type(value).__name__} that is too large to show"
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def unknown(what: str, name: Any, allowed: Collection[str], where: str = "") -> UserError:
+    """The error for a name that is not allowed: the closest one is suggested and listed first.
+
+    Args:
+        what: what kind of name it is.
+        name: what was given.
+        allowed: all names that may be given.
+        where: where it was found, after the name.
+    """
+    close = difflib.get_close_matches(str(name)[:_LONGEST], [*map(str, allowed)], n=1)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    ordered = [*close, *(other for other in allowed if other not in close)]
+    given = f"'{_cut(name) if isinstance(name, str) else shown(name)}'"
+    place = f" in {where}" if where else ""
+    return UserError(f"unknown {what} {given}{place}; {hint}allowed: {choices(ordered)}")
+
+
 def pick(kind: str, name: Any, allowed: Mapping[str, Any]) -> Any:
     """The value of ``name``; a UserError lists the allowed names if there is none."""
     if not isinstance(name, str) or name not in allowed:
-        raise UserError(f"unknown {kind} '{name}'; allowed: {choices(allowed)}")
+        raise unknown(kind, name, allowed)
     return allowed[name]
+
+
+Model = typing.TypeVar("Model")
+
+
+def validated(model: type[Model], content: Any, where: str = "", part: str = "") -> Model:
+    """What a file says as an object, checked once.
+
+    Args:
+        model: a pydantic model.
+        content: plain data, as read from JSON or YAML.
+        where: stands before the message, e.g. the file's name.
+        part: dotted key of ``content`` within the file.
+
+    Raises:
+        UserError: the first thing that is wrong, in one line, with what is allowed.
+    """
+    try:
+        return model.model_validate(content)  # type: ignore[attr-defined]
+    except ValueError as error:  # pydantic's ValidationError, without importing pydantic here
+        reason = invalid(model, error, part.split(".") if part else [])
+    raise UserError(f"{where}: {reason}" if where else str(reason))
+
+
+def invalid(model: type, error: Any, part: Collection[str] = ()) -> UserError:
+    """The first problem of pydantic's ``ValidationError`` in one line, with what is allowed."""
+    # A misspelt key often makes a required one missing: the first says more.
+    found = sorted(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")[0]
+    kind, place, value = found["type"], found["loc"], found["input"]
+    key = ".".join(map(str, [*part, *place]))
+    if kind == "extra_forbidden":
+        return unknown(
+            "key", place[-1], keys_of(model, place), ".".join(map(str, [*part, *place[:-1]]))
+        )
+    if kind == "missing":
+        return UserError(f"key '{key}' is missing")
+    if place and (kind == "invalid_key" or place[-1] == "[key]"):
+        *folders, name = [*part, *(name for name in place if name != "[key]")]
+        where = f" in {'.'.join(map(str, folders))}" if folders else ""
+        return UserError(f"key {shown(name)}{where} must be a text")
+    if kind == "literal_error":
+        return unknown(key, value, re.findall("'([^']*)'", found["ctx"]["expected"]))
+    phrase = _PHRASES.get(kind, "").format(**found.get("ctx", {}))
+    if kind == "value_error":
+        return UserError(f"key '{key}' {found['ctx']['error']}" if key else found["ctx"]["error"])
+    if kind in ("model_type", "dict_type"):
+        known = keys_of(model, (*place, ""))
+        phrase += f" with the keys {choices(known)}" if known else ""
+    phrase = phrase or found["msg"].replace("Input should be", "must be")
+    subject = f"key '{key}'" if key else "it"
+    return UserError(f"{subject} {phrase}, not {shown(value)}")
+
+
+#: pydantic's kinds of error in the words of our messages.
+_PHRASES = {
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "must match {pattern}",
+}
+
+
+def keys_of(model: Any, place: tuple) -> list[str]:
+    """The keys of the model in which the last part of ``place`` stands; none if it is no model."""
+    for part in place[:-1]:
+        fields = getattr(model, "model_fields", {})
+        inside = fields[part].annotation if part in fields else model
+        model = next(_models(inside), None)
+    return list(getattr(model, "model_fields", ()))
+
+
+def _models(annotation: Any) -> Iterator[type]:
+    """The pydantic models within a type such as ``dict[str, X] | None``."""
+    if hasattr(annotation, "model_fields"):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models(argument)

@@ -3,16 +3,23 @@
 import gc
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gol.errors import UserError
+from gol.errors import UserError, validated
 from gol.progress import format_bytes, progress
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    Model = TypeVar("Model", bound=BaseModel)
 
 _encode = json.JSONEncoder(allow_nan=False).encode
 
@@ -114,8 +121,17 @@ def read_json(path: str | Path) -> Any:
             return json.load(file)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is no valid JSON (truncated?): {error}") from error
+
+
+def read_model(path: str | Path, model: "type[Model]") -> "Model":
+    """Reads a JSON file as a pydantic model.
+
+    Raises:
+        UserError: as :func:`read_json`, or a key is missing or wrong; the message names both.
+    """
+    return validated(model, read_json(path), str(path))
 
 
 @contextmanager
@@ -159,19 +175,49 @@ def configs_folder() -> Path:
     return next(path for path in (package / "configs", package.parent / "configs") if path.is_dir())
 
 
-def read_yaml(path: str | Path) -> Any:
-    """Reads a YAML file; tags that would make it run code are refused.
-
-    Raises:
-        UserError: the file is missing or no YAML.
-    """
+@cache
+def _yaml_loader() -> type:
     import yaml
 
     # libyaml's safe loader, where PyYAML was built with it, is ten times faster than Python's.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        """Reads 1e-3 as a number, as JSON and YAML 1.2 do."""
+
+    # Not 1e3, which may be the beginning of a hash.
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+[eE][-+]\d+$"), list("-+0123456789")
+    )
+    return Loader
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """What a YAML text says; tags that would make it run code are refused.
+
+    Args:
+        text: the YAML.
+        source: where it is from, for the message.
+
+    Raises:
+        UserError: it is not YAML.
+    """
+    import yaml
+
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), loader)
+        return yaml.load(text, _yaml_loader())
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Reads a YAML file, as :func:`parse_yaml`.
+
+    Raises:
+        UserError: the file is missing or is not YAML.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    return parse_yaml(text, str(path))

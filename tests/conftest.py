@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 import seeds  # noqa: F401  (the first process must draw the seed of the run)
+from filelock import FileLock
+
+# The tests' processes share the cores among them; threads of one would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,27 +39,58 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_data(tmp_path_factory) -> Path:
-    """A prepared demo of 40 classes, small: 60 train and 24 val images."""
-    from gol.config.axes import load_dataset, split_files
+def made_once(tmp_path_factory):
+    """Name, function → the folder of that name, which the function has filled.
+
+    Whichever of pytest-xdist's processes needs it first makes it; all may read it, none may write.
+    """
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+
+    def made_once(name, fill) -> Path:
+        folder = base / "shared" / name
+        folder.parent.mkdir(exist_ok=True)
+        done = folder.with_suffix(".done")
+        with FileLock(folder.with_suffix(".lock")):
+            if not done.exists():
+                folder.mkdir(exist_ok=True)
+                fill(folder)
+                done.touch()
+        return folder
+
+    return made_once
+
+
+def _draw(folder, train_images):
+    """Draws and prepares a demo of 40 classes with 24 val images."""
+    from gol.config.datasets import load_dataset
     from gol.data.demo.draw import draw_demo
     from gol.data.preprocess import preprocess_dataset
 
-    folder = tmp_path_factory.mktemp("demo")
-    draw_demo(folder / "raw", train_images=60, val_images=24)
+    draw_demo(folder / "raw", train_images=train_images, val_images=24)
     dataset = load_dataset("demo")
-    files = [file for split in ("train", "val") for file in split_files(dataset, split, folder)]
+    files = [file for split in ("train", "val") for file in dataset.files(split, folder)]
     preprocess_dataset(*files, folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
-def alone(tmp_path_factory, demo_data) -> Path:
-    """A training in micro-batches of 2 by one process, to compare those of several ranks with."""
+def demo_data(made_once) -> Path:
+    """A prepared demo, small: 60 train images. To be read only."""
+    return made_once("demo", lambda folder: _draw(folder, 60))
+
+
+@pytest.fixture(scope="session")
+def tiny_data(made_once) -> Path:
+    """The same with 24 train images, where a few iterations are enough."""
+    return made_once("tiny", lambda folder: _draw(folder, 24))
+
+
+@pytest.fixture(scope="session")
+def alone(made_once, demo_data) -> Path:
+    """A run trained in micro-batches of 2 by one process, without a break. To be read only."""
     from rank_processes import prepare
 
     from gol.engine.train import train
 
-    run = prepare(tmp_path_factory.mktemp("alone") / "run", demo_data)
-    train(run, "cpu")
-    return run
+    return made_once("alone", lambda run: train(prepare(run, demo_data), "cpu"))

@@ -100,11 +100,13 @@ def random_detections(rng, dataset: dict, false_positives=6, crowded=1) -> list[
     return [detections[i] for i in rng.permutation(len(detections))]
 
 
-def lvis_api(dataset: dict, detections: list[dict], iou_type: str, max_detections=300) -> dict:
+def lvis_api(
+    dataset: dict, detections: list[dict], iou_type: str, max_detections=300, keep_masks=False
+) -> dict:
     """What lvis-api 0.5.3 finds: its AP metrics (-1 → None) and ``{category id: AP}``.
 
     Detections are passed as mmdet writes them: with the box for both types, and with the mask
-    for "segm" only.
+    for "segm" only, unless ``keep_masks``.
     """
     compat.numpy_aliases()  # all that lvis-api needs; apply() would import mmdet as well
     from lvis import LVIS, LVISEval, LVISResults
@@ -114,7 +116,7 @@ def lvis_api(dataset: dict, detections: list[dict], iou_type: str, max_detection
     truth.logger = logging.getLogger("lvis.lvis")
     truth.dataset = copy.deepcopy(dataset)
     truth._create_index()
-    drop = () if iou_type == "segm" else ("segmentation",)
+    drop = () if keep_masks or iou_type == "segm" else ("segmentation",)
     results = [{k: v for k, v in entry.items() if k not in drop} for entry in detections]
     evaluation = LVISEval(truth, LVISResults(truth, results, max_detections), iou_type)
     evaluation.run()

@@ -1,12 +1,10 @@
 """Starts the ranks of a job as real processes, with the variables that torchrun would set."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 
 import torch
+from processes import Process
 
 import gol
 from gol.config.resolve import save_config
@@ -20,35 +18,18 @@ def free_port():
 
 
 def start_ranks(world, *command):
-    """Starts ``python *command`` once a rank; returns the processes, with text pipes."""
-    port = str(free_port())
-    common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [
-        subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            env={
-                **os.environ,
-                **common,
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "OMP_NUM_THREADS": "1",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world)
-    ]
+    """Starts ``python *command`` once a rank."""
+    common = {"WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    return [Process(*command, RANK=rank, LOCAL_RANK=rank, **common) for rank in range(world)]
 
 
 def finish(processes, timeout=1200):
     """Waits for all; returns (exit code, stdout, stderr) of each rank."""
     try:
-        outputs = [process.communicate(timeout=timeout) for process in processes]
+        return [process.finish(timeout) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    return [(process.returncode, *texts) for process, texts in zip(processes, outputs, strict=True)]
 
 
 def run_ranks(world, *command):

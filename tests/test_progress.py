@@ -18,6 +18,12 @@ def test_long_work_says_how_far_it_is(capsys, monkeypatch):
 
 
 def test_bytes_are_in_the_units_of_disks():
-    wanted = {0: "0 B", 999: "999 B", 1000: "1.0 kB", 815_585_330: "815.6 MB", 41 * 10**9: "41.0 GB"}
+    wanted = {
+        0: "0 B",
+        999: "999 B",
+        1000: "1.0 kB",
+        815_585_330: "815.6 MB",
+        41 * 10**9: "41.0 GB",
+    }
     assert {count: format_bytes(count) for count in wanted} == wanted
     assert format_bytes(1_234_000_000_000) == "1234.0 GB"

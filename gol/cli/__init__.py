@@ -7,12 +7,13 @@ imports what it needs when it is run: `gol --help` imports nothing but Python's 
 
 import json
 import os
+import re
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
+from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
-from gol.cli.verbs import Result, build_parser
+from gol.cli.verbs import VERBS, Verb, build_parser
 from gol.errors import Interrupted, JobFailed, PeerError, UserError
 
 # They declare the verbs, in the order of the help.
@@ -27,39 +28,57 @@ def main(arguments: list[str] | None = None) -> int:
 
         argcomplete.autocomplete(parser)
     options = vars(parser.parse_args(arguments))
-    verb = options.pop("verb")
-    if verb is None:
+    name = options.pop("verb")
+    if name is None:
         parser.print_help()
         return 0
     try:
-        return _run(options.pop("action"), options)
+        return _run(VERBS[name], options)
     except PeerError:
         return 2  # the rank that failed says why
     except UserError as error:
-        print(f"gol {verb}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"gol {name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except JobFailed as error:
-        print(f"gol {verb}: {error}", file=sys.stderr)
+        print(f"gol {name}: {error}", file=sys.stderr)
         return 1
     except Interrupted as error:
-        print(f"gol {verb}: {error}", file=sys.stderr)
+        print(f"gol {name}: {error}", file=sys.stderr)
         return 75  # EX_TEMPFAIL of sysexits.h
+    except ModuleNotFoundError as error:
+        extra = VERBS[name].extra
+        if _is_installed(extra):
+            raise
+        text = f"needs {error.name}: pip install 'gol[{extra}]' (README, \"Installing elsewhere\")"
+        print(f"gol {name}: error: {text}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print(f"gol {verb}: interrupted", file=sys.stderr)
+        print(f"gol {name}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `gol experiments | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 
-def _run(action: Callable[..., Result | None], options: dict[str, Any]) -> int:
+def _run(verb: Verb, options: dict[str, Any]) -> int:
     """Calls a verb's function and prints its result; as JSON there is nothing else on stdout."""
     as_json = options.pop("as_json", False)
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
-        result = action(**options)
+        result = verb.action(**options)
     if result is None:
         return 0
     text = json.dumps(result.value, indent=1, allow_nan=False) if as_json else result.text
     if text:
         print(text, flush=True)
     return result.code
+
+
+def _is_installed(extra: str) -> bool:
+    """Whether the packages of an extra are all there."""
+    try:
+        for requirement in requires("gol") or ():
+            if f"extra == '{extra}'" in requirement:
+                version(re.split(r"[^\w.-]", requirement)[0])
+    except PackageNotFoundError:
+        return False
+    return True

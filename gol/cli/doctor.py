@@ -11,14 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from gol.config.axes import load_dataset, split_files
+from gol.config.datasets import load_dataset
 from gol.data.images import file_names, find_image
 from gol.data.sample import sample_images
 from gol.errors import UserError
 from gol.progress import format_bytes
 
 OK, NOTE, MISSING = "ok", "note", "missing"
-_PACKAGES = ("torch", "torchvision", "mmcv-full", "mmdet", "lvis", "hotcoco", "snakemake", "mlflow")
+_PACKAGES = ("torch", "torchvision", "mmcv-full", "mmdet", "hotcoco", "snakemake", "mlflow")
 _SLURM_SECONDS = 10
 _SAMPLE = 200  # images looked for in a split
 
@@ -58,12 +58,12 @@ def diagnose(dataset: str | None = None, store: str | None = None) -> Iterator[C
 
 def _dataset(name: str) -> Iterator[Check]:
     dataset = load_dataset(name)
-    if dataset["source"] == "demo":
+    if dataset.source == "demo":
         yield Check(OK, "data", f"{name} is drawn by `gol demo`")
         return
-    advice = f"`gol download --dataset {name}` fetches it" if dataset["download"] else ""
+    advice = f"`gol download --dataset {name}` fetches it" if dataset.download else ""
     for split in ("train", "val"):
-        annotations, folder = split_files(dataset, split, "")
+        annotations, folder = dataset.files(split, "")
         yield _split(split, annotations, folder, advice or f"see the dataset {name}")
 
 
@@ -95,7 +95,7 @@ def _packages() -> Iterator[Check]:
             missing.append(name)
     yield Check(OK, "packages", ", ".join(found))
     if missing:
-        yield Check(MISSING, "packages", f"{', '.join(missing)}: install with `pip install .`")
+        yield Check(MISSING, "packages", f"{', '.join(missing)}: pip install 'gol[all]'")
 
 
 def _operators() -> Check:
@@ -141,7 +141,7 @@ def _disk(dataset: str | None) -> Check:
     from gol.sources.raw import check_disk
 
     try:
-        check_disk(load_dataset(dataset)["download"] if dataset else [])
+        check_disk(load_dataset(dataset).download if dataset else [])
     except UserError as error:
         return Check(MISSING, "disk", f"{error} for what is to be downloaded")
     free = shutil.disk_usage(Path.cwd()).free
@@ -186,16 +186,16 @@ def _slurm() -> Check:
 
 
 def _store(store: str) -> Check:
-    from gol.results.mlflow_store import connect, sqlite_path, store_errors, store_uri
+    from gol.results.tracking_store import connect, sqlite_path, tracking_errors, tracking_uri
 
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     try:
-        uri = store_uri(store)
+        uri = tracking_uri(store)
         path = sqlite_path(uri)
         if path is not None and not path.exists():
             return Check(NOTE, "mlflow", f"{path} is not there yet: `gol store` creates it")
-        with store_errors(uri):
+        with tracking_errors(uri):
             count = len(connect(uri).search_experiments())
     except UserError as error:
         return Check(MISSING, "mlflow", str(error))

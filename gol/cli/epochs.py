@@ -1,12 +1,11 @@
 """How many images an epoch has: counted where the data is prepared, else what is known before."""
 
-import inspect
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from gol.config.datasets import DrawnDataset, FileDataset
+from gol.data.layout import Prepared
 from gol.losses.class_statistics import ClassStatistics
 
 
@@ -19,7 +18,7 @@ class EpochLength:
 
 
 def epoch_length(
-    dataset: Mapping[str, Any], prepared: Path, threshold: float | None
+    dataset: DrawnDataset | FileDataset, prepared: Path, threshold: float | None
 ) -> EpochLength | None:
     """Images of an epoch of a dataset, with or without repeat factor sampling.
 
@@ -28,7 +27,7 @@ def epoch_length(
     which has objects in every image; with repeat factors that is the least.
 
     Args:
-        dataset: the definition, a result of ``gol.config.axes.load_dataset``.
+        dataset: a result of ``gol.config.datasets.load_dataset``.
         prepared: folder that ``gol preprocess`` writes or will write.
         threshold: share of the images below which a class is repeated, or None.
 
@@ -38,17 +37,17 @@ def epoch_length(
     Raises:
         UserError: a prepared file is broken.
     """
-    store = prepared / "train.store"
+    store = Prepared(prepared).store("train")
     if store.exists():
         return _counted(store, threshold)
-    if dataset["statistics"]:
-        statistics = ClassStatistics.published(dataset["statistics"])
+    if dataset.statistics:
+        statistics = ClassStatistics.published(dataset.statistics)
         images = statistics.annotated_images
         longest = images + _repeats(statistics, threshold) if threshold else images
         return EpochLength(images, longest)
-    images = _drawn_images(dataset)
-    if images is None:
+    if dataset.source != "demo":
         return None
+    images = dataset.draw.train_images
     # At most as if every image had a class that no other has.
     return EpochLength(images, images * _factor(1, images, threshold) if threshold else images)
 
@@ -72,12 +71,3 @@ def _repeats(statistics: ClassStatistics, threshold: float) -> int:
     """The images that are added if no two rare classes share one."""
     counts = [count for count in statistics.image_counts if count]
     return sum(n * (_factor(n, statistics.annotated_images, threshold) - 1) for n in counts)
-
-
-def _drawn_images(dataset: Mapping[str, Any]) -> int | None:
-    if dataset["source"] != "demo":
-        return None
-    from gol.data.demo.draw import draw_demo
-
-    default = inspect.signature(draw_demo).parameters["train_images"].default
-    return dataset["draw"].get("train_images", default)

@@ -10,9 +10,10 @@ from gol.errors import UserError
 @verb(JSON)
 def experiments() -> Result:
     """List the experiments, their axes and their published numbers."""
-    from gol.config import axes
+    from gol.config import experiments as known
 
-    entries = [{"name": name, **axes.experiment_entry(name)} for name in axes.experiments()]
+    names = known.experiments()
+    entries = [{"name": name, **known.experiment(name).model_dump()} for name in names]
     return Result(entries, "\n".join(map(_experiment_line, entries)))
 
 

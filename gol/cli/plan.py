@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from gol.cli.epochs import EpochLength, epoch_length
-from gol.config.axes import load_dataset
+from gol.config.datasets import load_dataset
 from gol.config.pipeline import Pipeline
+from gol.config.resolve import read_config
+from gol.data.layout import Prepared
 from gol.engine.checkpoints import KEEP
-from gol.errors import UserError
-from gol.files import read_json
+from gol.run_folder import RunFolder
 from gol.sources.raw import downloads
 
 _STATES = {"SGD": 1, "Adam": 2, "AdamW": 2}  # tensors an optimizer keeps for each parameter
@@ -162,7 +163,7 @@ def estimate(
     costs = _costs(pipeline, throughput, measured)
     download, unsized = download_bytes(pipeline.datasets)
     incomplete = [cost.experiment for cost in costs if cost.epoch is None or cost.disk is None]
-    unprepared = dict.fromkeys(f"{pipeline.data(name)}/classes.json" for name in incomplete)
+    unprepared = dict.fromkeys(str(_prepared(pipeline, name).classes) for name in incomplete)
     return Plan(costs, download, unsized, list(unprepared), gpus)
 
 
@@ -176,16 +177,17 @@ def _costs(
     epochs: dict[tuple, EpochLength | None] = {}
     costs = []
     for name in pipeline.experiments:
-        reference, prepared = pipeline.dataset_of(name), Path(pipeline.data(name))
-        config = load_experiment(name, {**pipeline.set, "dataset": reference}, prepared)
+        reference, prepared = pipeline.dataset_of(name), _prepared(pipeline, name)
+        overrides = {**pipeline.overrides(name), "dataset": reference}
+        config = load_experiment(name, overrides, prepared.folder)
         dataset, model = load_dataset(reference), json.dumps(config.model, sort_keys=True)
         # A loss may want class statistics that are not there yet.
-        known = dataset["statistics"] or (prepared / "classes.json").exists()
+        known = dataset.statistics or prepared.classes.exists()
         if known and model not in sizes:
             sizes[model] = count_parameters(config.model)
         data = (reference, config.data.train.get("oversample_thr"))
         if data not in epochs:
-            epochs[data] = epoch_length(dataset, prepared, data[1])
+            epochs[data] = epoch_length(dataset, prepared.folder, data[1])
         speed, device = speeds.get(_kind(config.gol.axes), (None, None))
         costs.append(
             Cost(
@@ -201,6 +203,10 @@ def _costs(
             )
         )
     return costs
+
+
+def _prepared(pipeline: Pipeline, name: str) -> Prepared:
+    return Prepared(Path(pipeline.data(name)))
 
 
 def count_parameters(model: Any) -> tuple[int, int, int]:
@@ -239,7 +245,7 @@ def disk_bytes(parameters: int, trained: int, buffers: int, optimizer: Mapping[s
 
 def download_bytes(datasets: Iterable[str]) -> tuple[int, list[str]]:
     """Bytes of the files that datasets download, each file once, and those of unknown size."""
-    files = {file: None for name in datasets for file in load_dataset(name)["download"] or ()}
+    files = {file: None for name in datasets for file in load_dataset(name).download}
     sizes = {file: downloads()[file].get("bytes") for file in files}
     return sum(filter(None, sizes.values())), [file for file, size in sizes.items() if not size]
 
@@ -250,16 +256,12 @@ def _kind(axes: Mapping[str, str]) -> tuple[str, ...]:
 
 def _speeds(pipeline: Pipeline, measured: Iterable[str | Path]) -> dict[tuple, tuple[float, str]]:
     """Images per second of one device in finished runs (their mean), and the device."""
-    own = (Path(run) for name in pipeline.experiments for run in pipeline.runs(name))
+    own = (RunFolder(run) for name in pipeline.experiments for run in pipeline.runs(name))
     found: dict[tuple, list[float]] = {}
     devices = {}
-    for run in [*map(Path, measured), *(run for run in own if (run / "train.json").exists())]:
-        try:
-            kind = _kind(read_json(run / "config.json")["gol"]["axes"])
-            train = read_json(run / "train.json")
-            speed = train["images_per_second"] / train.get("ranks", 1)
-            devices[kind] = train["device"].partition(":")[0]
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{run} is not a finished run: {error} is missing") from error
-        found.setdefault(kind, []).append(speed)
+    for run in [*map(RunFolder, measured), *(run for run in own if run.summary.exists())]:
+        kind = _kind(read_config(run.path)["gol"]["axes"])
+        train = run.read_summary()
+        devices[kind] = train.device.partition(":")[0]
+        found.setdefault(kind, []).append(train.images_per_second / train.ranks)
     return {kind: (statistics.fmean(speeds), devices[kind]) for kind, speeds in found.items()}

@@ -1,6 +1,5 @@
 """Verbs that make what a run needs: data, weights, the resolved config."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ _DATA = option("--data", type=Path, help="folder written by `gol preprocess`")
 @verb(_DATASET, OUT)
 def demo(dataset: str, out: Path) -> None:
     """Draw the images and annotations of the built-in demo."""
-    from gol.config.axes import load_dataset
+    from gol.config.datasets import load_dataset
     from gol.data.demo.draw import draw_demo
 
     definition = load_dataset(dataset)
-    if definition["source"] != "demo":
-        raise UserError(f"dataset '{dataset}' cannot be drawn: its source is not demo but files")
-    draw_demo(out, **definition["draw"])
+    if definition.source != "demo":
+        raise UserError(f"dataset '{dataset}' is not drawn: its source is {definition.source}")
+    draw_demo(out, **definition.draw.model_dump())
 
 
 def _download_names(**_: Any) -> Iterable[str]:
@@ -43,7 +42,7 @@ def _download_names(**_: Any) -> Iterable[str]:
 )
 def download(names: list[str], dataset: str | None, coco: Path | None) -> Result:
     """Fetch and unpack the files of a dataset, or list them."""
-    from gol.config.axes import dataset_downloads
+    from gol.config.datasets import dataset_downloads
     from gol.sources import raw
 
     wanted = names + (dataset_downloads(dataset) if dataset else [])
@@ -76,18 +75,19 @@ def _state(there: bool) -> str:
 @verb(_DATASET, OUT, JSON)
 def preprocess(dataset: str, out: Path) -> Result:
     """Check a dataset's annotations and write them in one schema, with class statistics."""
-    from gol.config.axes import load_dataset, split_files
+    from gol.config.datasets import load_dataset
+    from gol.data.layout import SPLITS
     from gol.data.preprocess import preprocess_dataset
 
     definition = load_dataset(dataset)
-    files = [file for split in ("train", "val") for file in split_files(definition, split, out)]
-    settings = {key: definition[key] for key in ("thresholds", "decode", "drop_bad")}
-    summary = preprocess_dataset(*files, out, **settings)
+    files = [file for split in SPLITS for file in definition.files(split, out)]
+    settings = (definition.thresholds, definition.decode, definition.drop_bad)
+    summary = preprocess_dataset(*files, out, *settings)
     return Result(summary, summary["text"])
 
 
 def _experiment_names(**_: Any) -> Iterable[str]:
-    from gol.config.axes import experiments
+    from gol.config.experiments import experiments
 
     return experiments()
 
@@ -119,6 +119,7 @@ def config(
     overrides: list[str],
 ) -> Result:
     """Resolve an experiment into a run folder's config.json, or print it for mmdet's tools."""
+    from gol.config.overrides import read_setting
     from gol.config.resolve import load_experiment, python_config, save_config
 
     values: dict[str, Any] = {"seed": seed}
@@ -129,27 +130,12 @@ def config(
             raise UserError(f"no file {weights}")
         # In place of what the backbone names, not in addition to it.
         values["gol.weights"] = {"_delete_": True, "file": str(weights.resolve())}
-    values |= dict(map(_override, overrides))
+    values |= dict(map(read_setting, overrides))
     resolved = load_experiment(experiment, values, data)
     if run is None:
         return Result(resolved._cfg_dict.to_dict(), python_config(resolved))
     save_config(resolved, run)
     return Result(resolved._cfg_dict.to_dict(), f"{run}: {experiment}, seed {seed}")
-
-
-def _override(text: str) -> tuple[str, Any]:
-    import yaml
-
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise UserError(f"--set {text}: expected KEY=VALUE")
-    try:
-        return key, json.loads(value)  # 1e-4 is a number in JSON, but a text in YAML 1.1
-    except ValueError:
-        try:
-            return key, yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError) as error:
-            raise UserError(f"--set {text}: the value is neither JSON nor YAML") from error
 
 
 def _backbone_names(**_: Any) -> Iterable[str]:
@@ -199,7 +185,7 @@ def pretrained(
     name: str | None, out: Path | None, run: Path | None, file: Path | None, data: Path | None
 ) -> Result:
     """Fetch an official GOL checkpoint, make a run folder of it, or list them."""
-    from gol.config.axes import experiment_entry
+    from gol.config.experiments import experiment
     from gol.engine import pretrained as checkpoints
 
     if name and run:
@@ -213,7 +199,7 @@ def pretrained(
             "name": name,
             "experiment": entry["experiment"],
             "url": entry["url"],
-            "published": experiment_entry(entry["experiment"])["published"],
+            "published": experiment(entry["experiment"]).published,
         }
         for name, entry in checkpoints.pretrained().items()
     ]

@@ -19,15 +19,15 @@ def evaluate(annotations: Path, detections: Path, out: Path) -> Result:
     return Result(scores, format_metrics(scores))
 
 
-@verb(STORE)
+@verb(STORE, extra="all")
 def store(store: str) -> None:
     """Create the MLflow store."""
-    from gol.results.tracking import create_store
+    from gol.results.tracking import create_tracking_store
 
-    create_store(store)
+    create_tracking_store(store)
 
 
-@verb(RUN, STORE, option("--name", required=True, help="MLflow experiment"), JSON)
+@verb(RUN, STORE, option("--name", required=True, help="MLflow experiment"), JSON, extra="all")
 def track(run: Path, store: str, name: str) -> Result:
     """Log a finished run to MLflow; a second time changes nothing."""
     from gol.results.tracking import log_run

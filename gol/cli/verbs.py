@@ -49,8 +49,26 @@ class Option:
     complete: Callable[..., Iterable[str]] | None
 
 
-_Action = Callable[..., Result | None]
-_verbs: dict[str, tuple[_Action, tuple[Option, ...]]] = {}
+@dataclass(frozen=True)
+class Verb:
+    """A verb.
+
+    Attributes:
+        action: the function; its name is the verb's, its docstring the help. The options arrive as
+            keyword arguments, except ``--json``, which is for :func:`gol.cli.main`.
+        options: what it takes.
+        later: further options that cost an import; asked for when the verb is used.
+        extra: the extra of the package that installs what the verb needs.
+    """
+
+    action: Callable[..., Result | None]
+    options: tuple[Option, ...]
+    later: Callable[[], Iterable[Option]]
+    extra: str
+
+
+#: All verbs by name, in the order in which they were declared.
+VERBS: dict[str, Verb] = {}
 
 
 def option(
@@ -60,26 +78,20 @@ def option(
     return Option(names, settings, complete)
 
 
-def verb(*options: Option) -> Callable[[_Action], _Action]:
-    """Makes a verb of the decorated function.
+def verb(
+    *options: Option, later: Callable[[], Iterable[Option]] = tuple, extra: str = "detection"
+) -> Callable[[Callable], Callable]:
+    """Makes a verb of the decorated function; see :class:`Verb`."""
 
-    Its name is the verb's, its docstring the help. The options arrive as keyword arguments, except
-    ``--json``, which is for :func:`gol.cli.main`.
-    """
-
-    def declare(action: _Action) -> _Action:
-        _verbs[action.__name__] = action, options
+    def declare(action: Callable) -> Callable:
+        VERBS[action.__name__] = Verb(action, options, later, extra)
         return action
 
     return declare
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line of all declared verbs.
-
-    Besides the options it parses ``verb``, the verb's name or None, and with it ``action``, the
-    function to call.
-    """
+    """The command line of all verbs; what it parses holds the verb's name, or None, as ``verb``."""
     parser = _Parser(
         prog="gol",
         description="Gumbel Optimised Loss for long-tailed instance segmentation: each step of the"
@@ -88,22 +100,35 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"gol {gol.__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="verb", parser_class=_Parser)
-    for name, (action, options) in _verbs.items():
-        text = inspect.getdoc(action)
-        sub = verbs.add_parser(name, help=text, description=text)
-        sub.set_defaults(action=action)
-        for each in options:
-            added = sub.add_argument(*each.names, **each.settings)
-            if each.complete is not None:  # where argcomplete looks for it
-                added.completer = each.complete  # type: ignore[attr-defined]
+    parsers = parser.add_subparsers(dest="verb", metavar="verb", parser_class=_Parser)
+    for name, declared in VERBS.items():
+        text = inspect.getdoc(declared.action)
+        sub = parsers.add_parser(name, help=text, description=text)
+        sub.add_options(declared.options)
+        sub.later = declared.later
     return parser
 
 
 class _Parser(argparse.ArgumentParser):
-    """Bad usage is one line too."""
+    """Says what is wrong in one line, and adds options that cost an import when it is used."""
+
+    later: Callable[[], Iterable[Option]] = tuple
+
+    def add_options(self, options: Iterable[Option]) -> None:
+        """Adds arguments, and for argcomplete the words that it may offer."""
+        for each in options:
+            added = self.add_argument(*each.names, **each.settings)
+            if each.complete is not None:
+                added.completer = each.complete  # type: ignore[attr-defined]
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        """As argparse does."""
+        later, self.later = self.later, tuple
+        self.add_options(later())
+        return super().parse_known_args(*args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
+        """Ends the program."""
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
@@ -133,9 +158,9 @@ def dataset_names(**keywords: Any) -> list[str]:
     """What the shell offers for a dataset: the names, and YAML files."""
     from argcomplete.completers import FilesCompleter
 
-    from gol.config.axes import axis_values
+    from gol.config.datasets import shipped_datasets
 
-    return [*axis_values("dataset"), *FilesCompleter(("yaml", "yml"))(**keywords)]
+    return [*shipped_datasets(), *FilesCompleter(("yaml", "yml"))(**keywords)]
 
 
 # Options of verbs in more than one module.

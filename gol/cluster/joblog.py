@@ -1,4 +1,4 @@
-"""A job's log: its progress on stderr, and why it ended."""
+"""A job's log, which is for people: its progress on stderr, its end, what it says of the end."""
 
 import contextlib
 import re
@@ -6,12 +6,12 @@ import shutil
 import sys
 from pathlib import Path
 
-PROBLEM = "gol: error: "  # begins the line that says what was wrong with the input
+from gol.cluster.outcome import Outcome
 
 _LINES = 12  # last lines of a log in a message
 _BEGIN = "Starting with "  # submitit's first line of every attempt
 _NOTICE = "submitit "  # begins submitit's own lines
-#: What an end is called, by Slurm's state and else by what the log holds.
+#: What an end is called, by Slurm's state.
 _STATES = {
     "OUT_OF_MEMORY": "out of memory (more with mem_mb)",
     "TIMEOUT": "time-out before it could make room (more with runtime or signal_delay)",
@@ -21,8 +21,8 @@ _STATES = {
     "DEADLINE": "deadline",
     "CANCELLED": "cancelled from outside",
 }
-_TEXTS = {
-    r"CUDA out of memory|OutOfMemoryError": "out of GPU memory",
+#: What the system writes into the log of a process that could not say more itself.
+_KILLED = {
     r"oom.kill|Out Of Memory|MemoryError|Cannot allocate memory": "out of memory",
     r"No space left on device": "the disk is full",
 }
@@ -58,29 +58,26 @@ class Tail:
                 sys.stderr.flush()
 
 
-def find_problem(folder: Path, identity: str) -> str | None:
-    """What was wrong with the input, if that ended the job's last attempt."""
-    for text in _last_attempt(folder, identity):
-        for line in text.splitlines():
-            if line.startswith(PROBLEM):
-                return line.removeprefix(PROBLEM)
-    return None
+def explain(state: str, outcome: Outcome | None, folder: Path, identity: str) -> str:
+    """The reason of an end, in a few words for people: Slurm's, else the job's own, else a guess.
 
-
-def explain(state: str, folder: Path, identity: str) -> str:
-    """The reason of an end, in a few words."""
+    Args:
+        state: the job's.
+        outcome: what its processes could say themselves.
+        folder: of the logs.
+        identity: of the job.
+    """
     if state in _STATES:
         return _STATES[state]
-    texts = _last_attempt(folder, identity)
-    for pattern, reason in _TEXTS.items():
-        if any(re.search(pattern, text) for text in texts):
-            return reason
+    if outcome:
+        return str(outcome)
     with contextlib.suppress(OSError):
         if shutil.disk_usage(folder).free < 1 << 20:
             return f"the disk of {folder} is full"
-    for text in texts:
-        if "Traceback (most recent call last)" in text:
-            return f"exception {_shown(text)[-1]}"
+    texts = _last_attempt(folder, identity)
+    for pattern, reason in _KILLED.items():
+        if any(re.search(pattern, text) for text in texts):
+            return reason
     return "killed without a word" if state == "GONE" else state.lower()
 
 

@@ -1,40 +1,40 @@
 """Runs a training or a detection as a submitit job, here or on Slurm, and waits for its result.
 
 The job is no part of this process: a launcher that is killed leaves it running, and the next one
-follows it instead of submitting a second. The result's own files say that the work is done; the
+follows it instead of submitting a second. The result's own files say that the task is done; the
 state of the job matters only while they are missing.
 """
 
 import time
 from typing import Any
 
-from gol.cluster.joblog import Tail, explain, find_problem, last_lines, log_path, say
-from gol.cluster.jobs import JOBS
+from gol.cluster.joblog import Tail, explain, last_lines, log_path, say
+from gol.cluster.jobs import FINAL, GONE, NO_JOB, JobInfo, JobRecord, Jobs
+from gol.cluster.judgement import Action, Sight, Tally, Verdict, judge
+from gol.cluster.local import LocalJobs
+from gol.cluster.outcome import Cause, read_outcome
 from gol.cluster.settings import Settings
-from gol.cluster.slurm import FINAL, GONE, JobInfo
-from gol.cluster.tasks import Work
+from gol.cluster.slurm_jobs import SlurmJobs
+from gol.cluster.tasks import Task, job_name
 from gol.errors import JobFailed, UserError
-from gol.files import read_json, write_json
 
 _VISIBLE = 30.0  # seconds until a file that another machine wrote is seen here
 _CANCEL = 120.0  # seconds to wait for a cancelled job
-#: Ends that are nobody's fault: not counted where a new checkpoint was reached.
-_BENIGN = {"PREEMPTED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "REQUEUED", GONE}
 
 
-def launch(work: Work, settings: Settings) -> Any:
-    """Submits the work or follows the job that does it already, until the result is there.
+def launch(task: Task, settings: Settings) -> Any:
+    """Submits a job for the task or follows the one that does it, until the result is there.
 
     Progress (rank 0's log) and the job's state go to stderr. A job that ended early is submitted
     again. Failures are counted until a new checkpoint is reached, and so are preemptions,
     time-outs and lost nodes where none is.
 
     Args:
-        work: a training or a detection.
+        task: a training or a detection.
         settings: where and how.
 
     Returns:
-        ``work.result``.
+        ``task.result``.
 
     Raises:
         UserError: no such run, bad input (said by the job), another configuration's files, or
@@ -44,196 +44,168 @@ def launch(work: Work, settings: Settings) -> Any:
     """
     from filelock import FileLock, Timeout
 
-    mark = work.mark()
+    fingerprint = task.fingerprint()
     try:
-        work.record.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(work.record.with_name(f".{work.record.stem}.lock"))
+        task.record.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(task.record.with_name(f".{task.record.stem}.lock"))
         try:
             held = lock.acquire(timeout=0)
         except Timeout:
-            say(f"another launcher follows {work.title}; waiting for it")
+            say(f"another launcher follows {task.title}; waiting for it")
             held = lock.acquire()
         with held:
-            return _Launcher(work, settings, mark).run()
+            if (result := task.result(fingerprint)) is not None:
+                return result
+            return _Launcher(task, settings, fingerprint).run()
     except OSError as error:
         raise UserError(
-            f"cannot write {error.filename or work.record}: {error.strerror}"
+            f"cannot write {error.filename or task.record}: {error.strerror}"
         ) from error
 
 
-class _Launcher:
-    """The one launcher that holds the lock of its work."""
+def _jobs(cluster: str) -> Jobs:
+    return SlurmJobs() if cluster == "slurm" else LocalJobs()
 
-    def __init__(self, work: Work, settings: Settings, mark: str) -> None:
-        self.work, self.settings, self.mark = work, settings, mark
-        self.folder = work.run / "logs"
-        self.record: dict[str, Any] = {}
-        self.failures, self.restarts, self.begun = 0, 0, work.begun()
+
+class _Launcher:
+    """The one launcher that holds the lock of its task."""
+
+    def __init__(self, task: Task, settings: Settings, fingerprint: str) -> None:
+        self.task, self.settings, self.fingerprint = task, settings, fingerprint
+        self.folder = task.run.logs
+        self.tally = Tally(0, task.progress())
+        self.record = JobRecord.read(task.record)
+        self.jobs = _jobs(self.record.cluster if self.record else settings.cluster)
+        self._meet(followed=False)
+
+    def _meet(self, followed: bool, restarts: int = 0) -> None:
+        """Begins to look at the record's job."""
+        self.followed, self.restarts = followed, restarts
+        self.ended: float | None = None
+        self.said = ""
+        self.tail = Tail(log_path(self.folder, self._job))
 
     @property
-    def jobs(self) -> Any:
-        """The kind of jobs that the record's is of."""
-        return JOBS[self.record["cluster"]]
+    def _job(self) -> str:
+        return (self.record and self.record.id) or ""
 
     def run(self) -> Any:
         """Until the result is there."""
-        if (result := self.work.result(self.mark)) is not None:
-            return result
-        if self.work.record.exists():
-            self.record = read_json(self.work.record)
         try:
-            alive = self._find_alive() if self.record else None
-            alive = self._refuse_others(alive)
-            ended = None
-            while (result := self.work.result(self.mark)) is None:
-                if ended:
-                    self._judge(ended)
-                if not alive:
-                    self._submit()
-                ended, alive = self._follow(), None
-            return result
+            while True:
+                info = self.jobs.find(self.record) if self.record else NO_JOB
+                if self.followed:
+                    self.tail.show()
+                result = self.task.result(self.fingerprint)
+                verdict = judge(self._see(info, result is not None))
+                if verdict.action == Action.DONE:
+                    return result
+                self._act(verdict, info)
+                time.sleep(self.jobs.poll)
         except KeyboardInterrupt:
             self._cancel()
             raise
 
-    def _find_alive(self) -> JobInfo | None:
-        """The job of an earlier launcher, unless it has ended for good."""
-        said, ended = False, None
-        while True:
-            info = self.jobs.find(self.record)
-            if info is None:
-                if not said:
-                    say(f"Slurm does not answer about {self.work.title}; waiting")
-                said = True
-            elif not _over(info) and self.record.get("id"):
-                self.restarts = info.restarts
-                say(f"following job {info.id} of {self.work.title}")
-                return info
-            elif not _over(info):
-                ended = None
-            else:
-                ended = ended or time.monotonic()
-                if time.monotonic() - ended >= self.jobs.settle:
-                    return None
-            time.sleep(self.jobs.poll)
+    def _see(self, info: JobInfo | None, done: bool) -> Sight:
+        """All that the judgement depends on."""
+        state = info and info.state
+        over = state in FINAL
+        requeued = self.followed and info is not None and info.restarts > self.restarts
+        if info is not None:
+            self.restarts = max(self.restarts, info.restarts)
+            self.ended = (self.ended or time.monotonic()) if over else None
+        settle = _VISIBLE if self.followed and state == "COMPLETED" else self.jobs.settle
+        outcome, reason = None, ""
+        if self.followed and (over or requeued):
+            outcome = read_outcome(self.folder, self._job)
+            reason = explain(state if over else "REQUEUED", outcome, self.folder, self._job)
+        other = bool(self.record) and self.record.fingerprint != self.fingerprint
+        return Sight(
+            title=self.task.title,
+            done=done,
+            job=self._job,
+            state=state,
+            followed=self.followed,
+            other=other,
+            other_done=other and self.task.result(self.record.fingerprint) is not None,
+            restart=self._restart,
+            requeued=requeued,
+            settled=self.record is None or (over and time.monotonic() - self.ended >= settle),
+            bad_input=outcome.message if outcome and outcome.cause == Cause.INPUT else None,
+            reason=reason,
+            progress=self.task.progress(),
+            tally=self.tally,
+            tries=self.settings.tries,
+        )
 
-    def _refuse_others(self, alive: JobInfo | None) -> JobInfo | None:
-        """Never mixes two configurations; returns the job that may be followed."""
-        restart = self.settings.changed == "restart"
-        changed = bool(self.record) and self.record["mark"] != self.mark
-        if changed and alive:
-            finished = self.work.result(self.record["mark"]) is not None  # it only tidies up
-            if not (restart or finished):
-                raise UserError(
-                    f"job {alive.id} does {self.work.title} with another configuration: wait for "
-                    "it, cancel it, or use --changed restart"
-                )
+    @property
+    def _restart(self) -> bool:
+        return self.settings.changed == "restart"
+
+    def _act(self, verdict: Verdict, info: JobInfo | None) -> None:
+        """Does what was decided."""
+        counted, self.tally = verdict.tally != self.tally, verdict.tally
+        if verdict.action == Action.REFUSE:
+            raise UserError(verdict.text)
+        if verdict.action == Action.GIVE_UP:
             self._cancel()
-            alive = None
-        if self.work.foreign(self.mark, changed):
-            if not restart:
-                raise UserError(self.work.other())
-            say(f"{self.work.title} starts over with another configuration")
-            self.work.clear()
-        return alive
+            raise JobFailed(
+                f"{verdict.text}; the same command continues it\n"
+                f"last lines of {self.tail.path}:\n{last_lines(self.folder, self._job)}"
+            )
+        line = verdict.text or self._state(info)
+        if line and (counted or line != self.said):
+            say(line)
+        self.said = line
+        if verdict.action == Action.FOLLOW:
+            self._meet(followed=True, restarts=info.restarts)
+        elif verdict.action == Action.REPLACE:
+            self._cancel()
+        if verdict.action in (Action.SUBMIT, Action.REPLACE):
+            self._submit()
+
+    def _state(self, info: JobInfo | None) -> str:
+        """What to say of a job whose state is worth a line."""
+        if info is None or not self.followed or info.state in ("RUNNING", GONE):
+            return ""
+        pending = info.state == "PENDING" and info.reason not in ("", "None")
+        reason = f" ({info.reason})" if pending else ""
+        return f"job {self._job} is {info.state.lower()}{reason}"
 
     def _submit(self) -> None:
         """Writes down what is about to be submitted, submits it, and writes down its id."""
         before = self.record
-        self.record = {
-            "cluster": self.settings.cluster,
-            "name": self.work.name,
-            "mark": self.mark,
-            "submitted": time.time(),
-        }
-        self.restarts = 0
-        self.work.prepare()
-        write_json(self.work.record, self.record)
+        self.task.prepare(self.fingerprint, before and before.fingerprint, self._restart)
+        self.jobs = _jobs(self.settings.cluster)
+        self.record = JobRecord(
+            file=self.task.record,
+            cluster=self.settings.cluster,
+            name=job_name(self.task),
+            fingerprint=self.fingerprint,
+            submitted=time.time(),
+        )
+        self.record.write()
         try:
-            self.record |= self.jobs.submit(self.work, self.folder, self.settings)
+            self.record = self.jobs.submit(self.task, self.record, self.settings)
         except UserError:
             if before:  # it says whose the files in the folder are
-                write_json(self.work.record, before)
+                before.write()
             else:
-                self.work.record.unlink()
+                self.task.record.unlink()
             raise
-        write_json(self.work.record, self.record)
-        say(f"job {self.record['id']} submitted for {self.work.title}")
-
-    def _follow(self) -> JobInfo | None:
-        """Shows the job's progress until it has ended for good, or the result is there."""
-        tail = Tail(log_path(self.folder, self.record["id"]))
-        said, ended = "", None
-        while True:
-            info = self.jobs.find(self.record)
-            tail.show()
-            if self.work.result(self.mark) is not None:
-                return None
-            state = "of unknown state: Slurm does not answer" if info is None else info.state
-            if info and _over(info):
-                ended = ended or time.monotonic()
-                settle = _VISIBLE if info.state == "COMPLETED" else self.jobs.settle
-                if time.monotonic() - ended >= settle or self._problem():
-                    return info
-            elif info:
-                ended = None
-                if info.restarts > self.restarts:
-                    self.restarts = info.restarts
-                    self._count("REQUEUED")
-                if info.state == "PENDING" and info.reason not in ("", "None"):
-                    state += f" ({info.reason})"
-            if state != said and state not in ("RUNNING", GONE):
-                say(f"job {self.record['id']} is {state.lower()}")
-            said = state
-            time.sleep(self.jobs.poll)
-
-    def _problem(self) -> str | None:
-        return find_problem(self.folder, self.record["id"])
-
-    def _judge(self, ended: JobInfo) -> None:
-        """Raises what ends the launcher; returns if the job is to be submitted again."""
-        problem = self._problem()
-        if problem:
-            raise UserError(problem)
-        if ended.state == "CANCELLED":
-            raise JobFailed(self._message("was", explain("CANCELLED", self.folder, ended.id)))
-        self._count(ended.state)
-
-    def _count(self, state: str) -> None:
-        """Counts an end without progress; cancels the job and raises when there were too many."""
-        begun = self.work.begun()
-        advanced, self.begun = begun != self.begun, begun
-        before = 0 if advanced else self.failures
-        self.failures = before + (not advanced or state not in _BENIGN)
-        reason = explain(state, self.folder, self.record["id"])
-        if self.failures >= self.settings.tries:
-            self._cancel()
-            times = f"failed {self.failures} times" if self.failures > 1 else "failed"
-            raise JobFailed(self._message(f"{times}, without progress; at last:", reason))
-        count = f" (failure {self.failures} of {self.settings.tries})" if self.failures else ""
-        say(f"job {self.record['id']} ended: {reason}{count}; it goes on")
-
-    def _message(self, what: str, reason: str) -> str:
-        identity = self.record["id"]
-        return (
-            f"{self.work.title} {what} {reason}; the same command continues it\n"
-            f"last lines of {log_path(self.folder, identity)}:\n"
-            f"{last_lines(self.folder, identity)}"
-        )
+        self.record.write()
+        say(f"job {self._job} submitted for {self.task.title}")
+        self._meet(followed=True)
 
     def _cancel(self) -> None:
         """Cancels the job and waits until it is gone."""
-        if not self.record:
+        if self.record is None:
             return
         self.jobs.cancel(self.record)
         end = time.monotonic() + _CANCEL
         while time.monotonic() < end:
             info = self.jobs.find(self.record)
-            if info and _over(info):
+            if info and info.state in FINAL:
                 return
             time.sleep(self.jobs.poll)
-        say(f"job {self.record.get('id')} could not be cancelled yet: try `scancel` again")
-
-
-def _over(info: JobInfo) -> bool:
-    return info.state in FINAL or info.state == GONE
+        say(f"job {self._job} could not be cancelled yet: try `scancel` again")

@@ -1,4 +1,4 @@
-"""What Slurm's own commands say about this user's jobs; works without accounting.
+"""Slurm's own commands: what they say about this user's jobs; works without accounting.
 
 Every call has a time limit. All launchers of a user share one answer of ``squeue``, so that a
 hundred of them ask no more often than one.
@@ -13,31 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
+from gol.cluster.jobs import FINAL, GONE, JobInfo
 from gol.errors import UserError
 from gol.files import read_json, write_json
-
-#: States in which nothing more happens to a job. All others may still lead to a requeue.
-FINAL = {
-    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
-    *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
-}
-GONE = "GONE"  # Slurm has forgotten the job
 
 _INTERVAL = 4.0  # seconds between two questions to slurmctld
 _LIMIT = 45  # seconds for one call
 _FIELDS = {"JobID": 20, "State": 20, "RestartCnt": 12, "Name": 80, "Reason": 60}
-
-
-class JobInfo(NamedTuple):
-    """One job as Slurm sees it."""
-
-    id: str
-    state: str
-    restarts: int
-    name: str
-    reason: str
 
 
 def jobs(fresh: bool = False) -> list[JobInfo] | None:

@@ -2,200 +2,158 @@
 
 import hashlib
 import json
-import os
 import re
-import shutil
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from gol.cluster.joblog import PROBLEM
-from gol.config.resolve import fingerprint
-from gol.errors import LostJobError, PeerError, UserError
-from gol.files import read_json
+from gol.cluster.joblog import say
+from gol.cluster.jobs import JobRecord
+from gol.config.backbones import fetch_for
+from gol.config.resolve import fingerprint, read_config
+from gol.errors import UserError
+from gol.run_folder import RunFolder, RunSummary
 
-_GPUS = "CUDA_VISIBLE_DEVICES"
+
+class Task(Protocol):
+    """Something to be done once for a configuration, by one or several processes of a job.
+
+    Attributes:
+        run: the run that it belongs to, whose logs the job writes.
+        title: what it is, for people.
+        record: the file that says which job does it.
+    """
+
+    run: RunFolder
+    title: str
+    record: Path
+
+    def do(self) -> None:
+        """Does it; called in every process of the job."""
+
+    def fingerprint(self) -> str:
+        """Hash of all that the result depends on.
+
+        Raises:
+            UserError: the run has no config, or what it depends on cannot be read.
+        """
+
+    def result(self, fingerprint: str) -> Any:
+        """What is there once this configuration's task is done, None before."""
+
+    def progress(self) -> str:
+        """Grows with all that another start need not do again; empty for nothing."""
+
+    def prepare(self, fingerprint: str, before: str | None, restart: bool) -> None:
+        """Makes ready for the start of a job, on the machine that submits it.
+
+        Args:
+            fingerprint: of the configuration.
+            before: of the configuration that the last job was submitted for; None for no job.
+            restart: whether what another configuration has left may be removed.
+
+        Raises:
+            UserError: it may not, or an input cannot be fetched.
+        """
 
 
-class Work:
-    """The training of a run folder, as submitit's job in every one of its tasks.
+def job_name(task: Task) -> str:
+    """The name of a task's jobs, the same whenever it is launched."""
+    place = hashlib.sha256(str(task.record.absolute()).encode()).hexdigest()[:8]
+    readable = re.sub(r"[^\w.-]", "_", f"gol.{'.'.join(task.run.path.parts[-2:])}")
+    return f"{readable[:60]}.{place}"
+
+
+class Training:
+    """The training of a run.
 
     Args:
-        run: run folder prepared by ``gol config``.
+        run: folder prepared by ``gol config``.
         device: passed on.
     """
 
-    def __init__(self, run: Path, device: str | None = None) -> None:
-        self.run, self.device = run, device
-        self.gpus: tuple[str | None, ...] = ()
-
-    def __call__(self) -> None:
-        """Does it; bad input ends in one line of the log and exit code 2."""
-        if self.gpus:
-            os.environ.pop(_GPUS, None)
-            if self.gpus[0] is not None:
-                os.environ[_GPUS] = self.gpus[0]
-        try:
-            self.do()
-        except PeerError as error:  # the other rank's log says why
-            print(f"gol: {error}", file=sys.stderr)
-            sys.exit(1)
-        except LostJobError as error:  # the launcher tries again
-            print(f"gol: {error}", file=sys.stderr, flush=True)
-            sys.exit(1)
-        except UserError as error:
-            print(PROBLEM + " ".join(str(error).split()), file=sys.stderr, flush=True)
-            sys.exit(2)
-
-    def checkpoint(self) -> Any:
-        """What submitit queues again after a preemption: the same, which finds its checkpoint."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
-
-    def keep_gpus(self) -> None:
-        """Lets the job see this process's GPUs; submitit's local executor hides them."""
-        self.gpus = (os.environ.get(_GPUS),)
+    def __init__(self, run: str | Path, device: str | None = None) -> None:
+        self.run, self.device = RunFolder(run), device
+        self.title, self.record = f"the training of {run}", self.run.job
 
     def do(self) -> None:
         """Trains."""
         from gol.engine.train import train
 
-        train(self.run, self.device)
+        fetch_for(self.run)  # where this machine does not share the other's cache
+        train(self.run.path, self.device)
 
-    @property
-    def title(self) -> str:
-        """What it is, for people."""
-        return f"the training of {self.run}"
+    def fingerprint(self) -> str:
+        """Fingerprint of the config."""
+        return fingerprint(read_config(self.run.path))
 
-    @property
-    def record(self) -> Path:
-        """The file that says which job does it."""
-        return self.run / "job.json"
+    def result(self, fingerprint: str) -> RunSummary | None:
+        """The run's summary."""
+        return self.run.finished(fingerprint)
 
-    @property
-    def name(self) -> str:
-        """The job's name, the same whenever this work is launched."""
-        path = self.record.absolute()
-        mark = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-        return re.sub(r"[^\w.-]", "_", f"gol.{'.'.join(self.run.parts[-2:])}")[:60] + f".{mark}"
+    def progress(self) -> str:
+        """The newest checkpoint."""
+        return self.run.progress()
 
-    def mark(self) -> str:
-        """Fingerprint of all that the result depends on.
-
-        Raises:
-            UserError: no run folder, or its annotations cannot be read.
-        """
-        content = read_json(self.run / "config.json")
-        if not isinstance(content, dict) or "gol" not in content:
-            raise UserError(
-                f"{self.run / 'config.json'} is no resolved config: write one with `gol config`"
-            )
-        return fingerprint(content)
-
-    def result(self, mark: str) -> Any:
-        """What the finished work left, None before its end."""
-        done = self.run / "train.json"
-        if not (done.exists() and (self.run / "model.pth").exists()):
-            return None
-        summary = read_json(done)
-        return summary if summary.get("fingerprint") == mark else None
-
-    def foreign(self, mark: str, changed: bool) -> bool:
-        """Whether the run holds a training of another configuration.
-
-        Args:
-            mark: this configuration's fingerprint.
-            changed: whether the last job was of another configuration.
-        """
-        done = self.run / "train.json"
-        other = done.exists() and read_json(done).get("fingerprint") != mark
-        return other or (changed and bool(self.begun()))
-
-    def other(self) -> str:
-        """Says that the files are of another configuration, and what to do."""
-        return (
-            f"{self.run} holds a training of another configuration or other annotations: remove "
-            "that folder to train anew, give the pipeline another name, or use --changed restart"
-        )
-
-    def prepare(self) -> None:
-        """Called before the job is submitted."""
-
-    def begun(self) -> str:
-        """Grows with every checkpoint; empty before the first."""
-        return max((path.name for path in (self.run / "checkpoints").glob("*.pth")), default="")
-
-    def clear(self) -> None:
-        """Removes what an earlier training left, so that the next begins at the beginning."""
-        shutil.rmtree(self.run / "checkpoints", ignore_errors=True)
-        for name in ("train.json", "model.pth", "metrics.jsonl", "job.json"):
-            (self.run / name).unlink(missing_ok=True)
+    def prepare(self, fingerprint: str, before: str | None, restart: bool) -> None:
+        """Never mixes two configurations in a folder; fetches what the backbone begins with."""
+        changed = before not in (None, fingerprint) and self.progress()
+        if changed or self.run.of_another(fingerprint):
+            if not restart:
+                raise self.run.refusal()
+            say(f"{self.title} starts over with another configuration")
+            self.run.clear()
+        fetch_for(self.run)
 
 
-class Detection(Work):
+class Detection:
     """The detection with a trained run.
 
     Args:
-        run: run folder with ``model.pth``.
+        run: folder of the trained run.
         out: JSON file to write.
         scoring: activation for the scores; by default the config's first.
         device: passed on.
     """
 
     def __init__(
-        self, run: Path, out: Path, scoring: str | None = None, device: str | None = None
+        self, run: str | Path, out: Path, scoring: str | None = None, device: str | None = None
     ) -> None:
-        super().__init__(run, device)
+        self.run, self.device = RunFolder(run), device
         self.out, self.scoring = out, scoring
+        self.title, self.record = f"the detection {out}", out.with_suffix(".job")
 
     def do(self) -> None:
         """Detects."""
         from gol.engine.detect import detect
 
-        detect(self.run, self.out, self.scoring, device=self.device)
+        detect(self.run.path, self.out, self.scoring, device=self.device)
 
-    @property
-    def title(self) -> str:
-        """What it is, for people."""
-        return f"the detection {self.out}"
-
-    @property
-    def record(self) -> Path:
-        """The file that says which job does it."""
-        return self.out.with_suffix(".job")
-
-    def mark(self) -> str:
-        """Fingerprint of the config, the weights and the test annotations."""
-        config = read_json(self.run / "config.json")
-        trained = self.run / "train.json"
-        parts: list[Any] = [super().mark(), self.scoring]
-        if trained.exists():
-            parts.append(read_json(trained)["finished"])
-        for path in (self.run / "model.pth", Path(config["data"]["test"]["ann_file"])):
+    def fingerprint(self) -> str:
+        """Hash of the config, the weights and the test annotations."""
+        config = read_config(self.run.path)
+        trained = self.run.summary.exists()
+        parts: list[Any] = [fingerprint(config), self.scoring]
+        if trained:
+            parts.append(self.run.read_summary().finished)
+        for path in (self.run.weights, Path(config["data"]["test"]["ann_file"])):
             try:
                 state = path.stat()
             except OSError as error:
                 raise UserError(f"cannot read {path}: {error.strerror}") from error
-            # Snakemake touches a model.pth that was there already.
-            changed = 0 if trained.exists() and path.name == "model.pth" else state.st_mtime_ns
+            # Snakemake touches weights that were there already.
+            changed = 0 if trained and path == self.run.weights else state.st_mtime_ns
             parts.append([state.st_size, changed])
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def result(self, mark: str) -> Any:
-        """The output file, None before its end."""
-        if not (self.out.exists() and self.record.exists()):
-            return None
-        return {"detections": str(self.out)} if read_json(self.record)["mark"] == mark else None
+    def result(self, fingerprint: str) -> Path | None:
+        """The output, if the last job was this configuration's."""
+        record = JobRecord.read(self.record) if self.out.exists() else None
+        return self.out if record and record.fingerprint == fingerprint else None
 
-    def foreign(self, mark: str, changed: bool) -> bool:
-        """Never: it is simply done again."""
-        return False
-
-    def prepare(self) -> None:
-        """Removes the output of another configuration."""
-        self.out.unlink(missing_ok=True)
-
-    def begun(self) -> str:
+    def progress(self) -> str:
         """Nothing: a detection begins at the beginning."""
         return ""
+
+    def prepare(self, fingerprint: str, before: str | None, restart: bool) -> None:
+        """Removes the output of another configuration: it is simply done again."""
+        self.out.unlink(missing_ok=True)

@@ -10,6 +10,8 @@ import warnings
 
 import numpy as np
 
+from gol.compat.deferred import deferred_imports
+
 
 def apply() -> None:
     """Installs all patches."""
@@ -27,7 +29,8 @@ def numpy_aliases() -> None:
 
 def _mmcv_ops() -> None:
     """mmcv-full built in an isolated environment has no ``mmcv._ext``, and mmdet imports it."""
-    from gol.compat import ops
+    with deferred_imports():
+        from gol.compat import ops  # torchvision
 
     ops.install()
 

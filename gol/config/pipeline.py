@@ -9,13 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gol.config.axes import AXES, axis_values, experiment_entry, load_dataset, split_files
-from gol.errors import UserError, choices
-from gol.files import configs_folder, read_yaml
+from gol.config.axes import AXES, axis_values
+from gol.config.datasets import dataset_definition, load_dataset
+from gol.config.experiments import experiment
+from gol.config.pipeline_file import Items, PipelineFile, Row
+from gol.errors import UserError, validated
+from gol.files import read_yaml
 
 _TABLE = "configs/experiments.yaml"
 _REST = "Further experiments"
-_FIGURES = ("ap_by_group", "ap_per_class", "training_loss", "loss_gradients")
+#: The figures of every report, by the names of their files without suffix.
+FIGURES = ("ap_by_group", "ap_per_class", "training_loss", "loss_gradients")
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Layout:
     @property
     def files(self) -> list[str]:
         """Names of the figures that a report writes, without suffix."""
-        return [*_FIGURES, *map(file_name, self.figures)]
+        return [*FIGURES, *map(file_name, self.figures)]
 
     @property
     def text(self) -> str:
@@ -52,7 +56,8 @@ class Layout:
 class Pipeline:
     """A checked pipeline file; the fields are described in its schema.
 
-    ``layout`` is what ``reproduce_table`` shows, ``experiments`` is all that is trained.
+    ``layout`` is what ``reproduce_table`` shows, ``experiments`` is all that is trained; some of
+    them are rows ``NAME@ROW``, whose changes are in ``rows``.
     """
 
     name: str
@@ -62,6 +67,7 @@ class Pipeline:
     seeds: range
     threads: int
     set: dict[str, Any]
+    rows: dict[str, Row] = field(default_factory=dict)
 
     @property
     def grid(self) -> Layout | None:
@@ -70,15 +76,19 @@ class Pipeline:
         rest = [name for name in self.experiments if name not in shown]
         return Layout({**self.layout.tables, _REST: rest}, self.layout.figures) if rest else None
 
-    @property
-    def settings(self) -> list[str]:
-        """What every config is told on top of the experiment, as ``gol config --set`` takes it."""
-        values = {"gol.threads": self.threads, **self.set}
-        return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    def overrides(self, name: str) -> dict[str, Any]:
+        """What the config of an experiment is told on top of it: dotted key to value."""
+        row = self.rows.get(name)
+        label = {"gol.label": row.label} if row and row.label else {}
+        return {"gol.threads": self.threads, **self.set, **(row.set if row else {}), **label}
 
-    def dataset_of(self, experiment: str) -> str:
+    def settings(self, name: str) -> list[str]:
+        """The same as ``gol config --set`` takes it."""
+        return [f"{key}={json.dumps(value)}" for key, value in self.overrides(name).items()]
+
+    def dataset_of(self, name: str) -> str:
         """The dataset that an experiment is trained on: a name or a YAML file."""
-        return self.dataset or experiment_entry(experiment)["axes"]["dataset"]
+        return self.dataset or experiment(name).axes.dataset
 
     @property
     def results(self) -> str:
@@ -90,28 +100,28 @@ class Pipeline:
         """All datasets, each once."""
         return list(dict.fromkeys(map(self.dataset_of, self.experiments)))
 
-    def data(self, experiment: str) -> str:
+    def data(self, name: str) -> str:
         """Folder of an experiment's prepared dataset."""
-        return f"{self.results}/data/{Path(self.dataset_of(experiment)).stem}"
+        return f"{self.results}/data/{Path(self.dataset_of(name)).stem}"
 
-    def runs(self, experiment: str) -> list[str]:
-        """Run folders of an experiment, one a seed."""
-        return [f"{self.results}/runs/{experiment}/seed{seed}" for seed in self.seeds]
+    def runs(self, name: str) -> list[str]:
+        """Run folders of an experiment, one per seed."""
+        return [f"{self.results}/runs/{name}/seed{seed}" for seed in self.seeds]
 
-    def definition(self, experiment: str) -> str:
+    def definition(self, name: str) -> str:
         """All axis values of an experiment as text, so that a change of one can be noticed."""
-        return _definition(experiment, self.dataset_of(experiment))
+        return _definition(name, self.dataset_of(name))
 
-    def pretrained_backbone(self, experiment: str) -> str | None:
+    def pretrained_backbone(self, name: str) -> str | None:
         """The backbone whose weights are to be downloaded; None if none, or a file is named."""
-        name = experiment_entry(experiment)["axes"]["backbone"]
-        named = any(key.startswith("gol.weights") for key in self.set)
-        return name if axis_values("backbone")[name].get("weights") and not named else None
+        backbone = experiment(name).axes.backbone
+        named = any(key.startswith("gol.weights") for key in self.overrides(name))
+        return backbone if axis_values("backbone")[backbone].get("weights") and not named else None
 
     @staticmethod
-    def scorings(experiment: str) -> list[str]:
+    def scorings(name: str) -> list[str]:
         """The activations that an experiment's detections are scored with."""
-        return _scorings(experiment_entry(experiment)["axes"]["classifier"])
+        return _scorings(experiment(name).axes.classifier)
 
 
 def file_name(title: str) -> str:
@@ -121,22 +131,9 @@ def file_name(title: str) -> str:
 
 # Snakemake asks once for each job, and a pipeline may have thousands.
 @cache
-def dataset_definition(dataset: str) -> str:
-    """A dataset's definition as text, so that a change of it can be noticed."""
-    return json.dumps(load_dataset(dataset))
-
-
-@cache
-def annotation_files(dataset: str, prepared: str) -> list[str]:
-    """The raw annotation files of the train and the val split."""
-    definition = load_dataset(dataset)
-    return [str(split_files(definition, split, prepared)[0]) for split in ("train", "val")]
-
-
-@cache
-def _definition(experiment: str, dataset: str) -> str:
-    entry = experiment_entry(experiment)
-    values = {axis: axis_values(axis)[name] for axis, name in entry["axes"].items()}
+def _definition(name: str, dataset: str) -> str:
+    entry = experiment(name).model_dump()
+    values = {axis: axis_values(axis)[value] for axis, value in entry["axes"].items()}
     return json.dumps([entry, values, dataset_definition(dataset)])
 
 
@@ -151,28 +148,21 @@ def read_pipeline(content: Mapping[str, Any]) -> Pipeline:
     Raises:
         UserError: an unknown or missing key, a wrong value, an unknown experiment or dataset.
     """
-    rules = _schema()
-    allowed = rules["properties"]
-    for key in content:
-        if key not in allowed:
-            raise UserError(f"unknown key '{key}'; allowed: {choices(allowed)}")
-    values = {key: rule["default"] for key, rule in allowed.items() if "default" in rule}
-    values |= content
-    _check(values, rules)
-    if not (values["tables"] or values["experiments"]):
+    file = validated(PipelineFile, content if isinstance(content, dict) else dict(content))
+    if not (file.tables or file.experiments):
         raise UserError("key 'experiments' is missing: name at least one, or give 'tables'")
-    layout = _layout(values)
+    layout, rows = _layout(file), _rows(file)
     if _REST in {*layout.tables, *layout.figures}:
         raise UserError(f"title '{_REST}' is that of the table of all other experiments")
-    names = dict.fromkeys([*layout.experiments, *values["experiments"]])
     pipeline = Pipeline(
-        name=values["name"],
-        dataset=values["dataset"],
+        name=file.name,
+        dataset=file.dataset,
         layout=layout,
-        experiments=tuple(names),
-        seeds=range(values["seeds"]),
-        threads=values["threads"],
-        set=values["set"],
+        experiments=tuple(dict.fromkeys([*layout.experiments, *_names(file.experiments)])),
+        seeds=range(file.seeds),
+        threads=file.threads,
+        set=file.set,
+        rows=rows,
     )
     _check_experiments(pipeline)
     return pipeline
@@ -186,29 +176,44 @@ def read_layout(source: str) -> Layout:
     """
     try:
         content = json.loads(source) if source.lstrip().startswith("{") else read_yaml(source)
-    except json.JSONDecodeError as error:
-        raise UserError(f"the layout is no valid JSON: {error}") from error
-    rules = {key: _schema()["properties"][key] for key in ("tables", "figures", "experiments")}
-    if not isinstance(content, Mapping) or not set(rules) & set(content):
-        raise UserError(f"expected an object with the keys {choices(rules)}")
-    _check(content, {"type": "object", "properties": rules})
-    return _layout(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the layout is not valid JSON: {error}") from error
+    keys = ("tables", "figures", "experiments")
+    if not isinstance(content, Mapping) or not set(keys) & set(content):
+        raise UserError(f"expected an object with the keys {', '.join(keys)}")
+    shown = {key: content[key] for key in keys if key in content}
+    return _layout(validated(PipelineFile, {"name": "layout", **shown}))
 
 
-def _layout(content: Mapping[str, Any]) -> Layout:
-    names = content.get("experiments")
-    tables = content.get("tables") or ({"": names} if names else {})
-    layout = Layout(tables, content.get("figures", {}))
+def _names(items: Items) -> list[str]:
+    return [name for item in items for name in item]
+
+
+def _rows(file: PipelineFile) -> dict[str, Row]:
+    """Every row with changes; it is defined once and may be named again."""
+    rows: dict[str, Row] = {}
+    for name, row in (
+        pair
+        for items in [*file.tables.values(), file.experiments]
+        for item in items
+        for pair in item.items()
+    ):
+        if row is not None and rows.setdefault(name, row) != row:
+            raise UserError(f"row {name} is defined twice: name it alone the second time")
+    return rows
+
+
+def _layout(file: PipelineFile) -> Layout:
+    names = _names(file.experiments)
+    tables = {title: _names(items) for title, items in file.tables.items()}
+    layout = Layout(tables or ({"": names} if names else {}), file.figures)
     _check_titles(layout)
     return layout
 
 
 def _check_titles(layout: Layout) -> None:
     """Refuses titles that share a place in a report: a table's, or a figure's file."""
-    taken = dict.fromkeys(_FIGURES, "a figure of every report")
-    for title in (*layout.tables, *layout.figures):
-        if not isinstance(title, str):
-            raise UserError(f"title {title!r}: expected a text")
+    taken = dict.fromkeys(FIGURES, "a figure of every report")
     for title in layout.figures:
         name = file_name(title)
         if not name:
@@ -220,38 +225,33 @@ def _check_titles(layout: Layout) -> None:
         taken[name] = f"figure '{title}'"
 
 
-def _schema() -> dict[str, Any]:
-    # Installed, the package has both folders inside.
-    return read_yaml(configs_folder().parent / "workflow/schemas/pipeline.schema.yaml")
-
-
-def _check(values: Mapping[str, Any], rules: Mapping[str, Any]) -> None:
-    from jsonschema import Draft202012Validator
-
-    for problem in Draft202012Validator(rules).iter_errors(values):
-        where = ".".join(str(part) for part in problem.path)
-        raise UserError(f"key '{where}': {problem.message}" if where else problem.message)
-
-
 def _check_experiments(pipeline: Pipeline) -> None:
-    for axis in AXES:
-        if axis in pipeline.set:
-            raise UserError(f"key 'set.{axis}': an axis belongs to the experiment, see {_TABLE}")
-    for experiment in pipeline.experiments:
-        experiment_entry(experiment)
+    for changes in [pipeline.set, *(row.set for row in pipeline.rows.values())]:
+        for axis in AXES:
+            if axis in changes:
+                raise UserError(
+                    f"key 'set.{axis}': an axis belongs to the experiment, see {_TABLE}"
+                )
+        if "seed" in changes:
+            raise UserError("key 'set.seed': seeds 0, 1 … are counted by the key 'seeds'")
+    for name in pipeline.experiments:
+        experiment(name)
+        if "@" in name and name not in pipeline.rows:
+            raise UserError(f"row {name} has no changes: write '{name}: {{set: {{KEY: VALUE}}}}'")
     for dataset in pipeline.datasets:
         load_dataset(dataset)
-    if pipeline.set:  # resolving takes a while, but finds a wrong key before anything runs
+    changed = [name for name in pipeline.experiments if pipeline.set or name in pipeline.rows]
+    if changed:  # resolving takes a while, but finds what is wrong before anything runs
         from gol.config.resolve import load_experiment
 
-        for experiment in _one_of_each_form(pipeline.experiments):
-            load_experiment(experiment, pipeline.set, os.devnull)
+        for name in _one_of_each_form(pipeline, changed):
+            load_experiment(name, pipeline.overrides(name), os.devnull)
 
 
-def _one_of_each_form(experiments: Iterable[str]) -> list[str]:
+def _one_of_each_form(pipeline: Pipeline, names: Iterable[str]) -> list[str]:
     """Experiments whose configs between them have every key: those of other axis values."""
     forms = {}
-    for name in experiments:
-        axes = {**experiment_entry(name)["axes"], "dataset": None}
-        forms.setdefault(json.dumps(axes), name)
+    for name in names:
+        axes = {**experiment(name).axes.model_dump(), "dataset": None}
+        forms.setdefault(json.dumps([axes, name if name in pipeline.rows else None]), name)
     return list(forms.values())

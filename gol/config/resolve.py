@@ -1,27 +1,29 @@
 """Axes in, one resolved mmdet config out."""
 
-import copy
 import hashlib
-import importlib.util
-import inspect
 import json
-import math
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gol.config.axes import (
-    AXES,
-    axis_values,
-    check_combination,
-    experiment_entry,
-    load_dataset,
-    split_files,
+from gol.config.axes import AXES
+from gol.config.datasets import load_dataset
+from gol.config.detector import (
+    class_statistics,
+    detector_config,
+    mmcv_config,
+    mmdet_config,
+    set_heads,
 )
+from gol.config.experiments import experiment
+from gol.config.overrides import apply_overrides
+from gol.config.own import Own, own_part
+from gol.config.transforms import set_data
+from gol.data.layout import Prepared
 from gol.data.store import file_digest
-from gol.errors import UserError, choices, pick
+from gol.errors import UserError, shown, validated
 from gol.files import read_json, write_json
+from gol.run_folder import RunFolder
 
 #: Keys of a resolved config whose override makes another training.
 _TRAINING = ("model", "optimizer", "lr_config", "runner", "fp16", "gol.global_batch", "gol.base")
@@ -35,9 +37,10 @@ def load_experiment(
     """Resolves an experiment.
 
     Args:
-        name: one of ``experiments()``.
+        name: one of ``experiments()``, or ``NAME@ROW`` for a row of its own.
         overrides: axis values (``backbone``, ``dataset`` …), ``seed``, or dotted keys of the
-            resolved config such as ``optimizer.lr``. ``dataset`` may be a YAML file too.
+            resolved config such as ``optimizer.lr``, as ``gol.config.overrides`` reads them.
+            ``dataset`` may be a YAML file too.
         prepared: folder with ``train.store``, ``val.store`` and ``classes.json`` of the dataset, as
             written by ``gol preprocess``; default ``results/<dataset>/data/<dataset>``.
 
@@ -45,35 +48,37 @@ def load_experiment(
         mmcv ``Config`` that mmdet's own tools accept too; its key ``gol`` holds what is ours.
 
     Raises:
-        UserError: unknown experiment, axis value or config key, with what is allowed.
+        UserError: unknown experiment, axis value or config key, or a value that does not fit, with
+            what is allowed.
     """
-    entry, overrides = experiment_entry(name), dict(overrides or {})
-    axes, own = entry["axes"], dict(entry["axes"])
-    axes.update({axis: overrides.pop(axis) for axis in AXES if axis in overrides})
-    if axes != own or any(str(key).startswith(_TRAINING) for key in overrides):
-        # the published numbers are another experiment's
-        entry["compare"] = entry["compare"] or name
+    entry, overrides = experiment(name), dict(overrides or {})
+    chosen = {axis: overrides.pop(axis) for axis in AXES if axis in overrides}
+    axes = entry.axes.model_copy(update=chosen)
+    other = axes != entry.axes or any(str(key).startswith(_TRAINING) for key in overrides)
     seed = overrides.pop("seed", 0)
-    if type(seed) is not int or seed < 0:
-        raise UserError(f"seed is {seed!r}; allowed: whole numbers from 0 on")
-    values = {axis: pick(axis, axes[axis], axis_values(axis)) for axis in AXES if axis != "dataset"}
-    check_combination(axes)
-    dataset = load_dataset(axes["dataset"])
-    stem = Path(axes["dataset"]).stem
-    prepared = Path(prepared or Path("results") / stem / "data" / stem)
+    if type(seed) is not int or not 0 <= seed < 2**31:
+        raise UserError(f"seed is {shown(seed)}; allowed: whole numbers from 0 to {2**31 - 1}")
+    values, dataset = axes.definitions(), load_dataset(axes.dataset)
+    stem = Path(axes.dataset).stem
+    prepared = Prepared(Path(prepared or Path("results") / stem / "data" / stem))
 
-    config = _base(values["detector"], values["backbone"])
-    _set_heads(config.model, values, dataset, _statistics(dataset, axes["dataset"], prepared))
-    _set_data(config, values, dataset, prepared)
+    config = detector_config(values["detector"], values["backbone"])
+    set_heads(config.model, values, dataset, class_statistics(dataset, axes.dataset, prepared))
+    set_data(config, values, dataset, prepared)
     _set_schedule(config, values)
     config.custom_imports = {"imports": ["gol.models"], "allow_failed_imports": False}
     config.seed = seed
-    config.gol = {
+    own = {
         "experiment": name,
-        **entry,
+        "label": entry.label,
+        "axes": axes.model_dump(),
+        # the published numbers are another experiment's
+        "compare": entry.compare or (name if other and "@" not in name else None),
+        "published": entry.published,
+        "published_note": entry.published_note,
         "seed": seed,
         "scorings": values["classifier"]["scorings"],
-        "statement": dataset.get("statement"),
+        "statement": dataset.statement,
         "base_batch": values["schedule"]["base_batch"],
         "global_batch": values["schedule"]["base_batch"],
         "precision": values["precision"]["dtype"],
@@ -82,39 +87,51 @@ def load_experiment(
         "checkpoint_minutes": 15,
         "threads": 1,
     }
-    _apply_overrides(config, overrides)
-    return type(config)(config._cfg_dict.to_dict())  # plain dicts become mmcv's
+    config.gol = validated(Own, own).model_dump(exclude_unset=True)
+    plain = config._cfg_dict.to_dict()
+    apply_overrides(plain, overrides)
+    return type(config)(plain)
 
 
 def save_config(config: Any, run: Path) -> None:
     """Writes a resolved config as ``config.json`` into a run folder."""
-    write_json(run / "config.json", config._cfg_dict.to_dict(), indent=1)
+    write_json(RunFolder(run).config, config._cfg_dict.to_dict(), indent=1)
 
 
 def python_config(config: Any) -> str:
     """The resolved config as a Python file that stock mmdet 2.x tools read."""
-    runtime = _mmdet_config("_base_/default_runtime")._cfg_dict.to_dict()
+    runtime = mmdet_config("_base_/default_runtime")._cfg_dict.to_dict()
     values = {**runtime, **config._cfg_dict.to_dict()}
-    # Fewer epochs by an override must not mean that mmdet's tools never evaluate.
-    evaluation, epochs = values["evaluation"], values["runner"]["max_epochs"]
-    values["evaluation"] = {**evaluation, "interval": min(evaluation["interval"], epochs)}
+    # mmdet's tools score within the training, and would not if it ended before.
+    values["evaluation"]["interval"] = values["runner"]["max_epochs"]
     own = (values["gol"]["weights"] or {}).get("file")
     if own:  # what gol.weights loads here, mmdet's tools load by init_cfg
         values["model"]["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": own}
     return type(config)(values).pretty_text
 
 
-def load_config(run: str | Path) -> Any:
-    """Reads a run folder's ``config.json`` as an mmcv ``Config``; no code is executed.
+def read_config(run: str | Path) -> dict[str, Any]:
+    """The plain content of a run folder's resolved config.
 
     Raises:
-        UserError: the file is missing, truncated or no config.
+        UserError: the file is missing, truncated or not a resolved config.
     """
-    path = Path(run) / "config.json"
+    path = RunFolder(run).config
     content = read_json(path)
     if not isinstance(content, dict) or "gol" not in content:
-        raise UserError(f"{path} is no resolved config: write one with `gol config`")
-    return _mmcv_config()(_tuples(content))
+        raise UserError(f"{path} is not a resolved config: write one with `gol config`")
+    return content
+
+
+def load_config(run: str | Path) -> Any:
+    """A run folder's resolved config as an mmcv ``Config``; no code is executed.
+
+    Raises:
+        UserError: as :func:`read_config`, or its key ``gol`` lacks something.
+    """
+    content = read_config(run)
+    own_part(content, str(RunFolder(run).config))
+    return mmcv_config()(_tuples(content))
 
 
 def _tuples(value: Any, key: str = "") -> Any:
@@ -134,7 +151,7 @@ def fingerprint(config: Any) -> str:
     Two runs with the same fingerprint are the same training.
 
     Args:
-        config: as :func:`load_config` reads it, or the plain content of ``config.json``.
+        config: as :func:`load_config` or :func:`read_config` gives it.
 
     Raises:
         UserError: the annotation file cannot be read.
@@ -144,175 +161,6 @@ def fingerprint(config: Any) -> str:
     content = json.dumps(values, sort_keys=True)
     annotations = file_digest(train.get("dataset", train)["ann_file"])
     return hashlib.sha256(f"{content}{annotations}".encode()).hexdigest()
-
-
-def _mmcv_config() -> type:
-    """mmcv's ``Config``; importing mmcv takes a second that not every user of this module pays."""
-    from gol import compat
-
-    compat.quiet()
-    from mmcv import Config
-
-    return Config
-
-
-def _mmdet_config(name: str) -> Any:
-    """One of the config files that mmdet ships."""
-    # Importing mmdet takes seconds, and only its folder is wanted.
-    folder = Path(importlib.util.find_spec("mmdet").origin).parent
-    return _mmcv_config().fromfile(str(folder / ".mim/configs" / f"{name}.py"))
-
-
-def _base(detector: dict, backbone: dict) -> Any:
-    model = _mmdet_config(detector["base"]).model.to_dict()
-    _merge(model, copy.deepcopy(detector["model"]))
-    own = copy.deepcopy(backbone["model"])
-    if "mask_head" not in model["roi_head"]:
-        for part in ("mask_head", "mask_roi_extractor"):
-            own.get("roi_head", {}).pop(part, None)
-    _merge(model, own)
-    for head in _as_list(model["roi_head"].get("mask_head") or []):
-        if head["type"] == "HTCMaskHead":  # adds one stage's features to the next one's input
-            head["conv_out_channels"] = head["in_channels"]
-    return _mmcv_config()({"model": model})
-
-
-def _merge(target: dict, patch: Mapping) -> None:
-    """Merges a nested dict into another; into each of a list, as a cascade's heads are.
-
-    ``_delete_: true`` in a part of the patch replaces that part, as in mmcv.
-    """
-    for key, value in patch.items():
-        if not isinstance(value, Mapping):
-            target[key] = value
-        elif isinstance(target.get(key), list):
-            for item in target[key]:
-                _merge(item, value)
-        else:
-            kept = isinstance(target.get(key), dict) and not value.get("_delete_")
-            part = target[key] if kept else {}
-            _merge(part, {name: item for name, item in value.items() if name != "_delete_"})
-            target[key] = part
-
-
-def _statistics(dataset: Mapping, name: str, prepared: Path) -> dict[str, Any]:
-    """How the dataset tells a loss its class frequencies, and how many classes there are."""
-    if dataset.get("statistics"):
-        return {"version": dataset["statistics"], "num_classes": dataset["num_classes"]}
-    from gol.losses.class_statistics import ClassStatistics
-
-    path, count = prepared / "classes.json", dataset.get("num_classes")
-    if path.exists():
-        found = len(ClassStatistics.load(path).ids)
-        if count not in (None, found):
-            raise UserError(
-                f"{path} has {found} classes, but the dataset says num_classes: {count}"
-            )
-        count = found
-    if count is None:
-        command = shlex.join(["gol", "preprocess", "--dataset", name, "--out", str(prepared)])
-        raise UserError(f"{path} is missing: `{command}` writes it (or state num_classes)")
-    return {"class_statistics": str(path), "num_classes": count}
-
-
-def _set_heads(model: Any, values: Mapping, dataset: Mapping, statistics: Mapping) -> None:
-    from gol.losses import LOSSES  # torch, which not every user of this module pays for
-
-    classifier, roi_head = values["classifier"], model.roi_head
-    offered = {**statistics, "lambda_": dataset["rare_frequency"]}
-    loss = dict(classifier["loss"])
-    if loss["type"] in LOSSES:
-        asked = inspect.signature(LOSSES[loss["type"]]).parameters
-        loss |= {key: value for key, value in offered.items() if key in asked}
-    for head in _as_list(roi_head.bbox_head):
-        head.num_classes, head.loss_cls = offered["num_classes"], loss
-        if classifier["bias"] is not None:
-            init = {"type": "Constant", "val": classifier["weight"], "bias": classifier["bias"]}
-            head.init_cfg = {**init, "override": {"name": "fc_cls"}}
-        if values["layer"]:
-            head.cls_predictor_cfg = values["layer"]
-    for head in _as_list(roi_head.get("mask_head") or []):
-        head.num_classes = offered["num_classes"]
-        if values["mask_predictor"]:
-            head.predictor_cfg = values["mask_predictor"]
-    model.test_cfg.rcnn.nms.iou_threshold = values["test_nms"]
-
-
-def _as_list(value: Any) -> list:
-    return value if isinstance(value, list) else [value]
-
-
-def _train_pipeline(model: Any, values: Mapping, dataset: Mapping) -> list[dict]:
-    with_mask = "mask_head" in model.roi_head
-    load = {"type": "LoadAnnotations", "with_bbox": True, "with_mask": with_mask}
-    augmentation = [
-        {
-            "type": "Resize",
-            "img_scale": [tuple(scale) for scale in dataset["image_scales"]],
-            "multiscale_mode": "value",
-            "keep_ratio": True,
-        },
-        {"type": "RandomFlip", "flip_ratio": 0.5},
-    ]
-    if values["schedule"]["augmentation"]:
-        other = _mmdet_config(values["schedule"]["augmentation"]).data.train.pipeline
-        names = [step.type for step in other]
-        augmentation = other[names.index("LoadAnnotations") + 1 : names.index("Normalize")]
-    keys = ["img", "gt_bboxes", "gt_labels", *(["gt_masks"] if with_mask else [])]
-    return [
-        {"type": "LoadImageFromFile"},
-        {**load, **(values["masks"] if with_mask else {})},
-        *augmentation,
-        *_normalize_and_pad(dataset),
-        {"type": "DefaultFormatBundle"},
-        {"type": "Collect", "keys": keys},
-    ]
-
-
-def _test_pipeline(dataset: Mapping) -> list[dict]:
-    transforms = [
-        {"type": "Resize", "keep_ratio": True},
-        {"type": "RandomFlip"},
-        *_normalize_and_pad(dataset),
-        {"type": "ImageToTensor", "keys": ["img"]},
-        {"type": "Collect", "keys": ["img"]},
-    ]
-    scale = tuple(dataset["image_scales"][-1])
-    shown = {"img_scale": scale, "flip": False, "transforms": transforms}
-    return [{"type": "LoadImageFromFile"}, {"type": "MultiScaleFlipAug", **shown}]
-
-
-def _normalize_and_pad(dataset: Mapping) -> list[dict]:
-    return [
-        {"type": "Normalize", **dataset["normalize"]},
-        {"type": "Pad", "size_divisor": dataset["pad"]},
-    ]
-
-
-def _set_data(config: Any, values: Mapping, dataset: Mapping, prepared: Path) -> None:
-    def part(split: str, pipeline: list) -> dict:
-        return {
-            "type": "InstanceDataset",
-            "ann_file": str(prepared / f"{split}.store"),
-            "img_prefix": str(split_files(dataset, split, prepared)[1]),
-            "pipeline": pipeline,
-        }
-
-    train_part = part("train", _train_pipeline(config.model, values, dataset))
-    test = _test_pipeline(dataset)
-    if values["sampler"]["repeat"]:
-        train_part = {
-            "type": "ClassBalancedDataset",
-            "oversample_thr": dataset["repeat_threshold"],
-            "dataset": train_part,
-        }
-    config.data = {
-        "samples_per_gpu": values["schedule"]["batch"],
-        "workers_per_gpu": values["schedule"]["workers"],
-        "train": train_part,
-        "val": part("val", test),
-        "test": part("val", test),
-    }
 
 
 def _set_schedule(config: Any, values: Mapping) -> None:
@@ -325,53 +173,3 @@ def _set_schedule(config: Any, values: Mapping) -> None:
     config.evaluation = {"metric": kinds, "interval": schedule["max_epochs"]}
     if fp16:
         config.fp16 = fp16
-
-
-_PLAIN = (str, int, type(None))  # bool is an int
-#: Parts of a config that may be left out; the others stay mappings.
-_OPTIONAL = ("gol.weights", "optimizer_config.grad_clip")
-
-
-def _apply_overrides(config: Any, overrides: Mapping[str, Any]) -> None:
-    for key, value in overrides.items():
-        if not isinstance(key, str):
-            raise UserError(f"override {key!r}: expected a dotted key such as optimizer.lr")
-        *folders, last = key.split(".")
-        place = config._cfg_dict
-        for depth, part in enumerate([*folders, last]):
-            where = ".".join(folders[:depth]) or "the config"
-            if not isinstance(place, Mapping):
-                raise UserError(
-                    f"override {key}: {where} is a {type(place).__name__} and has no keys"
-                )
-            if part not in place:
-                allowed = [*AXES, "seed", *place] if depth == 0 else list(place)
-                raise UserError(
-                    f"unknown key '{part}' in {where} (override {key}); allowed: {choices(allowed)}"
-                )
-            place = place[part]
-        _check_value(key, value, place)
-        if place is None and isinstance(value, Mapping):
-            value = {"_delete_": True, **value}  # mmcv merges into mappings alone
-        try:
-            config.merge_from_dict({key: value})
-        except TypeError as error:
-            raise UserError(f"override {key}: {value!r} does not fit what is there") from error
-
-
-def _check_value(key: str, value: Any, present: Any) -> None:
-    if not _is_plain(value):
-        raise UserError(f"override {key}: {value!r} is not made of finite numbers, texts and keys")
-    optional = present is None or (value is None and key in _OPTIONAL)
-    if isinstance(present, Mapping) != isinstance(value, Mapping) and not optional:
-        expected = f"keys ({choices(present)})" if isinstance(present, Mapping) else "a value"
-        raise UserError(f"override {key}: expected {expected}, not {value!r}")
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether JSON can hold the value."""
-    if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return math.isfinite(value) if isinstance(value, float) else isinstance(value, _PLAIN)

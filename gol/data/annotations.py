@@ -15,6 +15,7 @@ from gol.data.images import file_names, find_image, image_problem
 from gol.data.objects import clean_annotation, describe
 from gol.errors import UserError, choices
 from gol.files import read_json
+from gol.groups import GROUPS
 from gol.progress import progress
 
 SECTIONS = ("images", "annotations", "categories")
@@ -140,7 +141,8 @@ class _Findings:
 
 
 def _is_id(value: object) -> bool:
-    return type(value) is int
+    # The store holds 64 bits.
+    return type(value) is int and -(2**63) <= value < 2**63
 
 
 def _is_ids(value: object) -> bool:
@@ -174,7 +176,7 @@ def _check_categories(entries: list, findings: _Findings) -> dict[int, dict]:
     categories: dict[int, dict] = {}
     names: set[str] = set()
     optional = {
-        "frequency": lambda value: value in ("r", "c", "f"),
+        "frequency": lambda value: value in tuple(GROUPS),
         "image_count": lambda value: type(value) is int and value >= 0,
         "instance_count": lambda value: type(value) is int and value >= 0,
     }

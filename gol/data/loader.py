@@ -1,4 +1,8 @@
-"""Batches as a pure function of (seed, epoch, iteration), so that training resumes anywhere."""
+"""Batches as a pure function of (seed, epoch, iteration), so that training resumes anywhere.
+
+Shapes: W: ranks, N: images of an iteration, M: micro-batches of an iteration on all ranks, B:
+images of a micro-batch, h × w: their padded size, G: objects of an image.
+"""
 
 import math
 import random
@@ -65,7 +69,7 @@ def micro_batch_size(batch_size: int, global_batch: int, world: int) -> int:
 class EpochLoader:
     """One rank's part of the shuffled images of any epoch, from any iteration within it.
 
-    An iteration takes ``global_batch`` images, the last of an epoch those that are left, as
+    An iteration takes N = ``global_batch`` images, the last of an epoch those that are left, as M
     *micro-batches*; rank r of W takes every W-th, from the r-th on. Which images an iteration and
     (unless there are so many ranks that they shrink) a micro-batch hold does not depend on W.
 
@@ -109,25 +113,26 @@ class EpochLoader:
         return math.ceil(len(self.dataset) / self.global_batch)
 
     def images(self, position: int) -> int:
-        """Images that all ranks together take in the epoch's iteration ``position``."""
+        """N: images that all ranks together take in the epoch's iteration ``position``."""
         return min(self.global_batch, len(self.dataset) - position * self.global_batch)
 
     def count(self, position: int) -> int:
-        """Micro-batches that all ranks together take in the epoch's iteration ``position``."""
+        """M: micro-batches that all ranks together take in the epoch's iteration ``position``."""
         return math.ceil(self.images(position) / self.micro_batch)
 
     def own(self, position: int) -> list[tuple[int, float]]:
-        """This rank's micro-batches in that iteration: numbers and weights, equally many a rank.
+        """This rank's micro-batches in that iteration: ceil(M / W) numbers and weights.
 
         Where too few are left it repeats another's with weight 0, so that every rank takes part
         in each exchange of gradients.
         """
         count = self.count(position)
-        numbers = range(self.rank, math.ceil(count / self.world) * self.world, self.world)
+        turns = range(math.ceil(count / self.world))
+        numbers = [turn * self.world + self.rank for turn in turns]
         return [(number % count, float(number < count)) for number in numbers]
 
     def batches(self, epoch: int) -> list[list[int]]:
-        """The indices of every micro-batch of an epoch, for all ranks; each image once."""
+        """The B indices of every micro-batch of an epoch, for all ranks; each image once."""
         order, size, micro = self._order(epoch), self.global_batch, self.micro_batch
         parts = [order[i : i + size] for i in range(0, len(order), size)]
         return [part[i : i + micro] for part in parts for i in range(0, len(part), micro)]
@@ -157,6 +162,11 @@ class EpochLoader:
 
 def load(dataset: Any, batches: list[list], workers: int = 0, pin: bool = False) -> Iterator[dict]:
     """The items of each batch, collated for mmdet's detectors, on the CPU.
+
+    A training batch has ``img`` (B, 3, h, w) float32 and lists of length B: ``img_metas``,
+    ``gt_bboxes`` (G, 4) float32 in pixels, ``gt_labels`` (G,) int64 and ``gt_masks``, mmdet's
+    BitmapMasks (G, h, w) uint8. A test batch has lists of length 1, for one scale, of ``img`` and
+    ``img_metas``.
 
     Args:
         dataset: gives an item for a key.

@@ -49,7 +49,10 @@ def clean_annotation(annotation: dict, image: dict) -> tuple[dict[str, Any] | No
         return None, [*found, ("zero area", f"has bbox {box} and area {area}")]
     keys = ("id", "image_id", "category_id")
     clean = {key: annotation[key] for key in keys}
-    return clean | {"bbox": box, "area": area, "iscrowd": int(crowd), "segmentation": mask}, found
+    clean |= {"bbox": box, "area": area, "iscrowd": int(crowd), "segmentation": mask}
+    if annotation.get("ignore"):  # mmdet does not train on it, lvis-api does not count it
+        clean["ignore"] = 1
+    return clean, found
 
 
 def _are_numbers(values: list) -> bool:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from gol.data.annotations import Problem, examine, load_annotations
+from gol.data.layout import Prepared
 from gol.data.store import AnnotationStore
 from gol.errors import UserError
 from gol.files import uncollected, write_json
+from gol.groups import GROUPS, THRESHOLDS
 from gol.losses.class_statistics import ClassStatistics
-
-GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
 
 
 @uncollected()
@@ -21,7 +21,7 @@ def preprocess_dataset(
     val_annotations: str | Path,
     val_images: str | Path,
     out_folder: str | Path,
-    thresholds: tuple[int, int] = (10, 100),
+    thresholds: tuple[int, int] = THRESHOLDS,
     decode: bool = True,
     drop_bad: bool = False,
 ) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def preprocess_dataset(
         UserError: the files have errors. One line gives their number and an example of each
             kind, ``problems.json`` in ``out_folder`` all of them; no other file is written.
     """
-    out_folder = Path(out_folder)
+    prepared = Prepared(Path(out_folder))
     _check_thresholds(thresholds)
     splits = {
         "train": _examine(train_annotations, train_images, decode, drop_bad),
@@ -67,7 +67,7 @@ def preprocess_dataset(
     }
     files = {"train": train_annotations, "val": val_annotations}
     problems = {str(files[split]): found for split, (_, found) in splits.items()}
-    _refuse_errors(problems, out_folder / "problems.json")
+    _refuse_errors(problems, prepared.problems)
     train, statistics = _normalise_train(splits["train"][0], thresholds, train_annotations)
     val = _normalise_val(splits["val"][0], train["categories"], val_annotations)
     summary = {
@@ -77,10 +77,10 @@ def preprocess_dataset(
     }
     summary["text"] = _text(summary)
     for split, data in (("train", train), ("val", val)):
-        _write(out_folder / f"{split}.json", data)
-    statistics.save(out_folder / "classes.json")
-    write_json(out_folder / "summary.json", summary, indent=2)
-    (out_folder / "problems.json").unlink(missing_ok=True)
+        _write(prepared.annotations(split), data)
+    statistics.save(prepared.classes)
+    write_json(prepared.summary, summary, indent=2)
+    prepared.problems.unlink(missing_ok=True)
     return summary
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from gol.errors import UserError
 from gol.files import atomic_path
 from gol.models.state import DamagedError, load_checkpoint
 
@@ -27,16 +26,8 @@ def save_checkpoint(path: str | Path, **content: Any) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
-
-
-def check_fingerprint(run: Path, found: str | None, wanted: str) -> None:
-    """Raises a UserError unless what a run folder holds is of the training that is wanted."""
-    if found != wanted:
-        raise UserError(
-            f"{run} holds a training of another configuration or other annotations: "
-            "remove that folder to train anew, or give the pipeline another name"
-        )
+        # Not getbuffer(): with an error in flight, Python 3.12.1 crashes on its view (gh-111049).
+        temporary.write_bytes(buffer.getvalue())
 
 
 def checkpoint_path(folder: Path, iteration: int) -> Path:

@@ -1,6 +1,8 @@
 """Checkpoint in, detections out: one JSON list in COCO's result format.
 
-The batches are the same however many ranks there are; each rank detects on every W-th of them.
+The batches are the same however many ranks there are; rank r of W detects on every W-th of them.
+
+Shapes: B: images of a batch, C: classes, D: detections of an image, of all classes or of one.
 """
 
 import sys
@@ -19,6 +21,7 @@ from gol.engine.preemption import Preemption
 from gol.engine.shards import write_sharded
 from gol.errors import UserError, choices
 from gol.models.state import load_weights
+from gol.run_folder import RunFolder
 
 _BATCH = 16  # most images at once
 _MASK_BYTES = 1 << 30  # mmdet returns a mask of the whole image for every detection
@@ -34,12 +37,12 @@ def detect(
     """Detects on the test images of a run's dataset; called in every process of a job.
 
     Args:
-        run: run folder with ``config.json`` and ``model.pth``.
+        run: folder of a trained run.
         out: JSON file to write: a list of {image_id, category_id, score, bbox (x, y, w, h in
             pixels), segmentation (compressed RLE)}.
         scoring: activation that turns logits into scores; default the config's first.
-        checkpoint: weights to use instead of ``model.pth``.
-        device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU, one for each rank.
+        checkpoint: weights to use instead of the run's own.
+        device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU, one per rank.
 
     Returns:
         The number of detections.
@@ -51,25 +54,26 @@ def detect(
         Interrupted: SIGUSR2 came and no other handler took over.
     """
     with Preemption() as preemption, join(device) as ranks:
-        run, config = Path(run), load_config(run)
+        config = load_config(run)
         scoring = scoring or config.gol.scorings[0]
         if scoring not in config.gol.scorings:
             allowed = choices(config.gol.scorings)
             raise UserError(f"unknown scoring '{scoring}' for this experiment; allowed: {allowed}")
         torch.set_num_threads(config.gol.threads)
-        mark = None if checkpoint else fingerprint(config)
-        detector = _detector(config, checkpoint or run / "model.pth", mark, scoring, ranks)
+        wanted = None if checkpoint else fingerprint(config)
+        weights = checkpoint or RunFolder(run).weights
+        detector = _detector(config, weights, wanted, scoring, ranks)
         return write_sharded(out, _detections(detector, config, ranks, preemption), ranks)
 
 
 def _detector(
-    config: Any, weights: str | Path, mark: str | None, scoring: str, ranks: Ranks
+    config: Any, weights: str | Path, fingerprint: str | None, scoring: str, ranks: Ranks
 ) -> torch.nn.Module:
     from gol.models import build_detector, float32_heads, set_scoring
 
-    # The weights come from the checkpoint: nothing is downloaded to be overwritten.
+    # The weights come from the checkpoint: nothing is loaded to be overwritten.
     detector = build_detector(config, initialise=False)
-    load_weights(detector, weights, mark)
+    load_weights(detector, weights, fingerprint)
     set_scoring(detector, scoring)
     if config.gol.precision != "float32":
         float32_heads(detector)
@@ -104,7 +108,7 @@ def _detections(
 
 
 def _batches(dataset: Any, detections: int) -> list[list[int]]:
-    """All test batches: images of one shape, so that none is padded."""
+    """All test batches, each B indices of images of one shape, so that none is padded."""
     shapes = [(info["height"], info["width"]) for info in dataset.data_infos]
     order = sorted(range(len(dataset)), key=lambda index: shapes[index])
     batches = []
@@ -140,7 +144,14 @@ class _Progress:
 
 
 def _entries(result: Any, image_id: int, category_ids: list[int]) -> list[dict]:
-    """One image's result of mmdet as COCO entries, coordinates rounded to 1/100 pixel."""
+    """One image's result of mmdet as D COCO entries, coordinates rounded to 1/100 pixel.
+
+    Args:
+        result: C arrays (D, 5) float32 of x1, y1, x2, y2 in pixels and score, with masks a pair of
+            these and C lists of D masks (height, width) bool.
+        image_id: of the image.
+        category_ids: of the C classes.
+    """
     import pycocotools.mask
 
     boxes, masks = result if isinstance(result, tuple) else (result, None)

@@ -1,7 +1,7 @@
 """Several processes that train or detect together: who they are, and what they tell each other.
 
-A *rank* is one process of a job. The ranks meet at a store that rank 0 (or torchrun) keeps, under
-an address that torchrun's, Slurm's or submitit's variables give. Gradients travel in torch's
+A *rank* is one process of a job. The ranks meet at a rendezvous that rank 0 (or torchrun) keeps,
+under an address that torchrun's, Slurm's or submitit's variables give. Gradients travel in torch's
 default group (NCCL, or gloo without GPUs); everything else is a few numbers in a gloo group of its
 own, which waits as long as it takes and yet notices at once when a process is gone.
 """
@@ -27,7 +27,7 @@ _MEETING = timedelta(minutes=10)  # for all ranks to be there, and for one excha
 _PATIENCE = timedelta(days=30)  # a rank may write a checkpoint or detect for hours meanwhile
 _PORTS = range(20000, 32000)  # below those that Linux hands out to clients
 _joins = itertools.count()
-_store: dist.Store | None = None
+_rendezvous: dist.Store | None = None
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,9 @@ def join(device: str | None = None) -> Iterator[Ranks]:
     if address.world == 1:
         yield Ranks(0, 1, find_device(device, address.local_rank))
         return
-    store = dist.PrefixStore(f"gol{next(_joins)}", _meet(address))
-    with Watch(store, address.rank, address.world) as watch:
-        ranks = _initialise(store, address, find_device(device, address.local_rank))
+    rendezvous = dist.PrefixStore(f"gol{next(_joins)}", _meet(address))
+    with Watch(rendezvous, address.rank, address.world) as watch:
+        ranks = _initialise(rendezvous, address, find_device(device, address.local_rank))
         try:
             yield ranks
             ranks.barrier()
@@ -187,42 +187,46 @@ def join(device: str | None = None) -> Iterator[Ranks]:
 
 
 def _meet(address: Address) -> dist.Store:
-    """The store of this job, made once in a process."""
-    global _store
-    if _store is None:
+    """The rendezvous of this job, made once in a process."""
+    global _rendezvous
+    if _rendezvous is None:
         numbers = {"rank": address.rank, "world_size": address.world, "timeout": _MEETING}
         try:
-            _store = next(iter(dist.rendezvous(address.url, **numbers)))[0]
+            _rendezvous = next(iter(dist.rendezvous(address.url, **numbers)))[0]
         except (RuntimeError, OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise LostJobError(
                 f"rank {address.rank} of {address.world} found no others at {address.url}: {reason}"
             ) from error
-    return _store
+    return _rendezvous
 
 
 def outlive_main(seconds: float = 60) -> None:
     """Waits until rank 0 is gone: only then has submitit requeued the job."""
     end = time.monotonic() + seconds
     with suppress(Exception):
-        while _store is not None and find_address().rank > 0 and time.monotonic() < end:
-            _store.check(["anything"])
+        while _rendezvous is not None and find_address().rank > 0 and time.monotonic() < end:
+            _rendezvous.check(["anything"])
             time.sleep(0.1)
 
 
-def _initialise(store: dist.Store, address: Address, device: torch.device) -> Ranks:
+def _initialise(rendezvous: dist.Store, address: Address, device: torch.device) -> Ranks:
     backend = "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        backend = "nccl" if _own_gpus(store, address, device) else "gloo"
+        backend = "nccl" if _own_gpus(rendezvous, address, device) else "gloo"
     dist.init_process_group(
-        backend, store=store, rank=address.rank, world_size=address.world, timeout=_MEETING
+        backend,
+        store=rendezvous,
+        rank=address.rank,
+        world_size=address.world,
+        timeout=_MEETING,
     )
     group = dist.new_group(backend="gloo", timeout=_PATIENCE)
     return Ranks(address.rank, address.world, device, group)
 
 
-def _own_gpus(store: dist.Store, address: Address, device: torch.device) -> bool:
+def _own_gpus(rendezvous: dist.Store, address: Address, device: torch.device) -> bool:
     """Whether no two ranks share a GPU, which NCCL refuses."""
-    store.set(f"gpu{address.rank}", str(torch.cuda.get_device_properties(device).uuid))
-    return len({store.get(f"gpu{rank}") for rank in range(address.world)}) == address.world
+    rendezvous.set(f"gpu{address.rank}", str(torch.cuda.get_device_properties(device).uuid))
+    return len({rendezvous.get(f"gpu{rank}") for rank in range(address.world)}) == address.world

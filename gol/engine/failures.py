@@ -25,13 +25,13 @@ class Watch:
     rank that cannot even notice, for instance within NCCL, is ended after a grace period.
 
     Args:
-        store: store of the job, with keys of this context alone.
+        rendezvous: torch's store of the job, with keys of this context alone.
         rank: number of this process.
         world: number of processes.
     """
 
-    def __init__(self, store: dist.Store, rank: int, world: int) -> None:
-        self.store, self.rank, self.world = store, rank, world
+    def __init__(self, rendezvous: dist.Store, rank: int, world: int) -> None:
+        self.rendezvous, self.rank, self.world = rendezvous, rank, world
         self.failure: tuple[int, str] | None = None
         self.left = threading.Event()
 
@@ -44,12 +44,12 @@ class Watch:
         if error is not None:
             self.report(error)
         with suppress(Exception):
-            self.store.add(_LEFT, 1)
-        # A store kept by rank 0 ends with it, and submitit ends all with the first.
+            self.rendezvous.add(_LEFT, 1)
+        # A rendezvous kept by rank 0 ends with it, and submitit ends all with the first.
         end = time.monotonic() + _FAREWELL
         if self.rank == 0 or (error is not None and self._mine()):
             with suppress(Exception):
-                while self.store.add(_LEFT, 0) < self.world and time.monotonic() < end:
+                while self.rendezvous.add(_LEFT, 0) < self.world and time.monotonic() < end:
                     time.sleep(_POLL / 20)
         if isinstance(error, Exception) and not self._mine():
             rank, reason = self.failure
@@ -73,20 +73,20 @@ class Watch:
             return
         mine = json.dumps([self.rank, reason])
         with suppress(Exception):
-            found = self.store.compare_set(_KEY, "", mine).decode()
+            found = self.rendezvous.compare_set(_KEY, "", mine).decode()
             if json.loads(found)[1].startswith(_LOST) and not reason.startswith(_LOST):
-                found = self.store.compare_set(_KEY, found, mine).decode()
+                found = self.rendezvous.compare_set(_KEY, found, mine).decode()
             self.failure = tuple(json.loads(found))
 
     def _watch(self) -> None:
         missed = 0
         while self.failure is None and missed < _GRACE and not self.left.wait(_POLL):
             try:
-                if self.store.check([_KEY]):
-                    self.failure = tuple(json.loads(self.store.get(_KEY)))
+                if self.rendezvous.check([_KEY]):
+                    self.failure = tuple(json.loads(self.rendezvous.get(_KEY)))
                 missed = 0
             except Exception:
-                missed += 1  # rank 0 is gone, and its store with it?
+                missed += 1  # rank 0 is gone, and the rendezvous with it?
         if not self.left.wait(_GRACE):
             with suppress(Exception):
                 dist.group.WORLD.abort()

@@ -1,4 +1,4 @@
-"""SIGUSR2 asks a training to make room: it writes a checkpoint first, and then obeys."""
+"""SIGUSR2 asks a run to make room: it writes a checkpoint first, and then obeys."""
 
 import signal
 import threading

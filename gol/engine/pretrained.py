@@ -7,6 +7,7 @@ from typing import Any
 
 from gol.errors import UserError, pick
 from gol.files import configs_folder, read_yaml
+from gol.run_folder import RunFolder
 
 
 @cache
@@ -42,7 +43,7 @@ def prepare_run(
     file: str | Path | None = None,
     prepared: str | Path | None = None,
 ) -> None:
-    """Makes a run folder of an official checkpoint: ``config.json`` and ``model.pth``.
+    """Makes a run folder of an official checkpoint: config and weights, no training.
 
     Args:
         name: a key of :func:`pretrained`.
@@ -59,32 +60,29 @@ def prepare_run(
     from gol.models import build_detector
     from gol.models.state import load_state, load_weights
 
-    run, entry = Path(run), pick("checkpoint", name, pretrained())
+    run, entry = RunFolder(run), pick("checkpoint", name, pretrained())
     config = load_experiment(entry["experiment"], None, prepared)
     _check_free(run, config)
-    mark = fingerprint(config)  # fails early where the data are missing
+    wanted = fingerprint(config)  # fails early where the data are missing
     path = Path(file) if file else fetch_pretrained(name)
     detector = build_detector(config, initialise=False)
     load_weights(detector, path)
     classes = load_state(path)[1].get("CLASSES")
     classes = list(classes) if isinstance(classes, list | tuple) else []
-    save_config(config, run)
-    meta = {"CLASSES": classes, "fingerprint": mark, "source": entry["url"]}
-    save_checkpoint(run / "model.pth", state_dict=detector.state_dict(), meta=meta)
+    save_config(config, run.path)
+    meta = {"CLASSES": classes, "fingerprint": wanted, "source": entry["url"]}
+    save_checkpoint(run.weights, state_dict=detector.state_dict(), meta=meta)
 
 
-def _check_free(run: Path, config: Any) -> None:
+def _check_free(run: RunFolder, config: Any) -> None:
     """The folder is new, or an earlier call made it."""
     from gol.config.resolve import load_config
 
-    trained = [
-        name for name in ("train.json", "checkpoints", "metrics.jsonl") if (run / name).exists()
-    ]
-    if trained:
-        raise UserError(f"{run} holds a training ({trained[0]}): name another folder")
-    if (run / "config.json").exists():
+    if traces := run.traces():
+        raise UserError(f"{run} holds a training ({traces[0].name}): name another folder")
+    if run.config.exists():
         found, wanted = (
-            json.dumps(c._cfg_dict, sort_keys=True) for c in (load_config(run), config)
+            json.dumps(c._cfg_dict, sort_keys=True) for c in (load_config(run.path), config)
         )
         if found != wanted:
-            raise UserError(f"{run}/config.json is of another experiment: name another folder")
+            raise UserError(f"{run.config} is of another experiment: name another folder")

@@ -1,6 +1,7 @@
-"""What a training writes while it runs: one JSON object an iteration, and progress for people."""
+"""What a run writes while it trains: one JSON object an iteration, and progress for people."""
 
 import json
+import math
 import sys
 import time
 from datetime import timedelta
@@ -63,7 +64,7 @@ class RunLog:
         try:
             with open(self.path, "a", encoding="utf-8") as file:
                 # A skipped float16 step has no finite gradient, and JSON no word for that.
-                finite = {k: v if v - v == 0 else None for k, v in line.items()}
+                finite = {k: v if math.isfinite(v) else None for k, v in line.items()}
                 file.write(json.dumps(finite, allow_nan=False) + "\n")
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error

@@ -16,44 +16,42 @@ import torch
 
 from gol import __version__
 from gol.config.resolve import fingerprint, load_config
-from gol.engine.checkpoints import check_fingerprint, save_checkpoint
+from gol.engine.checkpoints import save_checkpoint
 from gol.engine.distributed import Ranks, join
-from gol.engine.preemption import Interrupted, Preemption
+from gol.engine.preemption import Preemption
 from gol.engine.runlog import RunLog
-from gol.errors import LostJobError, UserError
-from gol.files import read_json, write_json
+from gol.errors import Interrupted, LostJobError, UserError
+from gol.run_folder import RunFolder, RunSummary
 
 if TYPE_CHECKING:
     from gol.engine.trainer import Trainer
 
-__all__ = ["DONE", "Interrupted", "train"]
-
-DONE = "train.json"
+__all__ = ["Interrupted", "train"]
 
 
-def train(run: str | Path, device: str | None = None) -> dict[str, Any]:
+def train(run: str | Path, device: str | None = None) -> RunSummary:
     """Trains the experiment of a run folder, or continues it, or does nothing if it is done.
 
-    Called in every process of a job; the ranks find each other (``gol.engine.distributed``). Reads
-    ``config.json``; rank 0 writes ``metrics.jsonl``, ``checkpoints/``, ``model.pth`` (weights in
-    mmcv's layout) and, last of all, ``train.json``.
+    Called in every process of a job; the ranks find each other (``gol.engine.distributed``). What
+    the backbone begins with must be there (``gol.config.backbones.fetch_for``). Rank 0 writes the
+    folder's files (``gol.run_folder``), last of all the summary.
 
     Args:
         run: the run folder, prepared by ``gol config``.
-        device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU, one for each rank.
+        device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU, one per rank.
 
     Returns:
-        The content of ``train.json``: iterations, seconds, images per second, ranks, versions.
+        The summary that was written.
 
     Raises:
-        UserError: no config, another configuration's checkpoints, no images, a loss that is not
-            finite, a full disk.
+        UserError: no config or backbone weights, another configuration's files, no images, a loss
+            that is not finite, a full disk.
         PeerError: another rank failed.
         Interrupted: SIGUSR2 came, a checkpoint was written, and no other handler took over.
     """
-    run = Path(run)
+    run = RunFolder(run)
     with Preemption() as preemption, join(device) as ranks:
-        config = load_config(run)
+        config = load_config(run.path)
         with _sole_writer(run, ranks):
             summary = _train(run, config, ranks, preemption)
     if summary is None:
@@ -62,11 +60,11 @@ def train(run: str | Path, device: str | None = None) -> dict[str, Any]:
 
 
 @contextmanager
-def _sole_writer(run: Path, ranks: Ranks) -> Iterator[None]:
+def _sole_writer(run: RunFolder, ranks: Ranks) -> Iterator[None]:
     """Rank 0 holds the run's lock; what the system says of files becomes one line."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(run / ".train.lock", timeout=0)
+    lock = FileLock(run.training_lock, timeout=0)
     try:
         if ranks.is_main:
             lock.acquire()
@@ -79,17 +77,16 @@ def _sole_writer(run: Path, ranks: Ranks) -> Iterator[None]:
         lock.release()
 
 
-def _train(run: Path, config: Any, ranks: Ranks, preemption: Preemption) -> dict[str, Any] | None:
+def _train(run: RunFolder, config: Any, ranks: Ranks, preemption: Preemption) -> RunSummary | None:
     """Trains to the end, or to the next iteration where a rank is asked to stop: None."""
     from gol.engine.trainer import Trainer  # imports mmcv, which is loud before load_config
 
-    mark = fingerprint(config)
-    done = ranks.broadcast(_finished(run, mark) if ranks.is_main else None)
-    if done:
+    wanted = fingerprint(config)
+    if done := ranks.broadcast(_finished(run, wanted) if ranks.is_main else None):
         return done
     torch.set_num_threads(config.gol.threads)
     trainer = Trainer(config, ranks)
-    meta = trainer.resume(run / "checkpoints", mark)
+    meta = trainer.resume(run, wanted)
     clock = _Clock(meta["started"], meta["seconds"], config.gol)
     start, epoch = meta["iter"], len(trainer.loader)
     total = trainer.schedule.max_epochs * epoch
@@ -97,49 +94,47 @@ def _train(run: Path, config: Any, ranks: Ranks, preemption: Preemption) -> dict
         print(f"{_name(config)} continues after iteration {start}", file=sys.stderr, flush=True)
     log = None
     if ranks.is_main:
-        log = RunLog(run / "metrics.jsonl", start, total, epoch, _name(config))
+        log = RunLog(run.metrics, start, total, epoch, _name(config))
     for iteration in range(start, total):
         values, finished = trainer.step(iteration), iteration + 1
         if log:
             log.add(finished, trainer.loader.images(iteration % epoch), values)
         stop, due = ranks.any(preemption.requested, clock.due(finished) and ranks.is_main)
         if ranks.is_main and (stop or due or finished == total):
-            trainer.save(run / "checkpoints", finished, mark, clock.started, clock.spent())
+            trainer.save(run, finished, wanted, clock.started, clock.spent())
             clock.saved = time.monotonic()
         if stop or due or finished == total:
             ranks.barrier()  # a slow disk must not count against an exchange of gradients
         if stop and finished < total:
             return None
-    return ranks.broadcast(_finish(run, mark, trainer, clock) if ranks.is_main else None)
+    return ranks.broadcast(_finish(run, wanted, trainer, clock) if ranks.is_main else None)
 
 
-def _finish(run: Path, mark: str, trainer: "Trainer", clock: "_Clock") -> dict[str, Any]:
+def _finish(run: RunFolder, wanted: str, trainer: "Trainer", clock: "_Clock") -> RunSummary:
     """Writes the weights and, last, the summary."""
-    meta = {"CLASSES": list(trainer.classes), "fingerprint": mark, "gol": __version__}
-    save_checkpoint(run / "model.pth", state_dict=trainer.detector.state_dict(), meta=meta)
+    meta = {"CLASSES": list(trainer.classes), "fingerprint": wanted, "gol": __version__}
+    save_checkpoint(run.weights, state_dict=trainer.detector.state_dict(), meta=meta)
     epochs, loader, seconds = trainer.schedule.max_epochs, trainer.loader, clock.spent()
-    summary = {
-        "fingerprint": mark,
-        "iterations": epochs * len(loader),
-        "seconds": seconds,
-        "images_per_second": epochs * len(loader.dataset) / seconds,
-        "parameters": sum(p.numel() for p in trainer.detector.parameters()),
-        "device": str(trainer.ranks.device),
-        "ranks": trainer.ranks.world,
-        "started": clock.started,
-        "finished": time.time(),
-        "versions": _versions(),
-    }
-    write_json(run / DONE, summary, indent=1)
+    summary = RunSummary(
+        fingerprint=wanted,
+        iterations=epochs * len(loader),
+        seconds=seconds,
+        images_per_second=epochs * len(loader.dataset) / seconds,
+        parameters=sum(p.numel() for p in trainer.detector.parameters()),
+        device=str(trainer.ranks.device),
+        ranks=trainer.ranks.world,
+        started=clock.started,
+        finished=time.time(),
+        versions=_versions(),
+    )
+    run.write_summary(summary)
     return summary
 
 
-def _finished(run: Path, mark: str) -> dict[str, Any] | None:
-    if not ((run / DONE).exists() and (run / "model.pth").exists()):
-        return None
-    summary = read_json(run / DONE)
-    check_fingerprint(run, summary.get("fingerprint"), mark)
-    return summary
+def _finished(run: RunFolder, wanted: str) -> RunSummary | None:
+    if run.of_another(wanted):
+        raise run.refusal()
+    return run.finished(wanted)
 
 
 def _name(config: Any) -> str:
@@ -152,7 +147,7 @@ def _versions() -> dict[str, str]:
 
     return {
         "gol": __version__,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "mmdet": mmdet.__version__,
         "mmcv": mmcv.__version__,
     }

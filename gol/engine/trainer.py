@@ -4,37 +4,36 @@ An iteration consumes ``gol.global_batch`` images as micro-batches of ``data.sam
 With W ranks each takes every W-th of them, and losses and gradients are means over all: one rank
 with 4 micro-batches, 2 with 2 and 4 with 1 are the same training. More ranks than micro-batches
 make these smaller, which is another training, and the log says so.
+
+Shapes: W: ranks, M: micro-batches of an iteration on all ranks, B: images of a micro-batch, L: what
+a detector says of one: its losses, the accuracy, and the losses' sum.
 """
 
+import math
 import sys
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gol.compat.deferred import no_compiler
 from gol.data.loader import EpochLoader, derive_seed, to_device
-from gol.engine.checkpoints import (
-    check_fingerprint,
-    checkpoint_path,
-    newest_checkpoint,
-    prune,
-    save_checkpoint,
-)
+from gol.engine.checkpoints import checkpoint_path, newest_checkpoint, prune, save_checkpoint
 from gol.engine.distributed import Ranks
 from gol.engine.exchange import Exchange
 from gol.engine.running_statistics import RunningStatistics
 from gol.errors import UserError, choices
 from gol.models.state import load_checkpoint
+from gol.run_folder import RunFolder
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _ADVICE = "lower the learning rate or clip gradients (optimizer_config.grad_clip)"
 
 
 class _Losses(nn.Module):
-    """Batch in, scalars out: each loss, the accuracy, and as ``loss`` the sum of the losses."""
+    """B images in, L scalars out: each loss, the accuracy, and as ``loss`` the losses' sum."""
 
     def __init__(self, detector: nn.Module) -> None:
         super().__init__()
@@ -81,7 +80,7 @@ class Trainer:
     def __init__(self, config: Any, ranks: Ranks) -> None:
         from mmcv.runner import build_optimizer
 
-        from gol.engine.schedule import Schedule
+        from gol.config.schedule import Schedule
         from gol.models import build_dataset, build_detector, float32_heads
 
         if config.gol.precision not in PRECISIONS:
@@ -108,7 +107,8 @@ class Trainer:
             float32_heads(self.detector)
         factor = self.loader.global_batch / config.gol.base_batch
         optimizer = {**config.optimizer, "lr": config.optimizer.lr * factor}
-        self.optimizer = build_optimizer(self.detector, optimizer)
+        with no_compiler():
+            self.optimizer = build_optimizer(self.detector, optimizer)
         self.schedule = Schedule(
             config.lr_config, self.optimizer, len(self.loader), config.runner.max_epochs
         )
@@ -134,7 +134,7 @@ class Trainer:
             )
         return text
 
-    def resume(self, folder: Path, mark: str) -> dict[str, Any]:
+    def resume(self, run: RunFolder, fingerprint: str) -> dict[str, Any]:
         """Loads the newest readable checkpoint, the same on all ranks.
 
         Returns:
@@ -142,42 +142,51 @@ class Trainer:
             (``started``).
 
         Raises:
-            UserError: it is of a training with another fingerprint than ``mark``.
+            UserError: it is of a training with another fingerprint.
         """
-        content = newest_checkpoint(folder) if self.ranks.is_main else None
+        content = newest_checkpoint(run.checkpoints) if self.ranks.is_main else None
         done = self.ranks.broadcast(content["meta"]["iter"] if content else None)
         if done is None:
             return {"iter": 0, "seconds": 0.0, "started": time.time()}
-        content = content or load_checkpoint(checkpoint_path(folder, done))
-        check_fingerprint(folder.parent, content["meta"]["fingerprint"], mark)
+        content = content or load_checkpoint(checkpoint_path(run.checkpoints, done))
+        if content["meta"]["fingerprint"] != fingerprint:
+            raise run.refusal()
         self.detector.load_state_dict(content["state_dict"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        with no_compiler():
+            self.optimizer.load_state_dict(content["optimizer"])
         if content["scaler"] and self.scaler.torch.is_enabled():  # empty if it began on a CPU
             self.scaler.torch.load_state_dict(content["scaler"])
         return content["meta"]
 
-    def save(self, folder: Path, done: int, mark: str, started: float, seconds: float) -> None:
+    def save(
+        self, run: RunFolder, done: int, fingerprint: str, started: float, seconds: float
+    ) -> None:
         """Writes a checkpoint after ``done`` iterations (rank 0 alone)."""
         meta = {
             "iter": done,
             "epoch": done // len(self.loader),
             "seconds": seconds,
             "started": started,
-            "fingerprint": mark,
+            "fingerprint": fingerprint,
             "CLASSES": list(self.classes),
         }
-        path = checkpoint_path(folder, done)
+        path = checkpoint_path(run.checkpoints, done)
+        with no_compiler():
+            optimizer = self.optimizer.state_dict()
         save_checkpoint(
             path,
             state_dict=self.detector.state_dict(),
-            optimizer=self.optimizer.state_dict(),
+            optimizer=optimizer,
             scaler=self.scaler.torch.state_dict(),
             meta=meta,
         )
-        prune(folder, path)
+        prune(run.checkpoints, path)
 
     def step(self, iteration: int) -> dict[str, float]:
-        """One iteration; returns what to log, the same on all ranks.
+        """One iteration of M micro-batches; returns what to log, the same on all ranks.
+
+        That is the learning rate, L means over the micro-batches, and the gradient's norm before
+        clipping.
 
         Raises:
             UserError: the loss or the gradient is not finite.
@@ -187,7 +196,7 @@ class Trainer:
             self.batches = self.loader.epoch(epoch, position)
         rate = self.schedule.set(iteration)
         values = self._gradients(iteration, position)
-        if not _finite(values["loss"]):
+        if not math.isfinite(values["loss"]):
             raise UserError(
                 f"the loss is {values['loss']} at iteration {iteration}: {values}; {_ADVICE}"
             )
@@ -195,16 +204,17 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(
             self.detector.parameters(), self.max_norm or float("inf")
         )
-        if not (self.scaler.torch.is_enabled() or _finite(float(norm))):
+        if not (self.scaler.torch.is_enabled() or math.isfinite(norm)):
             raise UserError(f"the gradient is not finite at iteration {iteration}; {_ADVICE}")
-        self.scaler.step(self.optimizer)
+        with no_compiler():
+            self.scaler.step(self.optimizer)
         return {"lr": rate, **values, "grad_norm": float(norm)}
 
     def _gradients(self, iteration: int, position: int) -> dict[str, float]:
-        """Leaves the mean gradient in the parameters; returns the mean losses."""
+        """Leaves the mean gradient over M micro-batches in the parameters; returns L means."""
         count, own = self.loader.count(position), self.loader.own(position)
         total: Any = 0
-        self.optimizer.zero_grad(set_to_none=True)
+        self.detector.zero_grad(set_to_none=True)
         self.statistics.begin()
         for turn, (number, weight) in enumerate(own, 1):
             batch = to_device(next(self.batches), self.ranks.device)
@@ -223,7 +233,3 @@ class Trainer:
 
     def _autocast(self) -> Any:
         return torch.autocast(self.ranks.device.type, self.dtype) if self.dtype else nullcontext()
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0

@@ -1,6 +1,7 @@
 """Reads and checks the two files that an evaluation compares: ground truth and detections."""
 
 from array import array
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from gol.errors import UserError, choices
 from gol.files import read_json
+from gol.groups import GROUPS
 
 SCHEMA: dict[str, dict[str, Any]] = {  # the keys that are read, with their types
     "images": {
@@ -28,12 +30,37 @@ SCHEMA: dict[str, dict[str, Any]] = {  # the keys that are read, with their type
         "segmentation": (list, dict),
     },
 }
-FREQUENCIES = ("r", "c", "f")
+FREQUENCIES = tuple(GROUPS)
 # The columns of the detection table, in the order in which hotcoco reads them.
 IMAGE, X, Y, WIDTH, HEIGHT, SCORE, CATEGORY = range(7)
 
 
-def read_ground_truth(path: str | Path) -> dict[str, Any]:
+@dataclass
+class GroundTruth:
+    """An annotation file as hotcoco takes it.
+
+    Attributes:
+        dataset: ``images``, ``annotations`` and ``categories`` with the keys of SCHEMA alone:
+            hotcoco refuses other keys of unexpected types, which exports of labelling tools have.
+            All ids are numbers from 1 on, in the order of the file's ids, so that ids of any size
+            and sign pass through float64 columns unharmed.
+        categories: the file's categories by ascending id; the i-th has the number i + 1.
+        images: the file's image ids to their numbers.
+        sizes: [height, width] of each image in pixels, by number.
+    """
+
+    dataset: dict[str, list[dict[str, Any]]]
+    categories: list[dict[str, Any]]
+    images: dict[int, int]
+    sizes: dict[int, list[int]]
+
+    @property
+    def category_numbers(self) -> dict[int, int]:
+        """The file's category ids to their numbers."""
+        return {category["id"]: i for i, category in enumerate(self.categories, 1)}
+
+
+def read_ground_truth(path: str | Path) -> GroundTruth:
     """An annotation file in the LVIS schema, checked as far as the evaluation relies on it.
 
     Raises:
@@ -56,7 +83,49 @@ def read_ground_truth(path: str | Path) -> dict[str, Any]:
                     f"{path}: annotation {annotation['id']} has {key} {annotation[key]}, "
                     f"which is not among the {section}"
                 )
-    return dataset
+    return _numbered(dataset, ids)
+
+
+def _numbered(dataset: dict[str, Any], ids: dict[str, set[int]]) -> GroundTruth:
+    images = {identity: number for number, identity in enumerate(sorted(ids["images"]), 1)}
+    categories = {identity: number for number, identity in enumerate(sorted(ids["categories"]), 1)}
+
+    def numbers(listed: list) -> list[int]:
+        known = (categories.get(identity) for identity in listed if isinstance(identity, int))
+        return [number for number in known if number]
+
+    truth = GroundTruth(
+        dataset={
+            "images": [
+                {
+                    "id": images[image["id"]],
+                    "height": image["height"],
+                    "width": image["width"],
+                    "neg_category_ids": numbers(image["neg_category_ids"]),
+                    "not_exhaustive_category_ids": numbers(image["not_exhaustive_category_ids"]),
+                }
+                for image in dataset["images"]
+            ],
+            "categories": [
+                {"id": categories[category["id"]], "name": category["name"]}
+                for category in dataset["categories"]
+            ],
+            "annotations": dataset["annotations"],
+        },
+        categories=sorted(dataset["categories"], key=lambda category: category["id"]),
+        images=images,
+        sizes={images[i["id"]]: [i["height"], i["width"]] for i in dataset["images"]},
+    )
+    annotations = truth.dataset["annotations"]
+    for number, annotation in enumerate(annotations, 1):
+        annotations[number - 1] = {  # in place: LVIS has over a million
+            "id": number,
+            "image_id": images[annotation["image_id"]],
+            "category_id": categories[annotation["category_id"]],
+            **{key: annotation[key] for key in ("bbox", "area", "segmentation")},
+            "ignore": bool(annotation.get("ignore")),
+        }
+    return truth
 
 
 def _checked_ids(dataset: dict[str, Any], section: str, path: str | Path) -> set[int]:
@@ -68,7 +137,10 @@ def _checked_ids(dataset: dict[str, Any], section: str, path: str | Path) -> set
     for index, entry in enumerate(entries):
         for key, kind in SCHEMA[section].items():
             if not isinstance(entry, dict) or key not in entry:
-                raise UserError(f"{path}: {section}[{index}] has no {key}")
+                raise UserError(
+                    f"{path}: {section}[{index}] has no {key}: expected the LVIS schema, which "
+                    "`gol preprocess` writes from COCO files too"
+                )
             if not isinstance(entry[key], kind):
                 raise UserError(f"{path}: {section}[{index}] has {key} {str(entry[key])[:60]!r}")
         # With two equal ids lvis-api and hotcoco would each count one object twice.
@@ -78,19 +150,38 @@ def _checked_ids(dataset: dict[str, Any], section: str, path: str | Path) -> set
     return ids
 
 
-def read_detections(
-    path: str | Path, dataset: dict[str, Any], with_masks: bool | None
-) -> tuple[np.ndarray, list[dict[str, Any]] | None]:
+@dataclass
+class Detections:
+    """A detections file.
+
+    Attributes:
+        table: float64 (detections, 7), with the columns IMAGE … CATEGORY; images and categories
+            by the numbers of :class:`GroundTruth`.
+        masks: the RLE masks in the same order, or None.
+        areas: (detections) in square pixels, by which sizes are told apart and those without any
+            are dropped, as lvis-api does: of the box, or of the mask where the file has no boxes.
+        boxes: whether the file has boxes; otherwise those in the table are the masks'.
+    """
+
+    table: np.ndarray
+    masks: list[dict[str, Any]] | None
+    areas: np.ndarray
+    boxes: bool
+
+    def take(self, kept: np.ndarray) -> "Detections":
+        """Those at some indices."""
+        masks = None if self.masks is None else [self.masks[i] for i in kept]
+        return Detections(self.table[kept], masks, self.areas[kept], self.boxes)
+
+
+def read_detections(path: str | Path, truth: GroundTruth, with_masks: bool | None) -> Detections:
     """A detections file, checked against the ground truth.
 
     Args:
-        path: JSON list of ``{image_id, category_id, score, bbox, segmentation}``.
-        dataset: the result of ``read_ground_truth``.
+        path: JSON list of ``{image_id, category_id, score, bbox, segmentation}``; torchvision and
+            detectron2 write mask results without ``bbox``.
+        truth: the result of ``read_ground_truth``.
         with_masks: whether the masks are read; None: if any detection has one, or there is none.
-
-    Returns:
-        The table, float64 (detections, 7), with the columns IMAGE … CATEGORY, and the RLE masks
-        in the same order, or None.
 
     Raises:
         UserError: unreadable, missing keys, unknown ids, numbers that are not finite, negative
@@ -103,12 +194,37 @@ def read_detections(
         with_masks = not entries or any(
             isinstance(entry, dict) and "segmentation" in entry for entry in entries
         )
+    first = entries[0] if entries and isinstance(entries[0], dict) else {}
+    boxes = "bbox" in first or "segmentation" not in first  # lvis-api too asks the first
+    table, masks = _read_entries(entries, truth, path, boxes, with_masks or not boxes)
+    _check_table(table, path)
+    if masks is not None:
+        _check_masks(masks, table, truth, path)
+    if not boxes and masks:
+        table[:, X : HEIGHT + 1] = hotcoco.mask.to_bbox(masks)
+    areas = table[:, WIDTH] * table[:, HEIGHT]
+    if not boxes and masks:
+        areas = np.asarray(hotcoco.mask.area(masks), float)
+    return Detections(table, masks if with_masks else None, areas, boxes)
+
+
+def _read_entries(
+    entries: list, truth: GroundTruth, path: str | Path, boxes: bool, with_masks: bool
+) -> tuple[np.ndarray, list[Any] | None]:
+    known = {"image_id": truth.images, "category_id": truth.category_numbers}
     numbers, masks = array("d"), []
     for index, entry in enumerate(entries):
         try:
-            x, y, width, height = entry["bbox"]
-            score, category = entry["score"], entry["category_id"]
-            numbers.extend((entry["image_id"], x, y, width, height, score, category))
+            x, y, width, height = entry["bbox"] if boxes else (0, 0, 0, 0)
+            image, category = (numbering.get(entry[key]) for key, numbering in known.items())
+            for key, number in (("image_id", image), ("category_id", category)):
+                if number is None:
+                    section = "images" if key == "image_id" else "categories"
+                    raise UserError(
+                        f"{path}: detection {index} has {key} {str(entry[key])[:60]}: not among "
+                        f"the {section}"
+                    )
+            numbers.extend((image, x, y, width, height, entry["score"], category))
             if with_masks:
                 masks.append(entry["segmentation"])
         except KeyError as error:
@@ -118,24 +234,15 @@ def read_detections(
                 f"{path}: detection {index} must have numbers for image_id, category_id and "
                 "score, and four for bbox [x, y, width, height]"
             ) from error
-    table = np.array(numbers).reshape(-1, 7)
-    _check_table(table, dataset, path)
-    if with_masks:
-        _check_masks(masks, table, dataset, path)
-    return table, masks if with_masks else None
+    return np.array(numbers).reshape(-1, 7), masks if with_masks else None
 
 
-def _check_table(table: np.ndarray, dataset: dict[str, Any], path: str | Path) -> None:
-    def known(column: int, section: str) -> np.ndarray:
-        return np.isin(table[:, column], [float(entry["id"]) for entry in dataset[section]])
-
+def _check_table(table: np.ndarray, path: str | Path) -> None:
     box = slice(X, HEIGHT + 1)
     for fine, column, message in (
         (np.isfinite(table[:, SCORE]), SCORE, "score {}: it must be a finite number"),
         (np.isfinite(table[:, box]).all(1), box, "bbox {}: its numbers must be finite"),
         ((table[:, [WIDTH, HEIGHT]] >= 0).all(1), box, "bbox {}: width or height is negative"),
-        (known(IMAGE, "images"), IMAGE, "image_id {:.12g}: not among the images"),
-        (known(CATEGORY, "categories"), CATEGORY, "category_id {:.12g}: not among the categories"),
     ):
         if not fine.all():
             index = int(fine.argmin())
@@ -143,21 +250,20 @@ def _check_table(table: np.ndarray, dataset: dict[str, Any], path: str | Path) -
             raise UserError(f"{path}: detection {index} has {problem}")
 
 
-def _check_masks(
-    masks: list[Any], table: np.ndarray, dataset: dict[str, Any], path: str | Path
-) -> None:
-    sizes = {image["id"]: [image["height"], image["width"]] for image in dataset["images"]}
+def _check_masks(masks: list[Any], table: np.ndarray, truth: GroundTruth, path: str | Path) -> None:
+    names = {number: identity for identity, number in truth.images.items()}
     for index, (mask, image) in enumerate(zip(masks, table[:, IMAGE].tolist(), strict=True)):
         if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str):
             raise UserError(
                 f"{path}: detection {index}: segmentation must be a compressed RLE, "
                 "{size: [height, width], counts: string}"
             )
-        if mask.get("size") != sizes[image]:
+        if mask.get("size") != truth.sizes[image]:
             raise UserError(
                 f"{path}: detection {index}: segmentation size {mask.get('size')} is not "
-                f"[height, width] of image {image:.0f}, {sizes[image]}"
+                f"[height, width] of image {names[image]}, {truth.sizes[image]}"
             )
+        mask["size"] = truth.sizes[image]  # whole numbers, where a file has 96.0
         try:
             hotcoco.mask.area(mask)
         except ValueError as error:

@@ -8,8 +8,8 @@ a category is not annotated exhaustively its unmatched detections are ignored.
 
 Small, medium and large are told apart by the annotation's ``area`` for ground truth and by the
 area of the *box* for detections, for masks too. lvis-api does so whenever a result carries a box,
-as mmdet's results do, so the original's numbers are of this kind; tools that strip the box from
-mask results (detectron2) bin by mask area, which changes APs, APm and APl a little.
+as mmdet's results do, so the original's numbers are of this kind. Mask results without boxes
+(torchvision's, detectron2's) are binned by mask area, which changes APs, APm and APl a little.
 
 hotcoco matches and accumulates. Where it and lvis-api differ, the input is adapted here, each
 time with the reason. One case is not imitated: lvis-api counts an annotation whose id is 0 as
@@ -26,10 +26,9 @@ import numpy as np
 from gol.errors import UserError, choices
 from gol.evaluation.inputs import (
     FREQUENCIES,
-    HEIGHT,
     IMAGE,
     SCORE,
-    WIDTH,
+    Detections,
     read_detections,
     read_ground_truth,
 )
@@ -60,6 +59,7 @@ def evaluate(
         detections: JSON list of ``{image_id, category_id, score, bbox, segmentation}``; ``bbox``
             is [x, y, width, height] in pixels, ``segmentation`` a compressed RLE
             ``{size: [height, width], counts}`` of the whole image (not read for "bbox" alone).
+            Without ``bbox`` the masks' boxes and areas count, as in lvis-api.
         iou_types: "segm", "bbox" or both; default both, and "bbox" alone where no detection has
             a mask (Faster R-CNN).
         max_detections: how many detections an image may have; the best by score are kept, and
@@ -79,25 +79,25 @@ def evaluate(
         raise UserError(f"iou_types {list(iou_types)}: allowed are {choices(IOU_TYPES)}")
     if max_detections < 1:
         raise UserError(f"max_detections is {max_detections}: it must be at least 1")
-    dataset = read_ground_truth(annotations)
+    truth = read_ground_truth(annotations)
     with_masks = None if iou_types is None else "segm" in iou_types
-    table, masks = read_detections(detections, dataset, with_masks)
+    read = read_detections(detections, truth, with_masks)
     if iou_types is None:
-        iou_types = ("bbox",) if masks is None else IOU_TYPES
-    count = len(table)
-    kept = _kept(table, max_detections)
-    table, masks = table[kept], [masks[i] for i in kept] if masks else None
-    categories = sorted(dataset["categories"], key=lambda category: category["id"])
-    images = len(dataset["images"])
+        iou_types = ("bbox",) if read.masks is None else IOU_TYPES
+    kept = read.take(_kept(read, max_detections))
+    images, categories = len(truth.images), truth.categories
     try:
-        truth = hotcoco.COCO(_like_lvis_api(dataset))
-        found = truth.load_res(table, segmentation=masks)
+        expected = hotcoco.COCO(_like_lvis_api(truth.dataset))
+        found = expected.load_res(kept.table, segmentation=kept.masks)
         # _kept has cut the list; None keeps hotcoco from cutting it again at 300.
         found = found.cap_detections_per_image(None)
+        if not kept.boxes and len(kept.areas):
+            found.update_anns(ids=np.arange(1, len(kept.areas) + 1), area=kept.areas)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"cannot evaluate {detections} against {annotations}: {error}") from error
-    del dataset, table, masks
-    precisions = {kind: _precision(truth, found, kind, max_detections) for kind in iou_types}
+    count, sizes_by = len(read.table), "box area" if read.boxes else "mask area"
+    del truth, read, kept
+    precisions = {kind: _precision(expected, found, kind, max_detections) for kind in iou_types}
     return {
         "protocol": {
             "name": "LVIS",
@@ -105,7 +105,7 @@ def evaluate(
             "recall_points": 101,
             "max_detections": max_detections,
             "area_ranges": AREA_RANGES,
-            "sizes_by": "box area",
+            "sizes_by": sizes_by,
         },
         "engine": f"hotcoco {hotcoco.__version__}",
         "images": images,
@@ -150,28 +150,29 @@ def format_metrics(result: dict[str, Any]) -> str:
 
 
 def _like_lvis_api(dataset: dict[str, Any]) -> dict[str, Any]:
-    """The same ground truth, changed in place so that hotcoco treats it as lvis-api would."""
+    """The same ground truth, changed in place so that hotcoco treats it as lvis-api would.
+
+    LVIS has no crowds: lvis-api never reads ``iscrowd``, and hotcoco is not handed it.
+    """
     # lvis-api drops an annotation without area, which also takes its category off the image.
     dataset["annotations"] = [a for a in dataset["annotations"] if a["area"] > 0]
     for annotation in dataset["annotations"]:
-        # LVIS has no crowds: lvis-api never reads the flag, hotcoco would ignore the object.
-        annotation["iscrowd"] = 0
         # lvis-api honours this flag, hotcoco does not: out of all ranges means the same to both.
-        if annotation.pop("ignore", 0):
+        if annotation.pop("ignore"):
             annotation["area"] = OUT_OF_RANGE
     return dataset
 
 
-def _kept(table: np.ndarray, max_detections: int) -> np.ndarray:
+def _kept(read: Detections, max_detections: int) -> np.ndarray:
     """Indices, ascending, of the detections that lvis-api evaluates."""
-    # Cut here, as lvis-api does, over all classes and before boxes without area are dropped.
-    order = np.lexsort((-table[:, SCORE], table[:, IMAGE]))
-    image = table[order, IMAGE]
+    # Cut here, as lvis-api does, over all classes and before those without area are dropped.
+    order = np.lexsort((-read.table[:, SCORE], read.table[:, IMAGE]))
+    image = read.table[order, IMAGE]
     rank = np.arange(len(order)) - np.searchsorted(image, image)
     # Ascending restores the file's order, by which both engines break ties in score.
     kept = np.sort(order[rank < max_detections])
     # lvis-api drops boxes without area, and their masks with them; hotcoco would count them.
-    return kept[table[kept, WIDTH] * table[kept, HEIGHT] > 0]
+    return kept[read.areas[kept] > 0]
 
 
 def _precision(

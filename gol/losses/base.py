@@ -21,11 +21,18 @@ class ClassificationLoss(nn.Module):
     """Base of the losses: constructor arguments, prepared labels, accuracy.
 
     mmdet's heads ask a loss with the three ``custom_`` flags for its channels, activation and
-    accuracy. Buffers are not persistent, so that checkpoints hold no key of a loss.
+    accuracy. Buffers are not persistent, so that checkpoints hold no key of a loss. A subclass
+    defines ``background_channel``, ``get_activation`` and ``forward``.
+
+    Attributes:
+        background_channel: whether the background has a channel of its own, the last one.
+        initial_bias: bias of a fresh classifier, where ``configs/axes.yaml`` gives none; None
+            leaves it to mmdet.
     """
 
     custom_cls_channels = custom_activation = custom_accuracy = True
     background_channel: bool
+    initial_bias: float | None = None
 
     def __init__(
         self,
@@ -56,6 +63,13 @@ class ClassificationLoss(nn.Module):
                 f"the head has {num_classes}"
             )
         return num_classes + int(self.background_channel)
+
+    def get_activation(self, cls_score: Tensor) -> Tensor:
+        """Returns the scores (N, C + 1) of logits (N, K): float32, or float64 for float64.
+
+        Without a channel of its own the background gets a score of 0.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no get_activation")
 
     def get_accuracy(self, cls_score: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Returns the top-1 accuracy of the foreground RoIs in percent, 0 if there are none.

@@ -14,9 +14,9 @@ from typing import Any, Self
 
 from gol.errors import UserError, choices
 from gol.files import read_json, write_json
+from gol.groups import GROUPS, THRESHOLDS, frequency_group
 
 SCHEMA = "gol.class_statistics/1"
-GROUPS = ("r", "c", "f")
 PUBLISHED = ("v1", "v0_5")
 
 
@@ -44,9 +44,9 @@ class ClassStatistics:
 
     @classmethod
     def from_annotations(
-        cls, data: dict[str, Any], thresholds: tuple[int, int] = (10, 100)
+        cls, data: dict[str, Any], thresholds: tuple[int, int] = THRESHOLDS
     ) -> Self:
-        """Counts an annotation file of the LVIS or COCO schema.
+        """Counts an annotation file of the LVIS or COCO schema, without what is to be ignored.
 
         Args:
             data: the file's content: ``images``, ``annotations`` and ``categories``.
@@ -63,15 +63,19 @@ class ClassStatistics:
             ids = tuple(category["id"] for category in categories)
             names = tuple(str(category["name"]) for category in categories)
             images = [image["id"] for image in data["images"]]
-            pairs = [(a["category_id"], a["image_id"]) for a in data["annotations"]]
-        except (KeyError, TypeError) as error:
+            pairs = [
+                (a["category_id"], a["image_id"])
+                for a in data["annotations"]
+                if not a.get("ignore")
+            ]
+        except (AttributeError, KeyError, TypeError) as error:
             raise UserError(f"annotations are not of the LVIS or COCO schema: {error}") from error
         _check_references(ids, images, pairs)
         instances = Counter(category for category, _ in pairs)
         present = Counter(category for category, _ in set(pairs))
         image_counts = tuple(present[i] for i in ids)
         groups = tuple(category.get("frequency") for category in categories)
-        if not all(group in GROUPS for group in groups):
+        if not all(group in tuple(GROUPS) for group in groups):
             groups = tuple(frequency_group(count, thresholds) for count in image_counts)
         return cls(
             ids=ids,
@@ -127,12 +131,6 @@ class ClassStatistics:
         return tuple(count / max(self.annotated_images, 1) for count in self.image_counts)
 
 
-def frequency_group(image_count: int, thresholds: tuple[int, int] = (10, 100)) -> str:
-    """Returns "r", "c" or "f" for a class that occurs in ``image_count`` training images."""
-    rare, common = thresholds
-    return "r" if image_count <= rare else "c" if image_count <= common else "f"
-
-
 def _check_references(ids: tuple[int, ...], images: list, pairs: list[tuple]) -> None:
     if not ids:
         raise UserError("annotations have no category")
@@ -156,7 +154,7 @@ def _check_columns(path: str | Path, value: dict[str, Any]) -> None:
     column_checks = {
         "ids": lambda x: type(x) is int,
         "names": lambda x: isinstance(x, str),
-        "frequencies": lambda x: x in GROUPS,
+        "frequencies": lambda x: x in tuple(GROUPS),
         "image_counts": is_count,
         "instance_counts": is_count,
     }

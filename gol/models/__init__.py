@@ -7,20 +7,25 @@ builds detectors. ``custom_imports = dict(imports=['gol.models'])`` does the sam
 import copy
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 from gol import compat
+from gol.compat.deferred import deferred_imports
 
 compat.apply()
 
 import torch  # noqa: E402
-from mmcv.utils import get_logger  # noqa: E402
-from mmdet.datasets import build_dataset  # noqa: E402
-from mmdet.models import LOSSES as MMDET_LOSSES  # noqa: E402
-from mmdet.models import build_detector as _build  # noqa: E402
+
+with deferred_imports():
+    from mmcv.utils import get_logger
+    from mmdet.datasets import build_dataset
+    from mmdet.models import LOSSES as MMDET_LOSSES
+    from mmdet.models import build_detector as _build
 
 import gol.data.dataset  # noqa: E402,F401  (registers InstanceDataset)
 from gol.activations import ACTIVATIONS  # noqa: E402
+from gol.errors import UserError  # noqa: E402
 from gol.losses import LOSSES  # noqa: E402
 from gol.models.weights import load_backbone  # noqa: E402
 
@@ -28,15 +33,36 @@ __all__ = ["build_dataset", "build_detector", "float32_heads", "set_scoring"]
 
 # init_weights otherwise reports every tensor.
 get_logger("mmcv").setLevel(logging.WARNING)
-for _loss in LOSSES.values():
-    MMDET_LOSSES.register_module(module=_loss, force=True)
+
+
+def _register_losses() -> None:
+    for loss in LOSSES.own.values():
+        MMDET_LOSSES.register_module(module=loss, force=True)
+    for name in LOSSES.others:
+        if name in MMDET_LOSSES:
+            raise UserError(f"the loss {name} of an installed package: mmdet has its own {name}")
+        MMDET_LOSSES.register_module(name, module=_later(name))
+
+
+def _later(name: str) -> Callable[..., torch.nn.Module]:
+    """Builds another package's loss; the package is imported when a config names the loss."""
+
+    def build(**arguments: Any) -> torch.nn.Module:
+        return LOSSES[name](**arguments)
+
+    build.__name__ = name
+    return build
+
+
+_register_losses()
 
 
 def build_detector(config: Any, initialise: bool = True) -> torch.nn.Module:
     """Builds the detector of a resolved config and initialises its weights from ``config.seed``.
 
-    In a config of ours ``config.gol.weights`` says where the backbone's weights come from, and
-    ``gol.models.weights`` loads them, every tensor; None trains it from scratch. mmdet's own
+    In a config of ours ``config.gol.weights`` says which file the backbone begins with, and
+    ``gol.models.weights`` loads it, every tensor; None trains it from scratch. Nothing is fetched:
+    that is done before, by ``gol weights``, ``gol train`` or ``gol launch``. mmdet's own
     ``init_cfg`` of the backbone is there for mmdet's tools, which would skip what does not match.
 
     Args:
@@ -44,7 +70,7 @@ def build_detector(config: Any, initialise: bool = True) -> torch.nn.Module:
         initialise: False leaves the weights undefined, for a checkpoint to replace.
 
     Raises:
-        UserError: the backbone's weights cannot be had, or do not fit.
+        UserError: the backbone's weights are not there, or do not fit.
     """
     torch.manual_seed(config.get("seed") or 0)
     model = copy.deepcopy(config.model)
@@ -56,7 +82,8 @@ def build_detector(config: Any, initialise: bool = True) -> torch.nn.Module:
     weights = config.get("gol", {}).get("weights")
     if weights:
         # mmcv asks each part to initialise itself; this one's answer is ours.
-        detector.backbone.init_weights = lambda: load_backbone(detector.backbone, weights)
+        name = config.gol.axes.backbone
+        detector.backbone.init_weights = lambda: load_backbone(detector.backbone, weights, name)
     detector.init_weights()
     vars(detector.backbone).pop("init_weights", None)
     return detector

@@ -8,7 +8,8 @@ import torch
 
 from gol.errors import UserError
 from gol.models.state import listing, load_state, mismatches
-from gol.sources.weights import fetch_weights
+from gol.sources.download import Source
+from gol.sources.weights import weights_path
 
 #: What a classifier has and a detector's backbone does not: ResNet's and Swin's last layers, and
 #: Swin's attention masks, which follow from the image's size.
@@ -18,19 +19,29 @@ _UNUSED = re.compile(r"(fc|head)\.|norm\.(weight|bias)$|.*\.attn_mask$")
 _OWN = re.compile(r".*num_batches_tracked$|norm\d\.(weight|bias)$|.*relative_position_index$")
 
 
-def load_backbone(backbone: torch.nn.Module, weights: Mapping[str, Any]) -> None:
+def load_backbone(
+    backbone: torch.nn.Module, weights: Mapping[str, Any], name: str = "NAME"
+) -> None:
     """Loads ImageNet weights into a backbone of mmdet, every tensor of it.
 
     Args:
         backbone: ResNet, ResNeXt or SwinTransformer of mmdet.
-        weights: as for :func:`fetch_weights`. The file may be of torchvision, open-mmlab or Swin's
-            authors: a state dict, bare or below ``state_dict`` or ``model``.
+        weights: as for :func:`gol.sources.weights.weights_path`. The file must be there; it may be
+            of torchvision, open-mmlab or Swin's authors: a state dict, bare or below
+            ``state_dict`` or ``model``.
+        name: of the backbone, for the message that says how to get the file.
 
     Raises:
         UserError: no such file, or one that lacks a tensor, has one too many, or one of another
             shape.
     """
-    path = fetch_weights(weights)
+    path = weights_path(weights)
+    if "file" not in weights and not path.exists():
+        raise UserError(
+            f"no file {path}: `gol weights {name}` fetches it; without network, get "
+            f"{Source.of(weights).urls[0]} elsewhere and put it there, or name the file by "
+            "`gol config --weights FILE`"
+        )
     found, _ = load_state(path)
     if any(key.startswith("layers.") for key in found):  # names of Swin's authors
         from mmdet.models.utils.ckpt_convert import swin_converter

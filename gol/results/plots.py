@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gol.files import atomic_path
+from gol.groups import GROUPS
 from gol.results.rows import Row, Tables, mean_std
 from gol.results.runs import read_curve, read_runs
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, told apart under the common colour-vision deficiencies.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
-_GROUPS = {"AP": "all", "APr": "rare", "APc": "common", "APf": "frequent"}
+_GROUPS = {"AP": "all", **{f"AP{group}": name for group, name in GROUPS.items()}}
 
 
 def plot_groups(tables: Tables, path: str | Path) -> None:
@@ -68,7 +69,7 @@ def plot_curves(run_folders: Iterable[str | Path], tables: Tables, path: str | P
     the band reaches from the lowest to the highest seed.
 
     Args:
-        run_folders: run folders with a ``metrics.jsonl``.
+        run_folders: folders of finished runs.
         tables: title to rows, as for ``plot_groups``.
         path: figure to write; the suffix gives the format.
 
@@ -78,11 +79,12 @@ def plot_curves(run_folders: Iterable[str | Path], tables: Tables, path: str | P
     curves: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     shown = {row.experiment for rows in tables.values() for row in rows}
     for run in read_runs(run_folders):
-        if run.experiment in shown:
-            points = [point for point in read_curve(run.folder) if "loss" in point]
+        experiment = run.identity.experiment
+        if experiment in shown:
+            points = [point for point in read_curve(run.folder.path) if "loss" in point]
             iterations = np.array([point["iteration"] for point in points])
             losses = np.array([point["loss"] for point in points])
-            curves.setdefault(run.experiment, []).append((iterations, _running_mean(losses)))
+            curves.setdefault(experiment, []).append((iterations, _running_mean(losses)))
     with _panels(tables, path, width=7.0) as panels:
         for axes, rows in panels:
             for row, style in zip(rows, _styles(rows), strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gol.errors import UserError
-from gol.results.runs import Run, read_runs
+from gol.results.runs import Evaluation, Run, read_runs
 
 METRICS = ("AP", "APr", "APc", "APf", "APb")
 """Columns of the table: mask AP over all, rare, common and frequent classes; box AP."""
@@ -80,7 +80,7 @@ def collect(run_folders: Iterable[str | Path]) -> list[Row]:
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in read_runs(run_folders):
         for scoring in run.evaluations:
-            groups.setdefault((run.experiment, scoring), []).append(run)
+            groups.setdefault((run.identity.experiment, scoring), []).append(run)
     # A run's scorings stay together even when its seeds are not adjacent in the input.
     order = list(dict.fromkeys(experiment for experiment, _ in groups))
     return [
@@ -102,64 +102,65 @@ def mean_std(values: Iterable[float | None]) -> tuple[float | None, float | None
 
 
 def _row(runs: list[Run], scoring: str) -> Row:
-    first = runs[0]
+    first, who = runs[0], runs[0].identity
     results = [run.evaluations[scoring] for run in runs]
-    settings = [_setting(run.axes, result) for run, result in zip(runs, results, strict=True)]
+    settings = [_setting(run.identity.axes, run.evaluations[scoring]) for run in runs]
     for run, setting in zip(runs, settings, strict=True):
         if setting != settings[0]:
             raise UserError(
                 f"{run.folder} and {first.folder} were not scored alike: {setting} / {settings[0]}"
             )
     return Row(
-        experiment=first.experiment,
+        experiment=who.experiment,
         scoring=scoring,
-        training=first.label,
+        training=who.label,
         label=_label(first, scoring),
         primary=scoring == first.primary,
-        seeds=tuple(run.seed for run in runs),
+        seeds=tuple(run.identity.seed for run in runs),
         values={
-            metric: tuple(_percent(result[kind].get(name)) for result in results)
+            metric: tuple(_percent(getattr(result, kind).get(name)) for result in results)
             for metric, (kind, name) in _SOURCE.items()
         },
-        published=first.published,
-        comparable=first.compare is None,
-        published_note=first.published_note,
-        statement=first.statement,
-        seconds=tuple(run.train["seconds"] for run in runs),
-        images_per_second=tuple(run.train["images_per_second"] for run in runs),
-        parameters=first.train["parameters"],
-        device=str(first.train.get("device", "–")),
+        published=who.published,
+        comparable=who.compare is None,
+        published_note=who.published_note,
+        statement=who.statement,
+        seconds=tuple(run.train.seconds for run in runs),
+        images_per_second=tuple(run.train.images_per_second for run in runs),
+        parameters=first.train.parameters,
+        device=first.train.device,
         setting=settings[0],
         per_class=_per_class(results),
     )
 
 
 def _label(run: Run, scoring: str) -> str:
+    label = run.identity.label
     if len(run.evaluations) == 1:
-        return run.label
+        return label
     original = ", as the original" if scoring == run.primary else ""
-    return f"{run.label} (scored with {scoring}{original})"
+    return f"{label} (scored with {scoring}{original})"
 
 
-def _setting(axes: dict[str, Any], result: dict[str, Any]) -> str:
+def _setting(axes: dict[str, Any], result: Evaluation) -> str:
     """Dataset, images, engine and protocol in one line; the evaluation files hold the rest."""
     protocol = []
-    for key, value in result["protocol"].items():
+    for key, value in result.protocol.items():
         if isinstance(value, list) and value:
             value = f"{value[0]}–{value[-1]}"
         if not isinstance(value, dict):
             protocol.append(str(value) if key == "name" else f"{key.replace('_', ' ')} {value}")
-    parts = [f"dataset {Path(str(axes.get('dataset', '–'))).stem}", f"{result['images']:,} images"]
-    return f"{', '.join([*parts, result['engine']])}; protocol: {', '.join(protocol)}"
+    parts = [f"dataset {Path(str(axes.get('dataset', '–'))).stem}", f"{result.images:,} images"]
+    return f"{', '.join([*parts, result.engine])}; protocol: {', '.join(protocol)}"
 
 
-def _per_class(results: list[dict[str, Any]]) -> tuple[tuple[int, float], ...]:
+def _per_class(results: list[Evaluation]) -> tuple[tuple[int, float], ...]:
     values: dict[int, list[float | None]] = {}
-    counts: dict[int, int] = {}
+    counts: dict[int, int | None] = {}
     for result in results:
-        for entry in result["per_class"]:
-            values.setdefault(entry["id"], []).append(entry["segm_AP"])
-            counts[entry["id"]] = entry["image_count"]
+        for entry in result.per_class:
+            values.setdefault(entry.id, []).append(entry.segm_AP)
+            counts[entry.id] = entry.image_count
     means = {identity: mean_std(aps)[0] for identity, aps in values.items()}
     return tuple(
         (counts[identity], mean)

@@ -1,9 +1,8 @@
 """One trained and scored run, read back from its folder and checked.
 
-Tracking, tables and figures all start here, so that they agree on what a run folder holds:
-``config.json`` (the resolved config, whose key ``gol`` says who the run is), ``metrics.jsonl`` and
-``train.json`` (training) and ``evaluation/<scoring>.json`` (scores; the scoring is the activation
-used at test time).
+Tracking, tables and figures all start here, so that they agree on what a run folder holds: the
+resolved config, whose key ``gol`` says who the run is, the summary and the metrics of the training,
+and the scores of each scoring, which is the activation used at test time.
 """
 
 import json
@@ -11,38 +10,101 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from gol.errors import UserError
-from gol.files import read_json
+from gol.files import read_model
+from gol.run_folder import RunFolder, RunSummary
 
-_IDENTITY_KEYS = {"experiment": str, "label": str, "axes": dict, "seed": int}
-_OPTIONAL_KEYS = ("published", "compare", "published_note", "statement")
-_TRAIN_KEYS = {
-    "fingerprint": str,
-    "iterations": Real,
-    "seconds": Real,
-    "images_per_second": Real,
-    "parameters": Real,
-    "started": Real,
-    "finished": Real,
-}
-_KIND_NAMES = {
-    str: "a text",
-    dict: "an object",
-    list: "a list",
-    int: "a whole number",
-    Real: "a number",
-}
-_CLASS_KEYS = ("id", "name", "frequency", "image_count", "segm_AP", "bbox_AP")
-_EVALUATION_KEYS = {
-    "protocol": dict,
-    "engine": str,
-    "images": int,
-    "segm": dict,
-    "bbox": dict,
-    "per_class": list,
-}
+
+def _named(metrics: dict[str, float | None]) -> dict[str, float | None]:
+    if "AP" not in metrics:
+        raise ValueError("lacks 'AP'")
+    return metrics
+
+
+def _activation(scoring: str) -> str:
+    if not scoring.isidentifier():
+        raise ValueError(f"must be the name of an activation, not '{scoring}'")
+    return scoring
+
+
+Metrics = Annotated[dict[str, float | None], AfterValidator(_named)]
+"""Metric to its value in [0, 1], or None where no class could be measured."""
+
+Scoring = Annotated[str, AfterValidator(_activation)]
+
+
+class _Read(BaseModel):
+    """What this package wrote itself: types as they are, and keys that nobody needs here."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+_Content = TypeVar("_Content", bound=_Read)
+
+
+class ClassScores(_Read):
+    """One class: its training images, and its AP in [0, 1] or None."""
+
+    id: int
+    name: str
+    frequency: str
+    image_count: int | None
+    segm_AP: float | None
+    bbox_AP: float | None
+
+
+class Evaluation(_Read):
+    """The scores of a run's detections.
+
+    Attributes:
+        protocol: how they were measured.
+        engine: what measured them.
+        images: number of images.
+        segm: metrics of the masks.
+        bbox: metrics of the boxes.
+        per_class: all classes.
+    """
+
+    protocol: dict[str, Any]
+    engine: str
+    images: int
+    segm: Metrics
+    bbox: Metrics
+    per_class: list[ClassScores]
+
+
+class Identity(_Read):
+    """Who a run is: the key ``gol`` of its config.
+
+    Attributes:
+        experiment: name of the experiment, e.g. ``activations/gumbel/gumbel_r50_4x4_1x``.
+        label: what tables and legends call it.
+        axes: axis name to axis value (detector, backbone, classifier, …).
+        seed: seed of this training.
+        scorings: activations that its detections are scored with, the primary one first.
+        published: published metric values in percent points, or None.
+        compare: the experiment that these are for, if it is another one, or None.
+        published_note: what to know about these, or None.
+        statement: what to bear in mind about the dataset, e.g. that it is not LVIS, or None.
+    """
+
+    experiment: str
+    label: str
+    axes: dict[str, Any]
+    seed: int
+    scorings: Annotated[list[Scoring], Field(min_length=1)]
+    published: dict[str, float] | None = None
+    compare: str | None = None
+    published_note: str | None = None
+    statement: str | None = None
+
+
+class _Config(_Read):
+    gol: Identity
 
 
 @dataclass(frozen=True)
@@ -51,37 +113,20 @@ class Run:
 
     Attributes:
         folder: where it was read from.
-        experiment: name of the experiment, e.g. ``activations/gumbel/gumbel_r50_4x4_1x``.
-        label: what tables and legends call it.
-        axes: axis name to axis value (detector, backbone, classifier, …).
-        seed: seed of this training.
-        fingerprint: hash of the resolved config.
-        published: published metric values in percent points, or None.
-        compare: the experiment that these are for, if it is another one, or None.
-        published_note: what to know about these, or None.
-        statement: what to bear in mind about the dataset, e.g. that it is not LVIS, or None.
-        train: content of ``train.json``; times in seconds, moments as Unix time.
-        evaluations: scoring to evaluation result; the first one is the primary. AP values lie
-            in [0, 1] or are None where no class could be measured.
+        identity: who it is.
+        train: its training.
+        evaluations: scoring to evaluation result; the first one is the primary.
     """
 
-    folder: Path
-    experiment: str
-    label: str
-    axes: dict[str, Any]
-    seed: int
-    fingerprint: str
-    published: dict[str, float] | None
-    compare: str | None
-    published_note: str | None
-    statement: str | None
-    train: dict[str, Any]
-    evaluations: dict[str, dict[str, Any]]
+    folder: RunFolder
+    identity: Identity
+    train: RunSummary
+    evaluations: dict[str, Evaluation]
 
     @property
     def primary(self) -> str:
         """The scoring that stands for the run."""
-        return next(iter(self.evaluations))
+        return self.identity.scorings[0]
 
 
 def read_run(folder: str | Path) -> Run:
@@ -90,22 +135,17 @@ def read_run(folder: str | Path) -> Run:
     Raises:
         UserError: a file is missing, truncated or lacks a key; the message names both.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    folder = RunFolder(folder)
+    if not folder.path.is_dir():
         raise UserError(f"no run folder {folder}")
-    path = folder / "config.json"
-    identity = _read(path, {"gol": dict})["gol"]
-    _check(identity, _IDENTITY_KEYS, f"{path}, 'gol'")
-    train = _read(folder / "train.json", _TRAIN_KEYS)
+    identity = _read(folder, folder.config, _Config).gol
     return Run(
         folder=folder,
-        **{key: identity[key] for key in _IDENTITY_KEYS},
-        fingerprint=train["fingerprint"],
-        **{key: identity.get(key) for key in _OPTIONAL_KEYS},
-        train=train,
+        identity=identity,
+        train=folder.read_summary(),
         evaluations={
-            scoring: _read_evaluation(folder / "evaluation" / f"{scoring}.json")
-            for scoring in _scorings(identity, path)
+            scoring: _read(folder, folder.evaluation(scoring), Evaluation)
+            for scoring in identity.scorings
         },
     )
 
@@ -116,13 +156,14 @@ def read_runs(folders: Iterable[str | Path]) -> list[Run]:
     Raises:
         UserError: there is none, one is incomplete, or two hold the same experiment and seed.
     """
-    seen: dict[tuple[str, int], Path] = {}
+    seen: dict[tuple[str, int], RunFolder] = {}
     runs = []
     for run in map(read_run, folders):
-        other = seen.setdefault((run.experiment, run.seed), run.folder)
+        who = run.identity
+        other = seen.setdefault((who.experiment, who.seed), run.folder)
         if other is not run.folder:
             raise UserError(
-                f"{run.folder} and {other} both hold experiment {run.experiment}, seed {run.seed}"
+                f"{run.folder} and {other} both hold experiment {who.experiment}, seed {who.seed}"
             )
         runs.append(run)
     if not runs:
@@ -131,15 +172,16 @@ def read_runs(folders: Iterable[str | Path]) -> list[Run]:
 
 
 def read_curve(folder: str | Path) -> list[dict[str, float]]:
-    """Reads ``metrics.jsonl``: one dict of numbers for each logged iteration, in order.
+    """Reads a run's metrics: one dict of numbers for each logged iteration, in order.
 
     A last line without its line feed is what a killed process leaves behind and is dropped.
     An iteration that was logged twice, as after a resume, counts once, with its last values.
 
     Raises:
-        UserError: the file is missing or a line is no JSON object with ``iteration`` and ``time``.
+        UserError: the file is missing, or a line is not a JSON object with ``iteration`` and
+            ``time``.
     """
-    path = Path(folder) / "metrics.jsonl"
+    path = RunFolder(folder).metrics
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -160,41 +202,7 @@ def read_curve(folder: str | Path) -> list[dict[str, float]]:
     return [points[iteration] for iteration in sorted(points)]
 
 
-def _read(path: Path, keys: dict[str, type]) -> dict[str, Any]:
+def _read(folder: RunFolder, path: Path, model: type[_Content]) -> _Content:
     if not path.is_file():
-        raise UserError(f"{path.parent} is no finished run: {path.name} is missing")
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a JSON object")
-    _check(content, keys, str(path))
-    return content
-
-
-def _check(content: dict[str, Any], keys: dict[str, type], where: str) -> None:
-    for key, kind in keys.items():
-        if key not in content:
-            raise UserError(f"{where}: key '{key}' is missing")
-        if not isinstance(content[key], kind):
-            raise UserError(f"{where}: key '{key}' must be {_KIND_NAMES[kind]}")
-
-
-def _read_evaluation(path: Path) -> dict[str, Any]:
-    result = _read(path, _EVALUATION_KEYS)
-    for kind in ("segm", "bbox"):
-        _check(result[kind], {"AP": object}, f"{path}, '{kind}'")
-    for entry in result["per_class"]:
-        missing = [key for key in _CLASS_KEYS if key not in entry]
-        if missing:
-            raise UserError(f"{path}: an entry of 'per_class' lacks '{missing[0]}'")
-    return result
-
-
-def _scorings(identity: dict[str, Any], path: Path) -> list[str]:
-    scorings = identity.get("scorings")
-    if (
-        not isinstance(scorings, list)
-        or not scorings
-        or not all(isinstance(scoring, str) and scoring.isidentifier() for scoring in scorings)
-    ):
-        raise UserError(f"{path}, 'gol': key 'scorings' must list at least one activation")
-    return scorings
+        raise UserError(f"{folder} is not a finished run: {path.name} is missing")
+    return read_model(path, model)

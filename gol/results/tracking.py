@@ -1,8 +1,8 @@
 """Run folders into MLflow, one MLflow run for each training, as often as one likes.
 
-Training writes plain files and knows nothing of MLflow; this module copies them into a store
-afterwards. The store is a sqlite file with a folder ``mlartifacts`` beside it; as ``mlflow.db`` in
-the project's root it is what ``mlflow ui`` opens without any option. Everything in the store can
+Training writes plain files and knows nothing of MLflow; this module copies them into a tracking
+store afterwards. That is a sqlite file with a folder ``mlartifacts`` beside it; as ``mlflow.db`` in
+the project's root it is what ``mlflow ui`` opens without any option. Everything in it can
 be made again from the run folders.
 """
 
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from gol.errors import UserError
 from gol.files import atomic_path, write_json
-from gol.results.mlflow_store import (
+from gol.results.runs import Run, read_curve, read_run
+from gol.results.tracking_store import (
     connect,
     patiently,
     sqlite_path,
-    store_errors,
-    store_lock,
-    store_uri,
+    tracking_errors,
+    tracking_lock,
+    tracking_uri,
 )
-from gol.results.runs import Run, read_curve, read_run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,8 +33,8 @@ _BATCH = 1000  # most metrics that one MLflow call takes
 _NOT_CURVES = ("time", "iteration", "epoch", "eta_seconds")
 
 
-def create_store(store: str | Path) -> str:
-    """Creates an MLflow store unless it is there, and returns its URI.
+def create_tracking_store(store: str | Path) -> str:
+    """Creates an MLflow tracking store unless it is there, and returns its URI.
 
     Args:
         store: path of a sqlite file (created with its folder), or an MLflow tracking URI such as
@@ -44,50 +44,50 @@ def create_store(store: str | Path) -> str:
         UserError: the path is a folder, is no MLflow database, or cannot be written; the server
             does not answer.
     """
-    uri = store_uri(store)
-    with store_errors(uri), store_lock(uri):
+    uri = tracking_uri(store)
+    with tracking_errors(uri), tracking_lock(uri):
         patiently(lambda: _create(uri))
     return uri
 
 
 def log_run(run_folder: str | Path, store: str | Path, experiment_name: str) -> str:
-    """Copies a finished run into the store and returns the id of its MLflow run.
+    """Copies a finished run into the tracking store and returns the id of its MLflow run.
 
     The MLflow run is known by experiment, seed and config fingerprint, and by a hash of the
     folder's content. The same folder again changes nothing; an ingestion that was cut short is
     completed; a run whose files have changed since takes the place of the old one, which MLflow
     keeps among the deleted runs. All times come from the files.
 
-    Metrics: ``train/…`` for the numbers of ``metrics.jsonl`` at their iteration; ``segm_AP``,
+    Metrics: ``train/…`` for the training's numbers at their iteration; ``segm_AP``,
     ``bbox_APr``, … in [0, 1] at the last iteration, with ``_<scoring>`` appended for all scorings
     but the first. Artifacts: the resolved config, the evaluation results, one table of all
     classes (``mlflow.load_table`` reads it) and plots.
 
     Args:
         run_folder: folder of a trained and scored run, see ``gol.results.runs``.
-        store: as for ``create_store``; created when missing.
+        store: as for ``create_tracking_store``; created when missing.
         experiment_name: MLflow experiment, created when missing.
 
     Raises:
-        UserError: the folder is incomplete or the store cannot be used.
+        UserError: the folder is incomplete or the tracking store cannot be used.
     """
     run = read_run(run_folder)
-    curve = read_curve(run.folder)
-    uri = store_uri(store)
+    curve = read_curve(run.folder.path)
+    uri = tracking_uri(store)
     with tempfile.TemporaryDirectory() as folder:
         artifacts = Path(folder)
         _write_artifacts(run, artifacts)
-        with store_errors(uri), store_lock(uri):
+        with tracking_errors(uri), tracking_lock(uri):
             patiently(lambda: _create(uri))
             return patiently(lambda: _ingest(run, curve, artifacts, uri, experiment_name))
 
 
 def _create(uri: str) -> None:
-    """Makes sure that the store answers; a new sqlite file appears under its name when complete."""
+    """Makes sure that MLflow answers; a new sqlite file appears under its name when complete."""
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         with atomic_path(path) as temporary:
-            connect(store_uri(temporary)).search_experiments(max_results=1)
+            connect(tracking_uri(temporary)).search_experiments(max_results=1)
     connect(uri).search_experiments(max_results=1)
 
 
@@ -104,12 +104,12 @@ def _ingest(
     for start in range(0, max(len(points), 1), _BATCH):
         client.log_batch(run_id, points[start : start + _BATCH], params if start == 0 else ())
     client.log_artifacts(run_id, str(artifacts))
-    client.set_terminated(run_id, "FINISHED", end_time=_milliseconds(run.train["finished"]))
+    client.set_terminated(run_id, "FINISHED", end_time=_milliseconds(run.train.finished))
     return run_id
 
 
 def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
-    """Finds or creates an MLflow experiment; a sqlite store's artifacts go beside the file."""
+    """Finds or creates an MLflow experiment; a sqlite file's artifacts go beside it."""
     database = sqlite_path(uri)
     location = database and (database.parent / "mlartifacts" / name).as_uri()
     experiment = client.get_experiment_by_name(name)
@@ -118,7 +118,7 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
     if location not in (None, experiment.artifact_location):
         raise UserError(
             f"{database}: experiment {name} keeps its files in {experiment.artifact_location},"
-            f" not in {location}: was the store moved? Delete it and track the runs again"
+            f" not in {location}: was the file moved? Delete it and track the runs again"
         )
     return experiment.experiment_id
 
@@ -126,7 +126,7 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
 def _find_or_create(run: Run, client: "MlflowClient", experiment_id: str) -> str:
     tags = _tags(run)
     known = client.search_runs(
-        [experiment_id], filter_string=f"tags.`gol.fingerprint` = '{run.fingerprint}'"
+        [experiment_id], filter_string=f"tags.`gol.fingerprint` = '{run.train.fingerprint}'"
     )
     same = None
     for other in known:
@@ -140,20 +140,19 @@ def _find_or_create(run: Run, client: "MlflowClient", experiment_id: str) -> str
         return same
     created = client.create_run(
         experiment_id,
-        start_time=_milliseconds(run.train["started"]),
+        start_time=_milliseconds(run.train.started),
         tags=tags,
-        run_name=f"{run.experiment}, seed {run.seed}",
+        run_name=f"{run.identity.experiment}, seed {run.identity.seed}",
     )
     return created.info.run_id
 
 
 def _tags(run: Run) -> dict[str, str]:
-    versions = run.train.get("versions", {})
     return {
-        "gol.run": f"{run.experiment}/seed{run.seed}",
-        "gol.fingerprint": run.fingerprint,
+        "gol.run": f"{run.identity.experiment}/seed{run.identity.seed}",
+        "gol.fingerprint": run.train.fingerprint,
         "gol.content": _content(run),
-        **{f"version.{name}": str(version) for name, version in versions.items()},
+        **{f"version.{name}": version for name, version in run.train.versions.items()},
         # MLflow's interface and load_table find table artifacts by this tag.
         "mlflow.loggedArtifacts": json.dumps([{"path": "per_class.json", "type": "table"}]),
     }
@@ -161,14 +160,14 @@ def _tags(run: Run) -> dict[str, str]:
 
 def _params(run: Run) -> dict[str, Any]:
     return {
-        "experiment": run.experiment,
-        "label": run.label,
-        **run.axes,
-        "seed": run.seed,
+        "experiment": run.identity.experiment,
+        "label": run.identity.label,
+        **run.identity.axes,
+        "seed": run.identity.seed,
         "scoring": run.primary,
-        "iterations": run.train["iterations"],
-        "parameters": run.train["parameters"],
-        "device": run.train.get("device", ""),
+        "iterations": run.train.iterations,
+        "parameters": run.train.parameters,
+        "device": run.train.device,
     }
 
 
@@ -185,15 +184,15 @@ def _curve_points(curve: list[dict[str, float]]) -> Iterator["Metric"]:
 def _score_points(run: Run) -> Iterator["Metric"]:
     from mlflow.entities import Metric
 
-    when, step = _milliseconds(run.train["finished"]), int(run.train["iterations"])
+    when, step = _milliseconds(run.train.finished), run.train.iterations
     for scoring, result in run.evaluations.items():
         suffix = "" if scoring == run.primary else f"_{scoring}"
         for kind in ("segm", "bbox"):
-            for name, value in result[kind].items():
+            for name, value in getattr(result, kind).items():
                 if value is not None:
                     yield Metric(f"{kind}_{name}{suffix}", float(value), when, step)
     for name in ("seconds", "images_per_second"):
-        yield Metric(f"training_{name}", float(run.train[name]), when, step)
+        yield Metric(f"training_{name}", float(getattr(run.train, name)), when, step)
 
 
 def _write_artifacts(run: Run, folder: Path) -> None:
@@ -202,12 +201,12 @@ def _write_artifacts(run: Run, folder: Path) -> None:
 
     for path in _files(run):
         if path.suffix != ".jsonl":
-            target = folder / path.relative_to(run.folder)
+            target = folder / path.relative_to(run.folder.path)
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(path.read_bytes())
     write_json(folder / "per_class.json", _class_table(run))
-    rows = {"": collect([run.folder])}
-    plot_curves([run.folder], rows, folder / "plots" / "training_loss.png")
+    rows = {"": collect([run.folder.path])}
+    plot_curves([run.folder.path], rows, folder / "plots" / "training_loss.png")
     plot_groups(rows, folder / "plots" / "ap_by_group.png")
     plot_per_class(rows, folder / "plots" / "ap_per_class.png")
 
@@ -216,28 +215,23 @@ def _class_table(run: Run) -> dict[str, list]:
     """All classes, one line each, in the format of MLflow's tables."""
     fixed = ["id", "name", "frequency", "image_count"]
     lines = {
-        entry["id"]: [entry[key] for key in fixed]
-        for entry in run.evaluations[run.primary]["per_class"]
+        entry.id: [getattr(entry, key) for key in fixed]
+        for entry in run.evaluations[run.primary].per_class
     }
     columns = list(fixed)
     for scoring, result in run.evaluations.items():
         suffix = "" if scoring == run.primary else f"_{scoring}"
         columns += [f"segm_AP{suffix}", f"bbox_AP{suffix}"]
-        of_class = {entry["id"]: entry for entry in result["per_class"]}
+        of_class = {entry.id: (entry.segm_AP, entry.bbox_AP) for entry in result.per_class}
         for identity, line in lines.items():
-            entry = of_class.get(identity, {})
-            line += [entry.get("segm_AP"), entry.get("bbox_AP")]
+            line += of_class.get(identity, (None, None))
     return {"columns": columns, "data": list(lines.values())}
 
 
 def _files(run: Run) -> list[Path]:
-    names = ["config.json", "train.json", "metrics.jsonl"]
-    names += [f"evaluation/{scoring}.json" for scoring in run.evaluations]
-    paths = [run.folder / name for name in names]
-    for path in paths:
-        if not path.is_file():
-            raise UserError(f"{path.parent} is no finished run: {path.name} is missing")
-    return paths
+    folder = run.folder
+    scores = [folder.evaluation(scoring) for scoring in run.evaluations]
+    return [folder.config, folder.summary, folder.metrics, *scores]
 
 
 def _content(run: Run) -> str:
@@ -245,7 +239,7 @@ def _content(run: Run) -> str:
     digest = hashlib.sha256()
     for path in _files(run):
         content = path.read_bytes()
-        digest.update(f"{path.relative_to(run.folder)} {len(content)}\n".encode() + content)
+        digest.update(f"{path.relative_to(run.folder.path)} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 

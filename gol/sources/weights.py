@@ -1,5 +1,6 @@
-"""Weights files: found in torch.hub's cache, or fetched into it."""
+"""Weights files: where torch.hub keeps them, and how they come there."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,24 +11,34 @@ from gol.sources.download import Source, fetch
 
 def cache_path(name: str) -> Path:
     """Where torch.hub keeps a file, so that what other tools fetched is used (``TORCH_HOME``)."""
-    import torch
+    # torch.hub.get_dir(), for programs that need not wait for torch.
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser()
+    return home / "hub" / "checkpoints" / name
 
-    return Path(torch.hub.get_dir()) / "checkpoints" / name
+
+def weights_path(weights: Mapping[str, Any]) -> Path:
+    """The file of a key ``weights``, whether or not it is there.
+
+    Args:
+        weights: {file} for a file of one's own, or {url, sha256, bytes}, the latter two optional.
+    """
+    return Path(weights["file"]) if "file" in weights else cache_path(Source.of(weights).name)
 
 
 def fetch_weights(weights: Mapping[str, Any]) -> Path:
     """The file of a key ``weights``, fetched into the cache unless it is there.
 
     Args:
-        weights: {file} for a file of one's own, or {url, sha256, bytes}, the latter two optional.
+        weights: as for :func:`weights_path`.
 
     Raises:
         UserError: offline, or the file is not the published one.
     """
+    path = weights_path(weights)
     if "file" in weights:
-        return Path(weights["file"])
+        return path
     source = Source.of(weights)
-    path = cache_path(source.name)
     try:
         return fetch(source, path)
     except UserError as error:

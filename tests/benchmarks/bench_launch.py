@@ -40,6 +40,7 @@ def prepare(folder: Path) -> list[Path]:
         config = {"gol": {}, "data": {"train": {"ann_file": str(folder / "train.json")}}}
         write_json(run / "config.json", config)
         summary = {"iterations": 1, "seconds": SECONDS, "images_per_second": 1, "device": "cpu"}
+        summary |= {"parameters": 1, "started": 0.0, "finished": SECONDS}
         write_json(run / "prepared.json", {**summary, "fingerprint": fingerprint(config)})
     return runs
 

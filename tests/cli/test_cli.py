@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from ast import literal_eval
+from inspect import getdoc
 from pathlib import Path
 
 import pytest
@@ -13,28 +14,10 @@ import yaml
 
 import gol
 from gol.cli import main
-from gol.config.axes import load_dataset
+from gol.cli.verbs import VERBS, Verb
+from gol.config.axes import axis_values
 from gol.config.resolve import save_config
 from gol.engine.checkpoints import save_checkpoint
-
-VERBS = [
-    "experiments",
-    "demo",
-    "download",
-    "preprocess",
-    "config",
-    "weights",
-    "pretrained",
-    "train",
-    "launch",
-    "detect",
-    "evaluate",
-    "plan",
-    "store",
-    "track",
-    "table",
-    "doctor",
-]
 
 
 def fails(capsys, *arguments):
@@ -52,13 +35,15 @@ def test_every_verb_explains_itself(verb, capsys):
     with pytest.raises(SystemExit) as ended:
         main([verb, "--help"])
     assert ended.value.code == 0
-    assert f"usage: gol {verb}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"usage: gol {verb}" in out and getdoc(VERBS[verb].action).split(":")[0][:60] in out
 
 
 def test_gol_alone_prints_its_help(capsys):
     """As pip and docker do: exit code 0, on stdout."""
     assert main([]) == 0
     out = capsys.readouterr().out
+    assert len(VERBS) == 16
     assert out.startswith("usage: gol ") and all(f"\n    {verb}" in out for verb in VERBS)
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
@@ -81,7 +66,7 @@ def test_help_imports_nothing_but_pythons_own_library():
     )
     bare = [sys.executable, "-c", "import sys; print({n.partition('.')[0] for n in sys.modules})"]
     site = subprocess.run(bare, capture_output=True, text=True, check=True).stdout
-    for arguments in ([], ["--help"], ["launch", "--help"], ["table", "--help"]):
+    for arguments in ([], ["--help"], ["train", "--help"], ["table", "--help"]):
         command = [sys.executable, "-c", code, *arguments]
         result = subprocess.run(command, capture_output=True, text=True, check=True)
         assert "usage: gol" in result.stdout
@@ -96,14 +81,16 @@ def test_the_exit_code_of_each_end(monkeypatch, capsys):
         def verb():
             raise error
 
-        monkeypatch.setattr("gol.cli.verbs._verbs", {"demo": (verb, ())})
         verb.__doc__ = "End."
+        monkeypatch.setitem(VERBS, "demo", Verb(verb, (), tuple, "detection"))
         return main(["demo"]), capsys.readouterr().err
 
     assert ends(errors.UserError("bad\n input")) == (2, "gol demo: error: bad input\n")
     assert ends(errors.PeerError("said by another rank")) == (2, "")
     assert ends(errors.JobFailed("failed:\n  why")) == (1, "gol demo: failed:\n  why\n")
     assert ends(errors.Interrupted("stopped")) == (75, "gol demo: stopped\n")
+    with pytest.raises(ModuleNotFoundError):  # not what an extra would install
+        ends(ModuleNotFoundError("broken", name="broken"))
     assert ends(KeyboardInterrupt()) == (130, "gol demo: interrupted\n")
 
 
@@ -154,7 +141,7 @@ def dataset(tmp_path, demo_data):
 
 def common_settings():
     keys = ("image_scales", "normalize", "pad", "repeat_threshold", "rare_frequency")
-    return {key: load_dataset("demo")[key] for key in keys}
+    return {key: axis_values("dataset")["demo"][key] for key in keys}
 
 
 def edit(path, change):

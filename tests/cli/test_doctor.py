@@ -12,7 +12,7 @@ import yaml
 
 from gol.cli import main
 from gol.cli.doctor import _disk, _gpus, _operators, _slurm, _store, diagnose
-from gol.config.axes import load_dataset
+from gol.config.axes import axis_values
 from gol.data.sample import sample_images
 
 
@@ -42,7 +42,7 @@ def lvis(tmp_path, monkeypatch):
     """An LVIS of empty images, whose val split uses both COCO folders, and its dataset file."""
     monkeypatch.chdir(tmp_path)
     images = {"train": entries(300, ("train2017",)), "val": entries(500)}
-    dataset = load_dataset("lvis_v1")
+    dataset = axis_values("dataset")["lvis_v1"]
     for split in images:
         write(
             tmp_path / dataset[split]["annotations"], images[split], '"annotations": [{"a": {}}],'
@@ -103,7 +103,7 @@ def test_missing_annotations_are_named_with_what_to_do(lvis, capsys, content, me
 
 def test_a_dataset_of_one_s_own_and_the_demo(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    own = load_dataset("own")
+    own = axis_values("dataset")["own"]
     own["train"]["annotations"] = str(write(tmp_path / "t.json", [{"file_name": "a/b.png"}]))
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
     assert main(["doctor", "--dataset", "own.yaml"]) == 1
@@ -142,7 +142,7 @@ def test_the_sample_comes_from_all_over_the_list(tmp_path):
 def test_an_export_with_objects_within_its_images_is_ok(tmp_path, monkeypatch, capsys, mark):
     """Braces, brackets and "images" within an entry; NaN for what pandas missed; a BOM."""
     monkeypatch.chdir(tmp_path)
-    own = load_dataset("own")
+    own = axis_values("dataset")["own"]
     for split in ("train", "val"):
         folder = tmp_path / own[split]["images"]
         folder.mkdir(parents=True)

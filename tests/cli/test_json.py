@@ -11,6 +11,7 @@ from run_folders import make_run
 
 import gol
 from gol.cli import main
+from gol.config.axes import axis_values
 from gol.config.resolve import load_config, save_config
 
 
@@ -74,9 +75,7 @@ def test_preprocess_config_plan_and_doctor(call, demo_data, tmp_path, monkeypatc
         }
         for split in ("train", "val")
     }
-    from gol.config.axes import load_dataset
-
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**load_dataset("own"), **files}))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**axis_values("dataset")["own"], **files}))
     code, summary = call("preprocess", "--dataset", "mine.yaml", "--out", "results/m/data/mine")
     written = json.loads((tmp_path / "results/m/data/mine/summary.json").read_text())
     assert code == 0 and summary == written and summary["train"]["images"] == 60

@@ -17,7 +17,9 @@ from run_folders import make_run
 from gol.cli import epochs, main
 from gol.cli.epochs import EpochLength, epoch_length
 from gol.cli.plan import count_parameters, disk_bytes, download_bytes, estimate
-from gol.config.axes import experiment_entry, load_dataset
+from gol.config.axes import axis_values
+from gol.config.datasets import load_dataset
+from gol.config.experiments import experiment
 from gol.config.pipeline import read_pipeline
 from gol.config.resolve import load_experiment
 from gol.data.store import AnnotationStore
@@ -25,6 +27,7 @@ from gol.engine.checkpoints import KEEP, save_checkpoint
 from gol.files import configs_folder, read_yaml
 from gol.losses.class_statistics import ClassStatistics
 from gol.models import build_detector
+from gol.sources.raw import downloads
 
 R50, RFS = "activations/r50_4x4_1x", "activations/r50_rfs_4x4_2x_softmax_lvisv0.5"
 
@@ -121,7 +124,7 @@ def as_run(folder, name, **train):
     """A finished run of an experiment of the paper."""
     run = make_run(folder, seed=random.randrange(9))
     content = json.loads((run / "config.json").read_text())
-    content["gol"] |= experiment_entry(name)
+    content["gol"] |= experiment(name).model_dump()
     (run / "config.json").write_text(json.dumps(content))
     content = json.loads((run / "train.json").read_text())
     (run / "train.json").write_text(json.dumps({**content, **train}))
@@ -187,7 +190,7 @@ def test_data_without_classes_is_refused_with_the_command_that_counts_them(
     tmp_path, monkeypatch, demo_data, capsys
 ):
     monkeypatch.chdir(tmp_path)
-    own = load_dataset("own")
+    own = axis_values("dataset")["own"]
     for split in ("train", "val"):
         own[split] = {
             "annotations": str(demo_data / f"raw/{split}.json"),
@@ -204,11 +207,10 @@ def test_data_without_classes_is_refused_with_the_command_that_counts_them(
     assert "–" not in capsys.readouterr().out
 
 
-def test_downloads_count_each_file_once(shared_facts):
+def test_downloads_count_each_file_once():
     both = ["lvis_v1", "lvis_v0_5"]
-    known = json.loads((shared_facts / "downloads.json").read_text())
     size, unknown = download_bytes(both)
-    assert size == sum(entry["bytes"] for entry in known)
+    assert size == sum(entry.get("bytes", 0) for entry in downloads().values())
     assert len(unknown) == 2
     assert download_bytes(["demo"]) == (0, [])
 
@@ -220,7 +222,7 @@ def test_downloads_count_each_file_once(shared_facts):
         (["list.yaml"], "list.yaml is not a pipeline file"),
         (["wrong.yaml"], "unknown experiment 'demo/gumble'"),
         (["right.yaml", "--measured", "nowhere"], "cannot read nowhere/config.json"),
-        (["right.yaml", "--measured", "empty"], "empty is not a finished run: 'gol' is missing"),
+        (["right.yaml", "--measured", "empty"], "empty/config.json is not a resolved config"),
     ],
 )
 def test_bad_input_is_one_line(arguments, words, tmp_path, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,13 +10,12 @@ import time
 
 import psutil
 import pytest
+from rank_processes import prepare
 from signals import default_signals
 
-import gol
 from gol.cluster.launch import launch
 from gol.cluster.settings import Settings
-from gol.cluster.tasks import Detection, Work
-from gol.config.resolve import save_config
+from gol.cluster.tasks import Detection, Training
 from gol.engine.detect import detect
 from gol.errors import JobFailed, UserError
 
@@ -26,10 +26,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def run(tmp_path, demo_data):
-    """A training of a few seconds."""
-    config = gol.load_experiment("demo/gumbel", {"runner.max_epochs": 3}, demo_data)
-    save_config(config, tmp_path / "run")
-    return tmp_path / "run"
+    """A training of a few seconds: 24 iterations."""
+    return prepare(tmp_path / "run", demo_data, "demo/gumbel", **{"runner.max_epochs": 3})
+
+
+@pytest.fixture
+def finished(alone, tmp_path):
+    """A run that is trained already."""
+    return shutil.copytree(alone, tmp_path / "finished")
 
 
 def start(run):
@@ -50,40 +54,58 @@ def wait_for(condition, seconds=120):
         time.sleep(0.05)
 
 
-def test_a_killed_launcher_is_replaced_and_nothing_is_trained_twice(run, capsys):
+def change(run):
+    """Makes another configuration of a run's."""
+    config = json.loads((run / "config.json").read_text())
+    config["optimizer"]["lr"] *= 2
+    (run / "config.json").write_text(json.dumps(config))
+
+
+def submitted(run):
+    """Whether the record names a job."""
+    record = run / "job.json"
+    return record.exists() and json.loads(record.read_text()).get("id")
+
+
+def test_a_job_outlives_its_launchers_and_nothing_is_trained_twice(run, capsys):
+    """A terminal is closed, then a launcher is killed, and a third one follows the same job."""
     first = start(run)
-    wait_for(lambda: (run / "job.json").exists() and '"id"' in (run / "job.json").read_text())
-    first.kill()
-    first.wait()
+    wait_for(lambda: submitted(run))
+    os.killpg(first.pid, signal.SIGHUP)
+    assert first.wait(60) == -signal.SIGHUP
     job = json.loads((run / "job.json").read_text())
+    second = start(run)
+    assert f"following job {job['id']}" in second.stderr.readline()
+    second.kill()
+    second.wait()
     assert psutil.pid_exists(int(job["id"]))
-    assert launch(Work(run, CPU), Settings())["iterations"] == 24
+    assert launch(Training(run, CPU), Settings()).iterations == 24
     assert json.loads((run / "job.json").read_text()) == job
     assert len(list((run / "logs").glob("*_submitted.pkl"))) == 1
     assert "iteration 24/24" in capsys.readouterr().err
+    change(run)
+    with pytest.raises(UserError, match=r"a training of another configuration.*--changed restart"):
+        launch(Training(run, CPU), Settings())
 
 
-def test_a_job_that_was_started_but_not_written_down_is_ended_first(run):
+def test_a_job_that_was_not_written_down_is_ended_first_and_ctrl_c_ends_the_next(run):
     first = start(run)
-    wait_for((run / "metrics.jsonl").exists)
+    wait_for(lambda: submitted(run))
     first.kill()
     first.wait()
-    job = json.loads((run / "job.json").read_text())
-    (run / "job.json").write_text(json.dumps({**job, "id": None}))
-    assert launch(Work(run, CPU), Settings())["iterations"] == 24
-    assert not psutil.pid_exists(int(job["id"]))
-    assert json.loads((run / "job.json").read_text())["id"] != job["id"]
+    lost = json.loads((run / "job.json").read_text())
+    (run / "job.json").write_text(json.dumps({**lost, "id": None}))
 
-
-def test_ctrl_c_stops_the_job(run):
-    launcher = start(run)
+    second = start(run)
     wait_for((run / "metrics.jsonl").exists)
-    job = psutil.Process(int(json.loads((run / "job.json").read_text())["id"]))
+    assert not psutil.pid_exists(int(lost["id"]))
+    assert submitted(run) != lost["id"]
+    job = psutil.Process(int(submitted(run)))
     family = [job, *job.children(recursive=True)]
-    os.kill(launcher.pid, signal.SIGINT)
-    assert launcher.wait(60) == 130
+    os.kill(second.pid, signal.SIGINT)
+    assert second.wait(60) == 130
     assert not psutil.wait_procs(family, timeout=20)[1]
-    assert launch(Work(run, CPU), Settings())["iterations"] == 24
+    assert launch(Training(run, CPU), Settings()).iterations == 24
 
 
 def test_a_failed_training_says_why_in_one_line(run):
@@ -91,51 +113,37 @@ def test_a_failed_training_says_why_in_one_line(run):
     config["data"]["train"]["ann_file"] = "nowhere.json"
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"cannot read nowhere\.json"):
-        launch(Work(run, CPU), Settings())
+        launch(Training(run, CPU), Settings())
 
 
 def test_a_folder_that_is_no_run_stays_as_it_was(tmp_path):
     with pytest.raises(UserError, match=r"config\.json"):
-        launch(Work(tmp_path / "typo" / "run"), Settings())
+        launch(Training(tmp_path / "typo" / "run"), Settings())
     assert not (tmp_path / "typo").exists()
 
 
-def test_a_closed_terminal_leaves_the_job_running(run):
-    launcher = start(run)
-    wait_for((run / "metrics.jsonl").exists)
-    os.killpg(launcher.pid, signal.SIGHUP)
-    assert launcher.wait(60) == -signal.SIGHUP
-    job = json.loads((run / "job.json").read_text())
-    assert launch(Work(run, CPU), Settings())["iterations"] == 24
-    assert json.loads((run / "job.json").read_text()) == job
-
-
-def test_another_configuration_is_refused_or_starts_over(run):
-    first = launch(Work(run, CPU), Settings())
-    config = json.loads((run / "config.json").read_text())
-    config["optimizer"]["lr"] *= 2
-    (run / "config.json").write_text(json.dumps(config))
+def test_another_configuration_is_refused_or_starts_over(finished):
+    first = launch(Training(finished, CPU), Settings())
+    change(finished)
     with pytest.raises(UserError, match=r"a training of another configuration.*--changed restart"):
-        launch(Work(run, CPU), Settings())
-    again = launch(Work(run, CPU), Settings(changed="restart"))
-    assert again["fingerprint"] != first["fingerprint"] and again["started"] > first["finished"]
+        launch(Training(finished, CPU), Settings())
+    again = launch(Training(finished, CPU), Settings(changed="restart"))
+    assert again.fingerprint != first.fingerprint and again.started > first.finished
 
 
 def test_a_job_that_keeps_failing_is_given_up(run):
     with pytest.raises(JobFailed, match="failed 2 times, without progress; at last: killed") as why:
-        launch(Work(run, CPU), Settings(python="false", tries=2))
+        launch(Training(run, CPU), Settings(python="false", tries=2))
     assert "last lines of" in str(why.value)
     assert len(list((run / "logs").glob("*_submitted.pkl"))) == 2
 
 
-def test_a_detection_is_launched_like_a_training(run, tmp_path):
-    launch(Work(run, CPU), Settings())
-    work = Detection(run, run / "detections/gumbel.json", "gumbel", CPU)
+def test_a_detection_is_launched_like_a_training(finished, tmp_path):
+    work = Detection(finished, finished / "detections/gumbel.json", "gumbel", CPU)
     launch(work, Settings())
-    detect(run, tmp_path / "expected.json", "gumbel", device=CPU)
-    assert (run / "detections/gumbel.json").read_bytes() == (
-        tmp_path / "expected.json"
-    ).read_bytes()
+    detect(finished, tmp_path / "expected.json", "gumbel", device=CPU)
+    expected = (tmp_path / "expected.json").read_bytes()
+    assert (finished / "detections/gumbel.json").read_bytes() == expected
     job = work.record.read_text()
     launch(work, Settings())
     assert work.record.read_text() == job

@@ -7,7 +7,9 @@ import yaml
 from mmcv import Config
 
 import gol
-from gol.config.axes import axis_values, experiment_entry, load_dataset
+from gol.config.axes import axis_values
+from gol.config.datasets import load_dataset
+from gol.config.experiments import experiment
 from gol.config.resolve import load_config, python_config, save_config
 from gol.errors import UserError
 
@@ -25,7 +27,7 @@ def test_experiment_resolves_and_survives_its_file(name, tmp_path):
 @pytest.mark.parametrize("name", [n for n in gol.experiments() if n.startswith("demo/")])
 def test_prior_bias_arrives_in_the_built_head(name, demo_data):
     head = gol.build_detector(gol.load_experiment(name, None, demo_data)).roi_head.bbox_head
-    classifier = axis_values("classifier")[experiment_entry(name)["axes"]["classifier"]]
+    classifier = axis_values("classifier")[experiment(name).axes.classifier]
     background = 0 if classifier["loss"]["type"] == "DropLoss" else 1
     assert head.fc_cls.out_features == head.num_classes + background
     assert set(head.fc_cls.bias.tolist()) == {classifier["bias"]}
@@ -65,11 +67,11 @@ def test_published_numbers_are_for_the_experiment_as_published():
     [
         (
             {"classifier": "gumble"},
-            "unknown classifier 'gumble'; allowed: sigmoid, softmax, gumbel",
+            "unknown classifier 'gumble'; did you mean 'gumbel'. allowed: gumbel, sigmoid, softmax",
         ),
-        ({"backbone": "r51"}, "unknown backbone 'r51'; allowed: "),
-        ({"optimizer.lrr": 1}, "unknown key 'lrr' in optimizer .*allowed: type, lr"),
-        ({"optimiser.lr": 1}, "unknown key 'optimiser' in the config .*allowed: detector"),
+        ({"backbone": "r51"}, "unknown backbone 'r51'; did you mean 'r50'. allowed: r50"),
+        ({"optimizer.lrr": 1}, "unknown key 'lrr' in optimizer; did you mean 'lr'. allowed: lr"),
+        ({"optimiser.lr": 1}, "unknown key 'optimiser' in the config; did you mean 'optimizer'"),
         ({"dataset": "coco"}, "unknown dataset 'coco'; allowed: demo"),
         ({"backbone": [1]}, r"unknown backbone '\[1\]'; allowed: "),
         ({"dataset": [1]}, r"unknown dataset '\[1\]'; allowed: "),
@@ -80,7 +82,7 @@ def test_published_numbers_are_for_the_experiment_as_published():
         ({"optimizer": 5}, r"override optimizer: expected keys \(type, lr.*\), not 5"),
         ({"optimizer": None}, "override optimizer: expected keys"),
         ({"optimizer.lr": {"x": 5}}, "override optimizer.lr: expected a value"),
-        ({"optimizer": {"lr": {"x": 5}}}, "override optimizer: .* does not fit"),
+        ({"optimizer": {"lr": {"x": 5}}}, "override optimizer.lr: expected a value"),
         ({1: 5}, "override 1: expected a dotted key"),
         *(({"seed": seed}, "seed is .*; allowed: whole") for seed in ("abc", -1, 1.5, True, None)),
     ],
@@ -130,16 +132,19 @@ def test_bad_dataset_files_are_named(tmp_path, text, words):
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"image_scales": [256, 256]}, r"key 'image_scales' must be a list of \[width, height\]"),
-        ({"image_scales": []}, "key 'image_scales' must be"),
-        ({"normalize": 5}, "key 'normalize' must be mean and std"),
-        ({"normalize": {"mean": [0] * 3, "std": [0] * 3, "to_rgb": True}}, "key 'normalize' must"),
-        ({"pad": 0}, "key 'pad' must be a whole number from 1 on, not 0"),
-        ({"repeat_threshold": float("nan")}, "key 'repeat_threshold' must be a number from 0 to 1"),
-        ({"rare_frequency": "often"}, "key 'rare_frequency' must be a number from 0 to 1"),
+        ({"image_scales": [256, 256]}, "key 'image_scales.0' must be a list, not 256"),
+        ({"image_scales": []}, "key 'image_scales' must have at least 1 entries"),
+        ({"normalize": 5}, "key 'normalize' must be an object with the keys mean, std"),
+        (
+            {"normalize": {"mean": [0] * 3, "std": [0] * 3, "to_rgb": True}},
+            "key 'normalize.std.0' must be above 0, not 0",
+        ),
+        ({"pad": 0}, "key 'pad' must be at least 1, not 0"),
+        ({"repeat_threshold": float("nan")}, "key 'repeat_threshold' must be (at least|a finite)"),
+        ({"rare_frequency": "often"}, "key 'rare_frequency' must be a number, not 'often'"),
         (
             {"train": {"annotations": None, "images": "i"}},
-            "train: key 'annotations' must be a path",
+            "key 'train.annotations' must be a text, not None",
         ),
         ({"num_classes": True}, "key 'num_classes' must be"),
         ({"thresholds": [100, 10]}, "key 'thresholds' must be two whole numbers"),
@@ -152,7 +157,7 @@ def test_bad_dataset_files_are_named(tmp_path, text, words):
 )
 def test_bad_values_of_datasets_are_named(tmp_path, change, words):
     path = tmp_path / "mine.yaml"
-    path.write_text(yaml.safe_dump(load_dataset("lvis_v1") | change))
+    path.write_text(yaml.safe_dump(axis_values("dataset")["lvis_v1"] | change))
     with pytest.raises(UserError, match=words):
         load_dataset(str(path))
 

@@ -1,7 +1,7 @@
 """Every experiment of the original resolves to its hyper-parameters, field by field.
 
-The facts were read off the original repository's configs. Where ours differ, CORRECTIONS says so by
-name and with the reason, and nothing else may differ.
+Theirs were read off the original repository's configs (``facts/original.yaml``). Where ours differ,
+CORRECTIONS says so by name and with the reason, and nothing else may differ.
 """
 
 import importlib.util
@@ -9,12 +9,13 @@ import inspect
 import json
 from pathlib import Path
 
+import facts
 import pytest
 import torch
 from mmcv import Config
 
 import gol
-from gol.config.axes import experiment_entry
+from gol.config.experiments import experiment
 from gol.losses import LOSSES
 
 _SCORED = "ours scores boxes and, where the detector has them, masks after the last epoch"
@@ -28,12 +29,8 @@ CORRECTIONS = {
         "evaluation": f"interval 24 of 12; {_SCORED}"
     },
     **{
-        f"gol/eql_r50_{name}": {
-            "pretrained": "the facts hold backbone.init_cfg, and these use the older config style, "
-            "which names ImageNet weights elsewhere: torchvision://resnet50 here, as in all others",
-            **({"evaluation": f"boxes only, interval 26 of 24; {_SCORED}"} if "2x" in name else {}),
-        }
-        for name in ("4x4_1x", "4x4_2x", "rfs_4x4_2x")
+        f"gol/eql_r50_{name}": {"evaluation": f"boxes only, interval 26 of 24; {_SCORED}"}
+        for name in ("4x4_2x", "rfs_4x4_2x")
     },
 }
 
@@ -45,19 +42,22 @@ REPAIRED = {
     "activations/htc_r101_4x4_1x_softmax": "activations/cascade_r50_4x4_1x_softmax",
 }
 
-
-@pytest.fixture(scope="module")
-def originals(shared_facts):
-    facts = json.loads((shared_facts / "original_experiments.json").read_text())
-    return {name.removesuffix(".py"): entry for name, entry in facts.items()}
+ORIGINALS = facts.original()
 
 
 def heads(value):
     return value if isinstance(value, list) else [value]
 
 
+def only(values):
+    """What all values are."""
+    first, *others = values
+    assert all(value == first for value in others)
+    return first
+
+
 def fields(config):
-    """A resolved config in the form of the facts file."""
+    """A resolved config in the form of the facts."""
     plain = json.loads(json.dumps(config._cfg_dict))
     model, train = plain["model"], plain["data"]["train"]
     roi_head, dataset = model["roi_head"], train.get("dataset", train)
@@ -71,19 +71,19 @@ def fields(config):
         "detector": model["type"],
         "backbone": {key: backbone[key] for key in shown if key in backbone},
         "pretrained": backbone["init_cfg"]["checkpoint"],
-        "num_classes": sorted({head["num_classes"] for head in [*boxes, *masks] if head}),
-        "n_bbox_heads": len(boxes),
+        "num_classes": only(head["num_classes"] for head in [*boxes, *masks] if head),
+        "bbox_heads": len(boxes),
         "loss_cls": [head["loss_cls"] for head in boxes],
         "fc_cls_init": [head.get("init_cfg") for head in boxes],
         "cls_predictor": [head.get("cls_predictor_cfg") for head in boxes],
         "reg_class_agnostic": [head["reg_class_agnostic"] for head in boxes],
         "loss_bbox": [head["loss_bbox"] for head in boxes],
-        "mask_predictor": [head.get("predictor_cfg") for head in masks],
+        "mask_predictor": only(head.get("predictor_cfg") for head in masks),
         "dataset": published[versions[boxes[0]["num_classes"]]],
         "oversample_thr": train.get("oversample_thr", 0.0),
         "samples_per_gpu": plain["data"]["samples_per_gpu"],
         "poly2mask": load.get("poly2mask", True),
-        "train_aug": [{"type": step["type"]} for step in steps],
+        "train_aug": [step["type"] for step in steps],
         "optimizer": plain["optimizer"],
         "grad_clip": plain["optimizer_config"]["grad_clip"],
         "lr_config": plain["lr_config"],
@@ -97,25 +97,9 @@ def fields(config):
     }
 
 
-def modern(original):
-    """The facts with what mmdet 2.28 spells otherwise or takes as the default."""
-    rpn = dict(original["test"]["rpn"])
-    # Removed from mmdet, or without effect at test time.
-    rpn.pop("nms_across_levels", None)
-    rpn.pop("nms_post", None)
-    if "nms_thr" in rpn:
-        rpn["nms"] = {"type": "nms", "iou_threshold": rpn.pop("nms_thr")}
-        rpn["max_per_img"] = rpn.pop("max_num")
-    return {
-        **{key: value for key, value in original.items() if key != "loads"},
-        "test": {**original["test"], "rpn": rpn},
-        "poly2mask": original["poly2mask"][0] is not False,  # null: mmdet's default, true
-    }
-
-
-def test_all_experiments_are_there_by_their_names(originals):
+def test_all_experiments_are_there_by_their_names():
     ours = {name for name in gol.experiments() if not name.startswith("demo/")}
-    assert ours == set(originals) and len(ours) == 50
+    assert ours == set(ORIGINALS) and len(ours) == 50
 
 
 def same_loss(ours, theirs):
@@ -140,12 +124,9 @@ def same_loss(ours, theirs):
     return all(torch.equal(a, b) for a, b in zip(*values, strict=True))
 
 
-@pytest.mark.parametrize("name", [n for n in gol.experiments() if not n.startswith("demo/")])
-def test_experiment_equals_the_original(name, originals):
-    original = originals[name]
-    if not original["loads"]:
-        pytest.skip("the original does not load; see test_repaired_experiments")
-    ours, theirs = fields(gol.load_experiment(name)), modern(original)
+@pytest.mark.parametrize("name", [name for name, original in ORIGINALS.items() if original])
+def test_experiment_equals_the_original(name):
+    ours, theirs = fields(gol.load_experiment(name)), ORIGINALS[name]
     assert ours.keys() == theirs.keys()
     differing = {key for key in theirs if key != "loss_cls" and ours[key] != theirs[key]}
     if not all(map(same_loss, ours["loss_cls"], theirs["loss_cls"])):
@@ -169,7 +150,7 @@ def test_augmentation_and_detector_are_those_of_mmdets_lvis_config():
     assert ours.model == stock.model
 
 
-V05 = [n for n in gol.experiments() if experiment_entry(n)["axes"]["dataset"] == "lvis_v0_5"]
+V05 = [n for n in gol.experiments() if experiment(n).axes.dataset == "lvis_v0_5"]
 
 
 @pytest.mark.parametrize("name", V05)
@@ -186,14 +167,15 @@ def test_pipelines_of_v05_are_those_of_v1(name):
 
 
 @pytest.mark.parametrize("name, like", REPAIRED.items())
-def test_repaired_experiments(name, like, originals):
+def test_repaired_experiments(name, like):
     """They differ from a sibling that loads in nothing but what their names say."""
-    assert not originals[name]["loads"]
+    assert not ORIGINALS[name]
     ours, sibling = fields(gol.load_experiment(name)), fields(gol.load_experiment(like))
     differing = {key for key in ours if ours[key] != sibling[key]}
     if "htc" in name:
         assert ours["detector"] == "HybridTaskCascade"
-        assert differing == {"detector", "mask_predictor"}  # HTC has three mask heads
+        assert differing == {"detector"}
+        assert len(gol.load_experiment(name).model.roi_head.mask_head) == 3  # one a stage
         assert "semantic_head" not in gol.load_experiment(name).model.roi_head
     else:
         assert differing == {"loss_cls"}

@@ -101,11 +101,15 @@ def test_the_gpu_is_chosen_among_those_that_are_visible(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory, demo_data):
-    """The training by two ranks."""
-    run = prepare(tmp_path_factory.mktemp("pair") / "run", demo_data)
-    said = train_ranks(2, run)
-    return run, said
+def pair(made_once, demo_data):
+    """The training by two ranks, and what each said."""
+
+    def fill(folder):
+        said = train_ranks(2, prepare(folder / "run", demo_data))
+        (folder / "said.json").write_text(json.dumps(said))
+
+    folder = made_once("pair", fill)
+    return folder / "run", json.loads((folder / "said.json").read_text())
 
 
 def test_two_ranks_train_as_one_process_does(alone, pair):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from few_proposals import few_proposals
 from rank_processes import run_ranks
 
 GRADIENTS = """
@@ -43,25 +44,30 @@ def test_gradients_are_those_of_one_process(tmp_path):
         assert all(map(torch.equal, torch.load(path), expected)), f"{path.name}, seed {seed}"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("objects", [2, 0])
-@pytest.mark.parametrize(
-    "config",
-    [
+@pytest.fixture(
+    scope="module",
+    params=[
         "_base_/models/mask_rcnn_r50_fpn.py",
         "_base_/models/cascade_mask_rcnn_r50_fpn.py",
         "htc/htc_without_semantic_r50_fpn_1x_coco.py",
     ],
 )
-def test_every_parameter_has_a_gradient_with_and_without_objects(config, objects):
-    """DDP would wait in vain for one that has none."""
+def detector(request):
+    """A detector of mmdet's, as it comes."""
     from gol.models import build_detector  # makes mmcv and mmdet ready to be imported
 
-    masks, config_class = import_module("mmdet.core").BitmapMasks, import_module("mmcv").Config
     folder = Path(importlib.util.find_spec("mmdet").origin).parent / ".mim/configs"
-    found = config_class.fromfile(str(folder / config))
+    found = import_module("mmcv").Config.fromfile(str(folder / request.param))
     found.model.backbone.init_cfg = None
-    detector = build_detector(found).train()
+    few_proposals(found.model)
+    return build_detector(found).train()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objects", [2, 0])
+def test_every_parameter_has_a_gradient_with_and_without_objects(detector, objects):
+    """DDP would wait in vain for one that has none."""
+    masks = import_module("mmdet.core").BitmapMasks
     shape = {key: (128, 128, 3) for key in ("img_shape", "pad_shape", "ori_shape")}
     losses = detector(
         img=torch.randn(1, 3, 128, 128),
@@ -76,6 +82,7 @@ def test_every_parameter_has_a_gradient_with_and_without_objects(config, objects
         if "loss" in name
         for part in (value if isinstance(value, list) else [value])
     )
+    detector.zero_grad(set_to_none=True)
     total.backward()
     missing = [k for k, p in detector.named_parameters() if p.requires_grad and p.grad is None]
     assert not missing

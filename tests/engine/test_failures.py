@@ -1,28 +1,26 @@
-"""Which of several ranks says what, and whether the launcher tries again."""
+"""Which of several ranks says what."""
 
 import json
 
 import pytest
 import torch.distributed as dist
 
-from gol.cluster import tasks as work
-from gol.cluster.joblog import PROBLEM
 from gol.engine.failures import Watch
 from gol.errors import LostJobError, PeerError, UserError
 
 
-def store():
+def rendezvous():
     return dist.HashStore()
 
 
 def test_a_peer_that_is_gone_is_no_bad_input():
     words = r"gone without a word .*Connection closed by peer"
-    with pytest.raises(LostJobError, match=words), Watch(store(), 0, 1):
+    with pytest.raises(LostJobError, match=words), Watch(rendezvous(), 0, 1):
         raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
 
 
 def test_the_reason_wins_over_its_consequence():
-    shared = store()
+    shared = rendezvous()
     with pytest.raises(LostJobError), Watch(shared, 0, 1):
         raise RuntimeError("gloo: Connection reset by peer")
     with pytest.raises(UserError, match="the loss is nan") as caught, Watch(shared, 1, 1):
@@ -32,15 +30,3 @@ def test_the_reason_wins_over_its_consequence():
     # and the first reason stays
     with pytest.raises(PeerError, match="rank 1: the loss is nan"), Watch(shared, 2, 1):
         raise UserError("the loss is inf")
-
-
-@pytest.mark.parametrize("error, code", [(LostJobError("gone"), 1), (UserError("bad"), 2)])
-def test_only_bad_input_ends_the_launcher(error, code, tmp_path, monkeypatch, capsys):
-    def fail(*_):
-        raise error
-
-    monkeypatch.setattr(work.Work, "do", fail)
-    with pytest.raises(SystemExit) as caught:
-        work.Work(tmp_path)()
-    assert caught.value.code == code
-    assert capsys.readouterr().err.startswith(PROBLEM) == (code == 2)

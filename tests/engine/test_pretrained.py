@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import facts
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from PIL import Image
 import gol
 from gol import compat
 from gol.cli import main
-from gol.config.axes import experiment_entry
+from gol.config.experiments import experiment
 from gol.config.resolve import load_experiment
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.pretrained import pretrained
@@ -49,20 +50,17 @@ def shapes(state):
     return {key: tuple(value.shape) for key, value in state.items()}
 
 
-def test_the_table_is_the_published_one(shared_facts):
-    facts = json.loads((shared_facts / "paper_results.json").read_text())["pretrained"]
-    assert {f["model"] for f in facts} == set(pretrained())
-    for fact in facts:
-        entry = pretrained()[fact["model"]]
-        assert entry == {"experiment": fact["config"], "url": f"{fact['weights']}?dl=1"}
+def test_the_table_is_the_published_one():
+    assert pretrained() == {
+        name: {"experiment": fact["config"], "url": f"{fact['weights']}?dl=1"}
+        for name, fact in facts.paper()["pretrained"].items()
+    }
 
 
 @pytest.mark.parametrize("name", pretrained())
-def test_published_numbers_stand_beside_the_experiment(name, shared_facts):
-    facts = json.loads((shared_facts / "paper_results.json").read_text())["pretrained"]
-    fact = next(fact for fact in facts if fact["model"] == name)
-    published = experiment_entry(pretrained()[name]["experiment"])["published"]
-    assert published == {key: fact[key] for key in published}
+def test_published_numbers_stand_beside_the_experiment(name):
+    published = experiment(pretrained()[name]["experiment"]).published
+    assert published == facts.paper()["pretrained"][name]["results"]
 
 
 @pytest.mark.parametrize("name", pretrained())
@@ -189,7 +187,7 @@ def test_ours_loads_strictly_in_stock_mmdet(official, tmp_path):
 
     config = load_experiment(pretrained()[V1]["experiment"])
     config.gol.weights = None
-    ours = gol.build_detector(config)
+    ours = gol.build_detector(config, initialise=False)
     save_checkpoint(tmp_path / "m.pth", state_dict=ours.state_dict(), meta={"CLASSES": ["a"]})
     before = {key: value.clone() for key, value in stock.state_dict().items()}
     load_checkpoint(stock, str(tmp_path / "m.pth"), map_location="cpu", strict=True)

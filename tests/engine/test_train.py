@@ -2,128 +2,101 @@
 
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
+from filelock import FileLock
+from processes import Process
+from rank_processes import assert_same_training, losses, prepare, weights
 
-import gol
 from gol.config.axes import axis_values
-from gol.config.resolve import save_config
+from gol.config.resolve import fingerprint, load_config
 from gol.data.store import AnnotationStore
+from gol.engine.checkpoints import checkpoint_path, save_checkpoint
 from gol.engine.train import train
 from gol.errors import UserError
-from gol.models.state import load_checkpoint
 
-FIELDS = ("iteration", "lr", "loss", "grad_norm")
-
-
-def prepare(run, data, experiment="demo/gol", **overrides):
-    """A run of 24 iterations (3 epochs) with a checkpoint every 5."""
-    overrides = {"runner.max_epochs": 3, "gol.checkpoint_interval": 5, **overrides}
-    overrides.setdefault("sampler", "random")
-    save_config(gol.load_experiment(experiment, overrides, data), run)
-    return run
+#: Three iterations on the tiny data, each of one micro-batch as on a GPU with enough memory.
+SHORT = {"data.samples_per_gpu": 8, "runner.max_epochs": 1}
 
 
-def weights(run):
-    return load_checkpoint(run / "model.pth")["state_dict"]
-
-
-def lines(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, demo_data):
-    run = prepare(tmp_path_factory.mktemp("whole"), demo_data)
-    train(run, "cpu")
-    return run
-
-
-def test_what_a_training_writes(uninterrupted):
-    summary = json.loads((uninterrupted / "train.json").read_text())
-    assert summary["iterations"] == 24 and summary["device"] == "cpu"
+def test_what_a_training_writes(alone):
+    summary = json.loads((alone / "train.json").read_text())
+    assert summary["iterations"] == 16 and summary["device"] == "cpu"
     assert summary["seconds"] > 0 and summary["images_per_second"] > 0
-    assert [line["iteration"] for line in lines(uninterrupted)] == [10, 20, 24]
-    assert all(
-        {"loss_cls", "loss_bbox", "loss_mask"} <= line.keys() for line in lines(uninterrupted)
-    )
-    kept = sorted(path.name for path in (uninterrupted / "checkpoints").iterdir())
-    assert kept == ["iteration_00000020.pth", "iteration_00000024.pth"]
+    assert [line["iteration"] for line in losses(alone)] == [10, 16]
+    assert all({"loss_cls", "loss_bbox", "loss_mask"} <= line.keys() for line in losses(alone))
+    kept = sorted(path.name for path in (alone / "checkpoints").iterdir())
+    assert kept == ["iteration_00000015.pth", "iteration_00000016.pth"]
 
 
-def test_a_finished_training_is_not_repeated(uninterrupted):
-    before = (uninterrupted / "model.pth").stat().st_mtime_ns
-    train(uninterrupted, "cpu")
-    assert (uninterrupted / "model.pth").stat().st_mtime_ns == before
+@pytest.fixture
+def finished(alone, tmp_path):
+    """A finished run that the test may change."""
+    return shutil.copytree(alone, tmp_path / "finished")
+
+
+def test_a_finished_training_is_not_repeated(finished):
+    before = (finished / "model.pth").stat().st_mtime_ns
+    train(finished, "cpu")
+    assert (finished / "model.pth").stat().st_mtime_ns == before
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [[3], [12], [23], [7, 16]])
-def test_killed_training_ends_with_identical_weights(uninterrupted, tmp_path, demo_data, kills):
+@pytest.mark.parametrize("kills", [[3], [12], [15], [7, 11]])
+def test_killed_training_ends_with_identical_weights(alone, tmp_path, demo_data, kills):
     run = prepare(tmp_path / "run", demo_data)
     code = (
-        "import os, signal\n"
+        "import os, signal, sys\n"
         "from gol.engine.train import train; from gol.engine.trainer import Trainer\n"
         "step = Trainer.step\n"
         "def killing(self, iteration):\n"
-        f"    if iteration == {{}}: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    if iteration == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return step(self, iteration)\n"
         "Trainer.step = killing\n"
-        f"train({str(run)!r}, 'cpu')\n"
+        "train(sys.argv[1], 'cpu')\n"
     )
     for iteration in kills:
-        killed = subprocess.run([sys.executable, "-c", code.format(iteration)], capture_output=True)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+        ended, _, errors = Process("-c", code, run, iteration).finish()
+        assert ended == -signal.SIGKILL, errors
         assert not (run / "train.json").exists()
     train(run, "cpu")
-    whole, resumed = weights(uninterrupted), weights(run)
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
-    assert [[line[key] for key in FIELDS] for line in lines(run)] == [
-        [line[key] for key in FIELDS] for line in lines(uninterrupted)
-    ]
+    assert_same_training(run, alone)
+    assert losses(run) == losses(alone)
 
 
-def test_killed_at_a_random_moment(uninterrupted, tmp_path, demo_data):
+def test_killed_at_a_random_moment(alone, tmp_path, demo_data):
     run = prepare(tmp_path / "run", demo_data)
-    process = subprocess.Popen([sys.executable, "-m", "gol", "train", str(run), "--device", "cpu"])
+    process = Process("-m", "gol", "train", run, "--device", "cpu")
     while not (run / "metrics.jsonl").exists() and process.poll() is None:
         time.sleep(0.05)
     delay = int.from_bytes(os.urandom(2)) / 2**16 * 2
     time.sleep(delay)
     process.kill()
-    process.wait()
+    process.finish()
     train(run, "cpu")
-    whole, resumed = weights(uninterrupted), weights(run)
-    assert all(torch.equal(whole[key], resumed[key]) for key in whole), f"killed after {delay} s"
+    print(f"killed after {delay} s")
+    assert_same_training(run, alone)
 
 
-def test_two_trainings_of_one_run_are_refused(uninterrupted):
-    from filelock import FileLock
-
+def test_two_trainings_of_one_run_are_refused(finished):
     with (
-        FileLock(uninterrupted / ".train.lock"),
+        FileLock(finished / ".train.lock"),
         pytest.raises(UserError, match="by another process"),
     ):
-        train(uninterrupted, "cpu")
+        train(finished, "cpu")
 
 
-def test_another_configurations_run_is_refused(uninterrupted, tmp_path, demo_data):
-    import shutil
-
-    run = tmp_path / "run"
-    shutil.copytree(uninterrupted, run)
-    prepare(run, demo_data, **{"optimizer.lr": 0.01})
+def test_another_configurations_run_is_refused(finished, demo_data):
+    prepare(finished, demo_data, **{"optimizer.lr": 0.01})
     with pytest.raises(UserError, match="training of another configuration"):
-        train(run, "cpu")
-    (run / "train.json").unlink()
+        train(finished, "cpu")
+    (finished / "train.json").unlink()
     with pytest.raises(UserError, match="training of another configuration"):
-        train(run, "cpu")
+        train(finished, "cpu")
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, demo_data):
@@ -137,67 +110,60 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, demo_data):
 @pytest.mark.parametrize(
     "experiment", ["demo/gumbel", "demo/gumbel_exact", "demo/softmax", "demo/gol"]
 )
-def test_autocast_follows_float32(tmp_path, demo_data, experiment, precision):
-    losses = {}
+def test_autocast_follows_float32(tmp_path, tiny_data, experiment, precision):
+    found = {}
     for name in ("float32", precision):
-        run = prepare(
-            tmp_path / name,
-            demo_data,
-            experiment,
-            **{"runner.max_epochs": 1, "gol.precision": name},
-        )
+        settings = {**SHORT, "gol.precision": name}
+        run = prepare(tmp_path / name, tiny_data, experiment, **settings)
         train(run, "cpu")
-        losses[name] = lines(run)[-1]["loss"]
-    assert losses[precision] == pytest.approx(losses["float32"], rel=0.1)
-    assert losses[precision] != losses["float32"]
+        found[name] = losses(run)[-1]["loss"]
+    assert found[precision] == pytest.approx(found["float32"], rel=0.1)
+    assert found[precision] != found["float32"]
 
 
-def test_adamw_trains_and_resumes(tmp_path, demo_data):
-    settings = {"schedule": "demo_adamw", "gol.checkpoint_interval": 4, "runner.max_epochs": 1}
-    whole = prepare(tmp_path / "whole", demo_data, **settings)
+def test_adamw_trains_and_resumes(tmp_path, tiny_data):
+    settings = {**SHORT, "schedule": "demo_adamw", "gol.checkpoint_interval": 2}
+    whole = prepare(tmp_path / "whole", tiny_data, **settings)
     train(whole, "cpu")
-    resumed = prepare(tmp_path / "resumed", demo_data, **settings)
+    resumed = prepare(tmp_path / "resumed", tiny_data, **settings)
     (resumed / "checkpoints").mkdir()
-    newest = "checkpoints/iteration_00000004.pth"
+    newest = "checkpoints/iteration_00000002.pth"
     (resumed / newest).write_bytes((whole / newest).read_bytes())
     train(resumed, "cpu")
-    assert all(torch.equal(weights(whole)[key], weights(resumed)[key]) for key in weights(whole))
+    assert_same_training(resumed, whole)
 
 
-def test_the_learning_rate_follows_the_batch(tmp_path, demo_data, capsys):
+def test_the_learning_rate_follows_the_batch(tmp_path, tiny_data, capsys):
     settings = {"data.samples_per_gpu": 1, "gol.global_batch": 2, "runner.max_epochs": 1}
-    run = prepare(tmp_path, demo_data, **settings)
+    run = prepare(tmp_path, tiny_data, **settings)
     train(run, "cpu")
     said = capsys.readouterr().err
     assert "learning rate 0.01 = 0.04 x 2/8 images; ranks 1, micro-batches of 1" in said
-    assert max(line["lr"] for line in lines(run)) <= 0.01
+    assert max(line["lr"] for line in losses(run)) <= 0.01
 
 
-def test_other_annotations_are_another_training(uninterrupted, tmp_path, demo_data):
-    import shutil
-
-    data, run = tmp_path / "data", tmp_path / "run"
-    shutil.copytree(demo_data, data)
-    prepare(run, data, **{"runner.max_epochs": 1})
-    train(run, "cpu")
+def test_other_annotations_are_another_training(tmp_path, demo_data):
+    data = shutil.copytree(demo_data, tmp_path / "data")
+    run = prepare(tmp_path / "run", data)
+    meta = {"iter": 5, "fingerprint": fingerprint(load_config(run))}
+    save_checkpoint(checkpoint_path(run / "checkpoints", 5), meta=meta)
     content = json.loads((data / "train.json").read_text())
     content["annotations"].pop()
     AnnotationStore.from_annotations(content).save(data / "train.store")
-    (run / "train.json").unlink()
     with pytest.raises(UserError, match="or other annotations"):
         train(run, "cpu")
 
 
 @pytest.mark.parametrize("classifier", axis_values("classifier"))
-def test_every_classifier_takes_a_step(tmp_path, demo_data, classifier):
+def test_every_classifier_takes_a_step(tmp_path, tiny_data, classifier):
     overrides = {"classifier": classifier, "layer": "normed", "runner.max_epochs": 1}
-    overrides |= {"data.samples_per_gpu": 32, "gol.global_batch": 32}
-    run = prepare(tmp_path, demo_data, **overrides)
-    assert train(run, "cpu")["iterations"] == 2
+    overrides |= {"data.samples_per_gpu": 16, "gol.global_batch": 16}
+    run = prepare(tmp_path, tiny_data, **overrides)
+    assert train(run, "cpu").iterations == 2
     assert all(torch.isfinite(tensor).all() for tensor in weights(run).values())
 
 
-def test_an_unknown_device_is_named(uninterrupted):
+def test_an_unknown_device_is_named(alone):
     for name in ("cud", "cuda:99"):
         with pytest.raises(UserError, match=f"no device '{name}'; allowed: cpu"):
-            train(uninterrupted, name)
+            train(alone, name)

@@ -268,3 +268,85 @@ def test_broken_mask(small):
     detections[5]["segmentation"] = {"size": size, "counts": "!!"}
     with pytest.raises(UserError, match="detection 5: segmentation"):
         evaluate(*write(paths[0].parent, dataset, detections))
+
+
+EXTRA = [0, 1.5, True, None, "text", "", [1, "a"], {"a": [{}]}, 2**70, float("-1e300")]
+KEYS = ["license", "date_captured", "flickr_url", "coco_url", "supercategory", "segmentation_info"]
+KEYS += ["attributes", "isbbox", "iscrowd", "score", "synonyms", "file_name"]
+
+
+def test_keys_that_nobody_reads_may_hold_anything(small, rng):
+    dataset, detections, paths = small
+    expected = evaluate(*paths)
+    for section in ("images", "annotations", "categories"):
+        for entry in dataset[section]:
+            extra = {str(rng.choice(KEYS)): EXTRA[rng.integers(len(EXTRA))] for _ in range(3)}
+            entry.update({key: value for key, value in extra.items() if key not in entry})
+    dataset |= {"info": 7, "licenses": [None], "videos": {}}
+    assert evaluate(*write(paths[0].parent, dataset, detections)) == expected
+
+
+@pytest.mark.parametrize("iou_type", IOU_TYPES)
+def test_ids_of_any_size_and_sign_stay_what_they_are(small, rng, iou_type):
+    dataset, detections, paths = small
+    theirs = lvis_api(dataset, detections, iou_type)
+    # Neighbours of 62 bits are one number in float64.
+    start = {"images": 2**62 + int(rng.integers(1000)), "categories": -40, "annotations": -9}
+    new = {
+        section: {e["id"]: first + rank for rank, e in enumerate(sorted(dataset[section], key=_id))}
+        for section, first in start.items()
+    }
+    for section, numbers in new.items():
+        for entry in dataset[section]:
+            entry["id"] = numbers[entry["id"]]
+    for image in dataset["images"]:
+        for key in ("neg_category_ids", "not_exhaustive_category_ids"):
+            image[key] = [new["categories"][i] for i in image[key]]
+    for entry in [*dataset["annotations"], *detections]:
+        entry["image_id"] = new["images"][entry["image_id"]]
+        entry["category_id"] = new["categories"][entry["category_id"]]
+    ours = evaluate(*write(paths[0].parent, dataset, detections), (iou_type,))
+    back = {number: old for old, number in new["categories"].items()}
+    for row in ours["per_class"]:
+        row["id"] = back[row["id"]]
+    assert_equal(flat(ours, iou_type), theirs)
+    assert theirs["AP"] > 0.01
+
+
+def _id(entry):
+    return entry["id"]
+
+
+@pytest.mark.parametrize("iou_type", IOU_TYPES)
+def test_masks_without_boxes_are_scored_as_lvis_api_does(small, iou_type):
+    dataset, detections, paths = small
+    for detection in detections:
+        del detection["bbox"]
+    ours = evaluate(*write(paths[0].parent, dataset, detections))
+    # For boxes too lvis-api takes those of the masks.
+    theirs = lvis_api(dataset, detections, iou_type, keep_masks=True)
+    assert_equal(flat(ours, iou_type), theirs)
+    assert theirs["AP"] > 0.01 and ours["protocol"]["sizes_by"] == "mask area"
+
+
+def test_a_box_that_only_some_detections_have_is_missed_by_name(small):
+    dataset, detections, paths = small
+    del detections[3]["bbox"]
+    with pytest.raises(UserError, match="detection 3 has no 'bbox'"):
+        evaluate(*write(paths[0].parent, dataset, detections))
+
+
+def test_a_raw_coco_file_is_sent_to_preprocess(small):
+    dataset, detections, paths = small
+    for image in dataset["images"]:
+        del image["neg_category_ids"]
+    with pytest.raises(UserError, match="gol preprocess"):
+        evaluate(*write(paths[0].parent, dataset, detections))
+
+
+def test_the_size_of_a_mask_may_be_written_as_a_float(small):
+    dataset, detections, paths = small
+    expected = evaluate(*paths)
+    for detection in detections:
+        detection["segmentation"]["size"] = [*map(float, detection["segmentation"]["size"])]
+    assert evaluate(*write(paths[0].parent, dataset, detections)) == expected

@@ -92,9 +92,9 @@ def definition(args: argparse.Namespace) -> str:
         return "demo"
     import yaml
 
-    from gol.config.axes import load_dataset
+    from gol.config.axes import axis_values
 
-    content = load_dataset("demo")
+    content = axis_values("dataset")["demo"]
     content["draw"] |= {"train_images": 40, "val_images": 24, "classes": 12}
     content["num_classes"] = 12
     path = args.out / "quick.yaml"

@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from gol.losses import LOSSES
+
 MODES = ("paper", "exact")
 IMAGE_COUNTS = (500, 3, 1, 101, 40, 100, 7)  # frequencies of 1000 annotated images
 LAMBDA = 0.02  # makes classes 1, 2 and 6 rare
@@ -19,6 +21,8 @@ def batch(rng, n=64, spread=3.0, channels=C + 1):
 
 
 def channels(name):
+    if name in LOSSES.others:  # another package's, which says so itself
+        return C + LOSSES[name].background_channel
     return C if name in ("EQL", "DropLoss") else C + 1
 
 

@@ -116,24 +116,6 @@ def test_published_statistics(version, classes, groups, threshold, selected, ann
     assert statistics.annotated_images == annotated <= statistics.images
 
 
-@pytest.mark.parametrize(
-    ("version", "name"),
-    [("v1", "lvis_v1_train_cat_stats.json"), ("v0_5", "lvis_v0.5_train_cat_stats.json")],
-)
-def test_published_statistics_equal_their_source(shared_facts, version, name):
-    source = json.loads((shared_facts / name).read_text())
-    statistics = ClassStatistics.published(version)
-    columns = {
-        "id": statistics.ids,
-        "name": statistics.names,
-        "frequency": statistics.frequencies,
-        "image_count": statistics.image_counts,
-        "instance_count": statistics.instance_counts,
-    }
-    for key, column in columns.items():
-        assert column == tuple(category[key] for category in source), key
-
-
 def test_real_annotations(shared_data):
     data = json.loads((shared_data / "minicoco_lt" / "minicoco_lt_train.json").read_text())
     for category in data["categories"]:

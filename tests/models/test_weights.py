@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import facts
 import pytest
 import torch
 import torchvision
@@ -16,10 +17,11 @@ import gol
 from gol import compat
 from gol.cli import main
 from gol.config.axes import axis_values
-from gol.config.resolve import load_config
+from gol.config.resolve import load_config, save_config
 from gol.errors import UserError
 from gol.models.state import load_checkpoint
 from gol.models.weights import load_backbone
+from gol.run_folder import RunFolder
 from gol.sources.weights import cache_path
 
 R50 = {"type": "ResNet", "depth": 50}
@@ -221,9 +223,8 @@ def test_urls_and_hashes_are_those_of_the_original_s_names(name):
     assert weights.get("sha256") == (named[1] if named else None)
 
 
-def test_names_are_the_original_s(shared_facts):
-    facts = json.loads((shared_facts / "original_experiments.json").read_text())
-    original = {fact["pretrained"] for fact in facts.values() if fact.get("pretrained")}
+def test_names_are_the_original_s():
+    original = {fields["pretrained"] for fields in facts.original().values() if fields}
     assert len(original) > 3
     ours = {value["model"]["backbone"]["init_cfg"]["checkpoint"] for value in PRETRAINED.values()}
     assert original <= ours
@@ -242,13 +243,26 @@ def published_r50(cache, resnet50, tmp_path, monkeypatch):
         yield server
 
 
-def test_a_detector_fetches_its_backbone_once(published_r50, cache, resnet50, tmp_path):
+def test_a_run_fetches_its_backbone_once_and_before_it_trains(
+    published_r50, cache, resnet50, tmp_path, monkeypatch
+):
+    config = gol.load_experiment("activations/gumbel/gumbel_r50_4x4_1x")
+    save_config(config, tmp_path / "run")
+    trained = []
+
+    def train(run, device):  # the paper's is too large here
+        published_r50.files.clear()
+        trained.append(gol.build_detector(load_config(run)))
+        return RunFolder(run).read_summary()
+
+    monkeypatch.setattr("gol.engine.train.train", train)
     for _ in range(2):
-        config = gol.load_experiment("activations/gumbel/gumbel_r50_4x4_1x")
-        detector = gol.build_detector(config)
+        assert main(["train", str(tmp_path / "run")]) == 2  # no summary
+    for detector in trained:
         assert torch.equal(detector.backbone.conv1.weight, resnet50.conv1.weight)
     assert len(published_r50.requests) == 1
     assert cache_path("x").parent == cache
+    assert len(trained) == 2
     # frozen as the config asks, and mmdet's tools still find their own key
     assert not detector.backbone.conv1.weight.requires_grad
     assert config.model.backbone.init_cfg.checkpoint == "torchvision://resnet50"
@@ -276,14 +290,43 @@ def test_weights_verb_fills_the_cache(published_r50, cache, capsys):
     assert "unknown backbone 'r51'; allowed: " in capsys.readouterr().err
 
 
-def test_offline_says_what_to_do(published_r50, cache):
-    published_r50.files.clear()
+def test_what_is_not_there_is_named_with_what_to_do_and_not_fetched(published_r50, cache):
     config = gol.load_experiment("activations/gumbel/gumbel_r50_4x4_1x")
     with pytest.raises(UserError) as error:
         gol.build_detector(config)
-    for part in (published_r50.weights["url"], str(cache), "gol config --weights FILE"):
+    parts = (published_r50.weights["url"], str(cache), "`gol weights r50`", "`gol config --weights")
+    for part in parts:
         assert part in str(error.value)
     assert "\n" not in str(error.value)
+    assert not published_r50.requests
+
+
+def test_offline_a_launcher_says_what_to_do_and_submits_nothing(
+    published_r50, cache, tmp_path, capsys
+):
+    published_r50.files.clear()
+    save_config(gol.load_experiment("activations/gumbel/gumbel_r50_4x4_1x"), tmp_path / "run")
+    # Its annotations need not be there to be hashed.
+    annotations = tmp_path / "train.json"
+    annotations.write_text("[]")
+    content = json.loads((tmp_path / "run/config.json").read_text())
+    content["data"]["train"]["ann_file"] = str(annotations)
+    (tmp_path / "run/config.json").write_text(json.dumps(content))
+    assert main(["launch", str(tmp_path / "run"), "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    for part in (published_r50.weights["url"], str(cache), "gol config --weights FILE"):
+        assert part in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run/job.json").exists() and not (tmp_path / "run/logs").exists()
+
+
+@pytest.mark.parametrize("variable", ["TORCH_HOME", "XDG_CACHE_HOME", None])
+def test_the_cache_is_torch_hub_s(monkeypatch, variable):
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "~/somewhere")
+    assert cache_path("x.pth") == Path(torch.hub.get_dir()) / "checkpoints/x.pth"
 
 
 def test_a_file_takes_the_place_of_the_download(published_r50, tmp_path, resnet50, capsys):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from run_folders import edit, make_run
 
-from gol.config.axes import experiment_entry
+from gol.config.experiments import experiment
 from gol.config.pipeline import Layout
 from gol.errors import UserError
 from gol.results import plots
@@ -110,7 +110,7 @@ def test_differences_stand_under_published_numbers_of_the_same_experiment_only(f
 
 def _as_experiment(folder, name, **values):
     """Gives a made-up run the identity of an experiment of the paper."""
-    entry = {**experiment_entry(name), "experiment": name, "statement": None, **values}
+    entry = {**experiment(name).model_dump(), "experiment": name, "statement": None, **values}
     content = json.loads((folder / "config.json").read_text())
     content["gol"] |= entry
     (folder / "config.json").write_text(json.dumps(content))

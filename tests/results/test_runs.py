@@ -42,6 +42,11 @@ def _drop(path, *keys):
     path.write_text(json.dumps(content))
 
 
+def _gol(folder, **changes):
+    content = json.loads((folder / "config.json").read_text())
+    edit(folder / "config.json", gol={**content["gol"], **changes})
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -50,14 +55,30 @@ def _drop(path, *keys):
         (lambda f: (f / "train.json").unlink(), "train.json is missing"),
         (lambda f: (f / "evaluation/gumbel.json").unlink(), "gumbel.json is missing"),
         (lambda f: (f / "train.json").write_text('{"iterations": 1'), "truncated"),
-        (lambda f: (f / "train.json").write_text("[]"), "must hold a JSON object"),
+        (lambda f: (f / "train.json").write_text("[]"), "train.json: must be an object, not []"),
         (lambda f: edit(f / "train.json", seconds="1"), "'seconds' must be a number"),
         (lambda f: _drop(f / "train.json", "fingerprint"), "key 'fingerprint' is missing"),
         (lambda f: _drop(f / "config.json", "gol"), "key 'gol' is missing"),
-        (lambda f: _drop(f / "config.json", "gol", "axes"), "'gol': key 'axes' is missing"),
-        (lambda f: _drop(f / "config.json", "gol", "scorings"), "'scorings' must list"),
-        (lambda f: _drop(f / "evaluation/gumbel.json", "segm", "AP"), "'segm': key 'AP'"),
-        (lambda f: _drop(f / "evaluation/gumbel.json", "per_class", 0, "name"), "lacks 'name'"),
+        (
+            lambda f: _drop(f / "config.json", "gol", "axes"),
+            "config.json: key 'gol.axes' is missing",
+        ),
+        (lambda f: _drop(f / "config.json", "gol", "scorings"), "key 'gol.scorings' is missing"),
+        (lambda f: _gol(f, scorings=[]), "'gol.scorings' must be a list of at least 1, not []"),
+        (lambda f: _gol(f, scorings=["../x"]), "must be the name of an activation, not '../x'"),
+        (lambda f: _gol(f, seed=1.5), "'gol.seed' must be a whole number, not 1.5"),
+        (
+            lambda f: _gol(f, label=["a" * 500]),
+            f"key 'gol.label' must be a text, not ['{'a' * 78}…",
+        ),
+        (
+            lambda f: _drop(f / "evaluation/gumbel.json", "segm", "AP"),
+            "gumbel.json: key 'segm' lacks 'AP'",
+        ),
+        (
+            lambda f: _drop(f / "evaluation/gumbel.json", "per_class", 0, "name"),
+            "gumbel.json: key 'per_class.0.name' is missing",
+        ),
         (lambda f: edit(f / "evaluation/gumbel.json", images=None), "'images' must be"),
     ],
 )

@@ -17,9 +17,9 @@ import pytest
 from run_folders import make_run
 
 from gol.errors import UserError
-from gol.results.mlflow_store import connect, patiently
 from gol.results.runs import read_curve
-from gol.results.tracking import create_store, log_run
+from gol.results.tracking import create_tracking_store, log_run
+from gol.results.tracking_store import connect, patiently
 
 LOG = "import sys; from gol.results.tracking import log_run; print(log_run(*sys.argv[1:]))"
 # Imports before the fork, so that the processes reach the store at the same moment.
@@ -42,11 +42,10 @@ with context.Pool(len(folders)) as pool:
 
 
 @pytest.fixture(scope="module")
-def empty_store(tmp_path_factory):
+def empty_store(made_once):
     """A fresh store; making one takes seconds, copying it does not."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    create_store(path)
-    return path.read_bytes()
+    folder = made_once("store", lambda folder: create_tracking_store(folder / "mlflow.db"))
+    return (folder / "mlflow.db").read_bytes()
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ def _files(folder):
 
 
 def _runs(store, name="demo"):
-    client = connect(create_store(store))
+    client = connect(create_tracking_store(store))
     return client.search_runs([client.get_experiment_by_name(name).experiment_id])
 
 
@@ -93,7 +92,7 @@ def test_a_run_arrives_complete(tmp_path, store):
     print("salt", salt)
     run = make_run(tmp_path / "run", "sigmoid", 3, ("softmax", "sigmoid"), salt=salt)
     train = json.loads((run / "train.json").read_text())
-    client = connect(create_store(store))
+    client = connect(create_tracking_store(store))
     run_id = log_run(run, store, "demo")
     logged = client.get_run(run_id)
 
@@ -129,7 +128,7 @@ def test_a_run_arrives_complete(tmp_path, store):
 def test_classes_are_one_table_and_no_metrics(tmp_path, store, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")  # load_table asks this one
     run = make_run(tmp_path / "run", scorings=("softmax", "sigmoid"), classes=1203, lines=3)
-    client = connect(create_store(store))
+    client = connect(create_tracking_store(store))
     run_id = log_run(run, store, "demo")
     assert len(client.get_run(run_id).data.metrics) < 60
     experiment_id = client.get_experiment_by_name("demo").experiment_id
@@ -172,7 +171,7 @@ def test_a_changed_evaluation_takes_the_place_of_the_old_one(tmp_path, store):
     (shown,) = _runs(store)
     assert shown.info.run_id == new
     assert shown.data.metrics["segm_AP"] == 0.0123
-    assert connect(create_store(store)).get_run(old).info.lifecycle_stage == "deleted"
+    assert connect(create_tracking_store(store)).get_run(old).info.lifecycle_stage == "deleted"
 
 
 @pytest.mark.slow
@@ -268,7 +267,7 @@ def test_a_truncated_last_line_is_no_error(tmp_path, store):
     run = make_run(tmp_path / "run", lines=5)
     with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"time": 1700000000.1, "iterat')
-    logged = connect(create_store(store)).get_run(log_run(run, store, "demo"))
+    logged = connect(create_tracking_store(store)).get_run(log_run(run, store, "demo"))
     assert logged.data.metrics["train/loss"] == read_curve(run)[-1]["loss"]
 
 
@@ -278,7 +277,7 @@ def test_losses_that_are_no_number_arrive(tmp_path, store):
         file.write('{"time": 1800000000.0, "iteration": 99, "loss": NaN, "grad_norm": Infinity}\n')
     run_id = log_run(run, store, "demo")
     dump = _dump(store)
-    loss = connect(create_store(store)).get_run(run_id).data.metrics["train/loss"]
+    loss = connect(create_tracking_store(store)).get_run(run_id).data.metrics["train/loss"]
     assert loss != loss
     assert log_run(run, store, "demo") == run_id
     assert _dump(store) == dump
@@ -314,7 +313,7 @@ def test_path_with_spaces(tmp_path, empty_store):
     folder.mkdir()
     (folder / "mlflow.db").write_bytes(empty_store)
     run_id = log_run(make_run(folder / "run", lines=2), folder / "mlflow.db", "my demo")
-    client = connect(create_store(folder / "mlflow.db"))
+    client = connect(create_tracking_store(folder / "mlflow.db"))
     assert {f.path for f in client.list_artifacts(run_id)} >= {"config.json", "plots"}
     assert (folder / "mlartifacts" / "my demo" / run_id / "artifacts" / "config.json").exists()
 
@@ -323,7 +322,13 @@ def test_path_with_spaces(tmp_path, empty_store):
 def test_the_interface_without_options_shows_the_runs(tmp_path, store):
     run_id = log_run(make_run(tmp_path / "run"), store, "demo")
     port = random.randrange(20000, 60000)
-    environment = {**os.environ, "MLFLOW_PORT": str(port), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment = {
+        **os.environ,
+        "MLFLOW_PORT": str(port),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_WORKERS": "1",  # each of the four imports all of MLflow
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # as do its consumers of jobs
+    }
     command = [str(Path(sys.executable).with_name("mlflow")), "ui"]
     interface = subprocess.Popen(
         command, cwd=tmp_path, env=environment, start_new_session=True, stderr=subprocess.DEVNULL

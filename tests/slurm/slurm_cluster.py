@@ -4,6 +4,7 @@ Everything lies in one fresh folder, so a Slurm of the system's own is never tou
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo")
-GPUS = 4
+CPUS, GPUS = 4, 4  # of each node
 
 CONF = """
 ClusterName=lab
@@ -70,12 +71,13 @@ class Cluster:
 
     Args:
         root: an empty folder.
-        nodes: machines n1, n2 … to pretend.
-        cpus: cores of each.
+        partitions: name of each to its number of machines, which are called n1, n2 …; jobs go to
+            the first unless they name another, and preempting ones anywhere with ``urgent``.
     """
 
-    def __init__(self, root: Path, nodes: int = 2, cpus: int = 8) -> None:
-        self.root, self.nodes, self.cpus = root, nodes, cpus
+    def __init__(self, root: Path, partitions: dict[str, int]) -> None:
+        self.root, self.partitions = root, partitions
+        self.nodes = [f"n{number}" for number in range(1, sum(partitions.values()) + 1)]
         self.conf = root / "etc/slurm.conf"
         self.environment = {
             **os.environ,
@@ -105,22 +107,31 @@ class Cluster:
             f"--seed-file={run}/munged.seed",
         )
         self.start_controller()
-        for index in range(self.nodes):
-            self.start_node(f"n{index + 1}")
+        for node in self.nodes:
+            self.start_node(node)
         self.wait_for_nodes()
 
     def _configure(self) -> None:
         host = socket.gethostname().partition(".")[0]
-        ports = _free_ports(self.nodes + 1)
-        lines = [CONF.format(root=self.root, host=host, port=ports[0])]
-        for index, port in enumerate(ports[1:]):
+        port, *ports = _free_ports(len(self.nodes) + 1)
+        lines = [CONF.format(root=self.root, host=host, port=port)]
+        for node, port in zip(self.nodes, ports, strict=True):
             lines.append(
-                f"NodeName=n{index + 1} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
-                f"CPUs={self.cpus} RealMemory=8000 Gres=gpu:fake:{GPUS} State=UNKNOWN"
+                f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
+                f"CPUs={CPUS} RealMemory=8000 Gres=gpu:fake:{GPUS} State=UNKNOWN"
             )
-        common = "Nodes=ALL MaxTime=INFINITE State=UP"
-        lines.append(f"PartitionName=gpu {common} Default=YES PriorityTier=10 GraceTime=60")
-        lines.append(f"PartitionName=urgent {common} PriorityTier=100 PreemptMode=off")
+        left, default = iter(self.nodes), "YES"
+        for name, count in self.partitions.items():
+            nodes = ",".join(itertools.islice(left, count))
+            lines.append(
+                f"PartitionName={name} Nodes={nodes} MaxTime=INFINITE State=UP Default={default} "
+                "PriorityTier=10 GraceTime=60"
+            )
+            default = "NO"
+        lines.append(
+            "PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=100 "
+            "PreemptMode=off"
+        )
         self.conf.write_text("\n".join(lines) + "\n")
         gres = f"Name=gpu Type=fake File={self.root}/run/gpu[0-{GPUS - 1}]\n"
         (self.root / "etc/gres.conf").write_text(gres)
@@ -148,9 +159,10 @@ class Cluster:
     def kill_node(self, node: str) -> None:
         """Ends a node as a power cut does: nothing is left that could report an end."""
         daemon = int((self.root / f"run/slurmd.{node}.pid").read_text())
-        for process in [daemon, *self._steps(node), *self.tasks(f"SLURMD_NODENAME={node}")]:
+        for process in [daemon, *self._steps(node)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+        self.signal(signal.SIGKILL, f"SLURMD_NODENAME={node}")
 
     def _steps(self, node: str) -> list[int]:
         """The slurmstepds of a node, which write into its log."""
@@ -164,15 +176,13 @@ class Cluster:
                     found.append(int(process.name))
         return found
 
-    def tasks(self, variable: str) -> list[int]:
-        """All processes of this cluster's jobs with ``NAME=value`` in their environment."""
+    def signal(self, number: int, variable: str) -> None:
+        """To all processes of this cluster's jobs with ``NAME=value`` in their environment."""
         marks = {variable.encode(), f"SLURM_CONF={self.conf}".encode()}
-        found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if marks <= set((process / "environ").read_bytes().split(b"\0")):
-                    found.append(int(process.name))
-        return found
+                    os.kill(int(process.name), number)
 
     def _daemon(self, *command: str) -> None:
         # Daemons keep the streams that they are given: a pipe would never close.
@@ -203,8 +213,8 @@ class Cluster:
         end = time.monotonic() + 60
         while True:
             with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
-                states = self.call("sinfo", "-h", "-p", "gpu", "-t", "idle", "-o", "%D").split()
-                if states == [str(self.nodes)]:
+                idle = self.call("sinfo", "-h", "-p", "urgent", "-t", "idle", "-o", "%D").split()
+                if idle == [str(len(self.nodes))]:
                     return
             if time.monotonic() > end:
                 raise RuntimeError(self.call("sinfo", "-N", "-l"))

@@ -7,21 +7,21 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from typing import ClassVar
 
 import pytest
 import torch
-from signals import default_signals
+from laboratory import ASKING
 
 import gol
 from gol.config.resolve import save_config
-from gol.engine.train import train
 from gol.models.state import load_checkpoint
 
 pytestmark = pytest.mark.slow
 
-EPOCHS, ITERATIONS = 10, 300  # of two images
+EPOCHS, ITERATIONS = 4, 120  # of two images
+_resolving = threading.Lock()  # mmcv's Config changes sys.path meanwhile
 
 
 def prepare(run, data, **overrides):
@@ -29,75 +29,74 @@ def prepare(run, data, **overrides):
         "runner.max_epochs": EPOCHS,
         "data.samples_per_gpu": 2,
         "gol.global_batch": 2,
-        "gol.checkpoint_interval": 10,
+        "gol.checkpoint_interval": 5,
         "optimizer.lr": 0.002,
     }
-    save_config(gol.load_experiment("demo/gumbel", {**settings, **overrides}, data), run)
+    with _resolving:
+        config = gol.load_experiment("demo/gumbel", {**settings, **overrides}, data)
+    save_config(config, run)
     return run
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, demo_data):
-    """The training in this process, without any launcher."""
-    run = prepare(tmp_path_factory.mktemp("undisturbed") / "run", demo_data)
-    train(run, "cpu")
+def trained_alone(bench):
+    """The training without any launcher."""
+    run = prepare(bench.folder / "run", bench.data)
+    command = [sys.executable, "-m", "gol", "train", run, "--device=cpu"]
+    log = bench.folder / "log"
+    assert bench.wait(bench.start(command, log)) == 0, log.read_text()
     return run
-
-
-@pytest.fixture(autouse=True)
-def no_launcher_stays():
-    yield
-    for launcher in Launcher.started:
-        launcher.process.kill()
-        launcher.process.wait()
-    Launcher.started.clear()
 
 
 class Launcher:
     """`gol launch --cluster slurm` of a run, as a process; each says it to a file of its own."""
 
-    started: ClassVar[list] = []
-
-    def __init__(self, cluster, run, *options, prefix=()):
-        self.run = run
-        self.log = run.with_suffix(f".launcher{len(self.started)}.log")
+    def __init__(self, bench, run, *options, prefix=()):
+        self.bench, self.run = bench, run
+        number = len(list(bench.folder.glob("launcher*.log")))
+        self.log = bench.folder / f"launcher{number}.log"
         command = [sys.executable, "-m", "gol", "launch", run, "--cluster=slurm", "--device=cpu"]
-        with open(self.log, "a") as file:
-            self.process = subprocess.Popen(
-                [*prefix, *command, *options],
-                env=cluster.environment,
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
-                preexec_fn=default_signals,
-            )
+        self.process = bench.start([*prefix, *command, *options], self.log)
 
-        self.started.append(self)
+    def wait(self):
+        return self.bench.wait(self.process, self.said)
 
-    def wait(self, seconds=400):
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(self.said()) from None
+    def wait_for(self, condition, poll=0.2):
+        """Until the condition holds, which has to be before the launcher ends."""
+
+        def holds():
+            ended = self.process.poll() is not None
+            held = condition()
+            assert held or not ended, self.said()
+            return held
+
+        self.bench.wait_for(holds, self.said, poll)
 
     def said(self):
         return self.log.read_text()
 
     @property
     def job(self):
-        wait_for(lambda: self.run.joinpath("job.json").exists() and self._id(), self)
+        self.wait_for(lambda: self.run.joinpath("job.json").exists() and self._id())
         return self._id()
 
     def _id(self):
         return json.loads((self.run / "job.json").read_text()).get("id")
 
+    def wait_for_progress(self):
+        """Until the job has run on for two checkpoints, and is far from done."""
+        before = checkpoint(self.run)
+        self.wait_for(lambda: checkpoint(self.run) >= before + 10)
+        assert checkpoint(self.run) < ITERATIONS - 20, "the training is too short for this test"
 
-def wait_for(condition, launcher=None, seconds=240):
-    end = time.monotonic() + seconds
-    while not condition():
-        alive = launcher is None or launcher.process.poll() is None
-        assert alive and time.monotonic() < end, launcher.said() if launcher else "in vain"
-        time.sleep(0.1)
+    def restarts(self):
+        state = ("squeue", "-h", "--states=all", "-j", self.job, "-O", "RestartCnt")
+        return int(self.bench.cluster.call(*state))
+
+    def wait_for_restart(self, count):
+        """Until the job runs again; what it did while it was being ended is no progress."""
+        self.wait_for(lambda: self.restarts() >= count, ASKING)
+        state = ("squeue", "-h", "-j", self.job, "-o", "%T")
+        self.wait_for(lambda: self.bench.cluster.call(*state).strip() == "RUNNING", ASKING)
 
 
 def checkpoint(run):
@@ -105,27 +104,9 @@ def checkpoint(run):
     return int(max(names).split("_")[1].split(".")[0]) if names else 0
 
 
-def wait_for_progress(launcher):
-    """Until the job has run on for two checkpoints, and is far from done."""
-    before = checkpoint(launcher.run)
-    wait_for(lambda: checkpoint(launcher.run) >= before + 20, launcher)
-    assert checkpoint(launcher.run) < ITERATIONS - 30, "the training is too short for this test"
-
-
-def restarts(cluster, job):
-    return int(cluster.call("squeue", "-h", "--states=all", "-j", job, "-O", "RestartCnt"))
-
-
-def wait_for_restart(cluster, launcher, count):
-    """Until the job runs again; what it did while it was being ended is no progress."""
-    wait_for(lambda: restarts(cluster, launcher.job) >= count, launcher)
-    state = ("squeue", "-h", "-j", launcher.job, "-o", "%T")
-    wait_for(lambda: cluster.call(*state).strip() == "RUNNING", launcher)
-
-
-def assert_nothing_lost(run, undisturbed, jobs=1):
+def assert_nothing_lost(bench, run, jobs=1):
     """Same weights, every tenth iteration logged once, and no more jobs than stated."""
-    expected = load_checkpoint(undisturbed / "model.pth")["state_dict"]
+    expected = load_checkpoint(bench.outcome(trained_alone) / "model.pth")["state_dict"]
     found = load_checkpoint(run / "model.pth")["state_dict"]
     assert all(torch.equal(expected[key], found[key]) for key in expected)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -145,81 +126,79 @@ def assert_resumed(run):
     assert len(continued) >= starts - 1, said
 
 
-def test_one_training_through_every_kind_of_requeue(cluster, tmp_path, demo_data, undisturbed):
-    run = prepare(tmp_path / "run", demo_data)
-    launcher = Launcher(cluster, run)
-    wait_for_progress(launcher)
+def one_training_through_every_kind_of_requeue(bench):
+    cluster = bench.own_cluster(nodes=2)
+    run = prepare(bench.folder / "run", bench.data)
+    launcher = Launcher(bench, run)
+    launcher.wait_for_progress()
     job = launcher.job
 
     cluster.call("scancel", "--signal=USR2", job)
-    wait_for_restart(cluster, launcher, 1)
+    launcher.wait_for_restart(1)
 
-    wait_for_progress(launcher)
+    launcher.wait_for_progress()
     cluster.call("scontrol", "requeue", job)
-    wait_for_restart(cluster, launcher, 2)
+    launcher.wait_for_restart(2)
 
-    wait_for_progress(launcher)
+    launcher.wait_for_progress()
     urgent = "sbatch --wait -p urgent -N2 --exclusive -o /dev/null --wrap true"
     cluster.call(*urgent.split(), timeout=120)
-    wait_for_restart(cluster, launcher, 3)
+    launcher.wait_for_restart(3)
     log = (run / f"logs/{job}_0_log.out").read_text()
     assert log.count("Calling checkpoint method") == 2  # the preempted job was warned too
 
-    wait_for_progress(launcher)
+    launcher.wait_for_progress()
     node = cluster.call("squeue", "-h", "-j", job, "-o", "%N").strip()
     cluster.kill_node(node)
-    wait_for_restart(cluster, launcher, 4)
+    launcher.wait_for_restart(4)
     cluster.start_node(node)
 
-    wait_for_progress(launcher)
-    cluster.stop_controller()
-    time.sleep(10)
-    cluster.start_controller()
+    launcher.wait_for_progress()
+    with bench.slow_machine(job):
+        cluster.stop_controller()
+        time.sleep(10)
+        assert launcher.process.poll() is None and not (run / "train.json").exists()
+        cluster.start_controller()
 
     assert launcher.wait() == 0, launcher.said()
-    assert_nothing_lost(run, undisturbed)
-    assert restarts(cluster, job) == 4
+    assert_nothing_lost(bench, run)
+    assert launcher.restarts() == 4
 
 
-def test_a_real_time_out(cluster, tmp_path, demo_data, undisturbed):
-    run = prepare(tmp_path / "run", demo_data)
-    launcher = Launcher(cluster, run, "--signal-delay=25")
+def a_real_time_out(bench):
+    run = prepare(bench.folder / "run", bench.data)
+    launcher = Launcher(bench, run, "--signal-delay=25")
     job = launcher.job
-    wait_for_progress(launcher)
-    minutes, seconds = cluster.call("squeue", "-h", "-j", job, "-o", "%M").split(":")
-    limit = int(minutes) + (1 if int(seconds) < 15 else 2)  # 45 to 105 seconds more
-    cluster.call("scontrol", "update", f"JobId={job}", f"TimeLimit={limit}")
-    while not restarts(cluster, job):
-        # A slow machine, so that the training does not end before its time does.
-        for number, seconds in ((signal.SIGSTOP, 0.4), (signal.SIGCONT, 0.1)):
-            for process in cluster.tasks(f"SLURM_JOB_ID={job}"):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, number)
-            time.sleep(seconds)
-    cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=60")
+    launcher.wait_for_progress()
+    with bench.slow_machine(job):
+        end = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + 45))
+        bench.cluster.call("scontrol", "update", f"JobId={job}", f"EndTime={end}")
+        launcher.wait_for(launcher.restarts, ASKING)
+    bench.cluster.call("scontrol", "update", f"JobId={job}", "TimeLimit=60")
     assert launcher.wait() == 0, launcher.said()
     assert "this job is" in (run / f"logs/{job}_0_log.out").read_text()
-    assert_nothing_lost(run, undisturbed)
-    assert restarts(cluster, job) == 1
+    assert_nothing_lost(bench, run)
+    assert launcher.restarts() == 1
 
 
-def test_launchers_that_die_and_jobs_that_are_cancelled(cluster, tmp_path, demo_data, undisturbed):
-    run = prepare(tmp_path / "run", demo_data)
-    first = Launcher(cluster, run)
-    wait_for_progress(first)
+def launchers_that_die_and_jobs_that_are_cancelled(bench):
+    cluster, run = bench.cluster, prepare(bench.folder / "run", bench.data)
+    first = Launcher(bench, run)
+    first.wait_for_progress()
     job = first.job
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
-        os.killpg(first.process.pid, number)
-        assert first.wait() == -number
-        first = Launcher(cluster, run)
-        wait_for(lambda: f"following job {job}" in first.said(), first)  # noqa: B023
+    with bench.slow_machine(job):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
+            os.killpg(first.process.pid, number)
+            assert first.wait() == -number
+            first = Launcher(bench, run)
+            first.wait_for(lambda: f"following job {job}" in first.said())  # noqa: B023
 
-    second = Launcher(cluster, run)
-    wait_for(lambda: "another launcher follows" in second.said(), second)
-    changed = prepare(tmp_path / "other", demo_data, **{"optimizer.lr": 0.001})
-    first.process.kill()
-    first.wait()
-    wait_for(lambda: f"following job {job}" in second.said(), second)
+        second = Launcher(bench, run)
+        second.wait_for(lambda: "another launcher follows" in second.said())
+        changed = prepare(bench.folder / "other", bench.data, **{"optimizer.lr": 0.001})
+        first.process.kill()
+        first.wait()
+        second.wait_for(lambda: f"following job {job}" in second.said())
 
     cluster.call("scancel", job)
     assert second.wait() == 1
@@ -227,7 +206,7 @@ def test_launchers_that_die_and_jobs_that_are_cancelled(cluster, tmp_path, demo_
 
     original = (run / "config.json").read_text()
     (run / "config.json").write_text((changed / "config.json").read_text())
-    refused = Launcher(cluster, run)
+    refused = Launcher(bench, run)
     assert refused.wait() == 2 and "another configuration" in refused.said()
     (run / "config.json").write_text(original)
 
@@ -239,24 +218,24 @@ def test_launchers_that_die_and_jobs_that_are_cancelled(cluster, tmp_path, demo_
     del record["id"]
     (run / "job.json").write_text(json.dumps(record))
     inside = ("srun", "--export=ALL", "-n1", "--gres=gpu:1", "--mem=1000")
-    third = Launcher(cluster, run, prefix=inside)
+    third = Launcher(bench, run, prefix=inside)
     assert third.wait() == 0, third.said()
     states = cluster.call("squeue", "-h", "--states=all", "-j", orphan.strip(), "-o", "%T")
     assert states.strip() == "CANCELLED"
-    assert_nothing_lost(run, undisturbed, jobs=2)
+    assert_nothing_lost(bench, run, jobs=2)
 
 
-def test_ctrl_c_cancels_the_job(cluster, tmp_path, demo_data, undisturbed):
-    run = prepare(tmp_path / "run", demo_data)
-    launcher = Launcher(cluster, run)
-    wait_for_progress(launcher)
+def ctrl_c_cancels_the_job(bench):
+    run = prepare(bench.folder / "run", bench.data)
+    launcher = Launcher(bench, run)
+    launcher.wait_for_progress()
     job = launcher.job
     launcher.process.send_signal(signal.SIGINT)
     assert launcher.wait() == 130
-    assert cluster.call("squeue", "-h", "-j", job, "-t", "PD,R,CG").strip() == ""
-    again = Launcher(cluster, run)
-    assert again.wait() == 0
-    assert_nothing_lost(run, undisturbed, jobs=2)
+    assert bench.cluster.call("squeue", "-h", "-j", job, "-t", "PD,R,CG").strip() == ""
+    again = Launcher(bench, run)
+    assert again.wait() == 0, again.said()
+    assert_nothing_lost(bench, run, jobs=2)
 
 
 @contextlib.contextmanager
@@ -273,24 +252,40 @@ def small_disk(folder, megabytes):
         subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_is_named_and_space_is_all_it_takes(cluster, tmp_path, demo_data, undisturbed):
-    with small_disk(tmp_path / "disk", 20):
-        run = prepare(tmp_path / "disk/run", demo_data)
-        full = Launcher(cluster, run)
+def a_full_disk_is_named_and_space_is_all_it_takes(bench):
+    with small_disk(bench.folder / "disk", 20):
+        run = prepare(bench.folder / "disk/run", bench.data)
+        full = Launcher(bench, run)
         assert full.wait() == 2 and "No space left on device" in full.said(), full.said()
-        remount = ["mount", "-o", "remount,size=2000m", tmp_path / "disk"]
+        remount = ["mount", "-o", "remount,size=2000m", bench.folder / "disk"]
         subprocess.run(remount, check=True)
-        assert Launcher(cluster, run).wait() == 0
-        assert_nothing_lost(run, undisturbed, jobs=2)
+        assert Launcher(bench, run).wait() == 0
+        assert_nothing_lost(bench, run, jobs=2)
 
 
-def test_a_job_that_keeps_failing_ends_with_the_reason(cluster, tmp_path, demo_data):
-    run = prepare(tmp_path / "run", demo_data)
+def a_job_that_keeps_failing_ends_with_the_reason(bench):
+    run = prepare(bench.folder / "run", bench.data)
     raising = f"--python={sys.executable} -c 'raise MemoryError'"
-    failing = Launcher(cluster, run, "--tries=2", raising)
+    failing = Launcher(bench, run, "--tries=2", raising)
     assert failing.wait() == 1
     assert "failed 2 times, without progress; at last: out of memory" in failing.said()
     assert "last lines of" in failing.said() and "MemoryError" in failing.said()
     assert len(list((run / "logs").glob("*_submission.sh"))) == 2
-    refused = Launcher(cluster, run, "--slurm-partition=nowhere")
+    refused = Launcher(bench, run, "--slurm-partition=nowhere")
     assert refused.wait() == 2 and "invalid partition" in refused.said()
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        one_training_through_every_kind_of_requeue,
+        a_real_time_out,
+        launchers_that_die_and_jobs_that_are_cancelled,
+        ctrl_c_cancels_the_job,
+        a_full_disk_is_named_and_space_is_all_it_takes,
+        a_job_that_keeps_failing_ends_with_the_reason,
+    ],
+    ids=lambda scenario: scenario.__name__,
+)
+def test_faults(laboratory, scenario):
+    laboratory.outcome(scenario)

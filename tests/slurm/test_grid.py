@@ -1,28 +1,24 @@
 """`snakemake --profile slurm all` on the demo's grid, undisturbed and with everything happening."""
 
-import contextlib
 import json
-import os
-import pty
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import pytest
 import yaml
-from signals import default_signals
+from laboratory import ASKING
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-TRAININGS, DETECTIONS = 3, 4
-RUNS = [f"results/small/runs/demo/{name}/seed0" for name in ("sigmoid", "softmax", "gumbel")]
+TRAININGS, DETECTIONS = 2, 3  # the sigmoid is scored twice
+RUNS = [f"results/small/runs/demo/{name}/seed0" for name in ("sigmoid", "gumbel")]
 #: A site's own profile: 2 nodes × 2 tasks with a (fake) GPU each; one task for detections.
 SITE = {
+    "slurm_partition": "grid",
     "nodes": 2,
     "tasks_per_node": 2,
     "gpus_per_node": 2,
@@ -30,13 +26,16 @@ SITE = {
     "mem_mb": 1000,
     "device": "cpu",
 }
+#: Runs a command in a terminal, into which it types what comes from stdin.
+TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 
 
-def make_checkout(folder, root):
-    """What the workflow needs, and a pipeline of three short trainings on a small demo."""
+def make_checkout(folder):
+    """What the workflow needs, and a pipeline of two short trainings on a small demo."""
+    folder.mkdir()
     for name in ("workflow", "configs", "profiles"):
-        shutil.copytree(root / name, folder / name)
-    shutil.copy(root / "Snakefile", folder)
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "Snakefile", folder)
     (folder / "slurm").symlink_to("profiles/slurm")
     dataset = yaml.safe_load((folder / "configs/datasets/demo.yaml").read_text())
     dataset["draw"] = {"seed": 1, "train_images": 24, "val_images": 8, "classes": 12}
@@ -45,7 +44,7 @@ def make_checkout(folder, root):
     pipeline = {
         "name": "small",
         "dataset": "data.yaml",
-        "experiments": ["demo/sigmoid", "demo/softmax", "demo/gumbel"],
+        "experiments": ["demo/sigmoid", "demo/gumbel"],
         "set": {"runner.max_epochs": 4, "gol.checkpoint_interval": 2},
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(pipeline))
@@ -61,40 +60,19 @@ def command(*arguments):
     return [str(BIN / "snakemake"), "all", *profile, "--configfile", "small.yaml", *arguments]
 
 
-def snakemake(cluster, folder, *arguments):
-    return subprocess.run(
-        command(*arguments),
-        cwd=folder,
-        env=cluster.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
-    )
+def start(bench, folder, *arguments):
+    return bench.start(command(*arguments), folder / "said.txt", cwd=folder)
 
 
-def start(cluster, folder, *arguments):
-    with open(folder / "said.txt", "a") as file:
-        return subprocess.Popen(
-            command(*arguments),
-            cwd=folder,
-            env=cluster.environment,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-        )
+def snakemake(bench, folder, *arguments):
+    """The exit code of a whole snakemake, and all that was said in the folder so far."""
+    code = bench.wait(start(bench, folder, *arguments))
+    return code, (folder / "said.txt").read_text()
 
 
-def wait_for(condition, seconds=300):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
-
-
-def jobs(cluster, folder):
+def jobs(bench, folder):
     """Slurm's job ids of all that was ever submitted for this folder, with their states."""
-    lines = cluster.call("squeue", "-h", "--states=all", "-o", "%i %T %Z").splitlines()
+    lines = bench.cluster.call("squeue", "-h", "--states=all", "-o", "%i %T %Z").splitlines()
     return {
         identity: state
         for identity, state, workdir in map(str.split, lines)
@@ -102,9 +80,9 @@ def jobs(cluster, folder):
     }
 
 
-def alive(cluster, folder):
+def alive(bench, folder):
     running = ("PENDING", "RUNNING", "COMPLETING")
-    return {key for key, state in jobs(cluster, folder).items() if state in running}
+    return {key for key, state in jobs(bench, folder).items() if state in running}
 
 
 def iterations(run):
@@ -118,105 +96,95 @@ def results(folder):
     return table
 
 
-@pytest.fixture(scope="module")
-def undisturbed(cluster, tmp_path_factory, root):
-    folder = make_checkout(tmp_path_factory.mktemp("undisturbed"), root)
-    result = snakemake(cluster, folder)
-    assert result.returncode == 0, result.stdout[-5000:]
-    return folder
-
-
-def test_the_grid_on_two_nodes(cluster, undisturbed):
-    table = (undisturbed / "results/small/table.md").read_text()
-    assert all(name in table for name in ("Sigmoid", "Softmax", "Gumbel"))
-    assert list(jobs(cluster, undisturbed).values()) == ["COMPLETED"] * (TRAININGS + DETECTIONS)
-    shapes = cluster.call("squeue", "-h", "--states=all", "-n", _names(undisturbed), "-o", "%D %C")
-    assert set(shapes.split("\n")) - {""} == {"2 4"}
-    for run in RUNS:
-        job = json.loads((undisturbed / run / "job.json").read_text())["id"]
-        assert "ranks 4" in (undisturbed / run / f"logs/{job}_0_log.out").read_text()
-    # Where a job runs is no part of its result.
-    for arguments in (command("-n"), [command()[0], "all", "--configfile", "small.yaml", "-n"]):
-        again = subprocess.run(
-            arguments, cwd=undisturbed, env=cluster.environment, capture_output=True, text=True
-        )
-        assert "Nothing to be done" in again.stdout + again.stderr
-
-
-def _names(folder, runs=RUNS):
+def job_names(folder, runs=RUNS):
     records = [folder / run / "job.json" for run in runs]
     return ",".join(json.loads(record.read_text())["name"] for record in records)
 
 
-@contextlib.contextmanager
-def terminal(cluster, folder):
-    """Snakemake in a terminal of its own; yields what Ctrl-C is typed into."""
-    process, screen = pty.fork()
-    if process == 0:
-        default_signals()
-        os.chdir(folder)
-        os.execvpe(command()[0], command(), cluster.environment)
-    reader = threading.Thread(target=_drain, args=(screen,), daemon=True)
-    reader.start()
-    try:
-        yield process, screen
-    finally:
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-        os.close(screen)
+def undisturbed_grid(bench):
+    folder = make_checkout(bench.folder / "checkout")
+    code, said = snakemake(bench, folder)
+    assert code == 0, said[-5000:]
+    return folder
 
 
-def _drain(screen):
-    with contextlib.suppress(OSError):
-        while os.read(screen, 1 << 16):
-            pass
+def the_grid_on_two_nodes(bench):
+    folder = bench.outcome(undisturbed_grid)
+    table = (folder / "results/small/table.md").read_text()
+    assert all(name in table for name in ("Sigmoid", "Gumbel"))
+    assert list(jobs(bench, folder).values()) == ["COMPLETED"] * (TRAININGS + DETECTIONS)
+    shapes = ("squeue", "-h", "--states=all", "-n", job_names(folder), "-o", "%D %C %P")
+    assert set(bench.cluster.call(*shapes).split("\n")) - {""} == {"2 4 grid"}
+    for run in RUNS:
+        job = json.loads((folder / run / "job.json").read_text())["id"]
+        assert "ranks 4" in (folder / run / f"logs/{job}_0_log.out").read_text()
+    # Where a job runs is no part of its result.
+    for arguments in (command("-n"), [command()[0], "all", "--configfile", "small.yaml", "-n"]):
+        again = subprocess.run(
+            arguments, cwd=folder, env=bench.cluster.environment, capture_output=True, text=True
+        )
+        assert "Nothing to be done" in again.stdout + again.stderr
 
 
-def test_the_grid_with_everything_happening(cluster, undisturbed, tmp_path, root):
-    folder = make_checkout(tmp_path / "checkout", root)
+def the_grid_with_everything_happening(bench):
+    folder = make_checkout(bench.folder / "checkout")
+    good, bad = RUNS
     # One configuration cannot write its checkpoints.
-    blocked = folder / RUNS[1] / "checkpoints"
+    blocked = folder / bad / "checkpoints"
     blocked.parent.mkdir(parents=True)
     blocked.write_text("in the way")
 
-    # Ctrl-C, once a job has trained for a while.
-    with terminal(cluster, folder) as (process, screen):
-        wait_for(lambda: any(folder.glob("results/small/runs/*/*/*/checkpoints/*.pth")))
-        os.write(screen, b"\x03")
-        wait_for(lambda: os.waitpid(process, os.WNOHANG) != (0, 0))
-    assert not alive(cluster, folder)
-    cancelled = set(jobs(cluster, folder))
-    assert len(cancelled) <= TRAININGS
+    # Ctrl-C in a terminal, once a job has trained for a while.
+    typing = bench.start(
+        [sys.executable, "-c", TERMINAL, *command()],
+        bench.folder / "terminal.txt",
+        cwd=folder,
+        stdin=subprocess.PIPE,
+    )
+    bench.wait_for(lambda: any(folder.glob("results/small/runs/*/*/*/checkpoints/*.pth")))
+    typing.stdin.write(b"\x03")
+    typing.stdin.flush()
+    bench.wait(typing)
+    assert not alive(bench, folder)
+    assert len(jobs(bench, folder)) <= TRAININGS
 
     # SIGKILL while jobs run: they stay, and nothing is submitted twice.
-    killed = start(cluster, folder)
-    wait_for(lambda: "RUNNING" in jobs(cluster, folder).values())
+    killed = start(bench, folder)
+    bench.wait_for(lambda: "RUNNING" in jobs(bench, folder).values(), poll=ASKING)
     killed.kill()
     killed.wait()
-    assert alive(cluster, folder)
+    assert alive(bench, folder)
 
     # Two snakemakes at once; the failing configuration does not stop the others.
-    assert snakemake(cluster, folder, "--unlock").returncode == 0
-    both = [start(cluster, folder, "--nolock") for _ in range(2)]
-    assert all(process.wait(900) == 1 for process in both)
+    assert snakemake(bench, folder, "--unlock")[0] == 0
+    both = [start(bench, folder, "--nolock") for _ in range(2)]
+    assert all(bench.wait(process) == 1 for process in both)
     said = (folder / "said.txt").read_text()
     assert "cannot write" in said and "checkpoints" in said
-    for run in (RUNS[0], RUNS[2]):
-        assert (folder / run / "train.json").exists() and (folder / run / "tracked.txt").exists()
-    assert not (folder / RUNS[1] / "train.json").exists()
+    assert (folder / good / "train.json").exists() and (folder / good / "tracked.txt").exists()
+    assert not (folder / bad / "train.json").exists()
 
     # The reason removed, the same command finishes the rest and trains nothing twice.
     blocked.unlink()
-    last = snakemake(cluster, folder)
-    assert last.returncode == 0, last.stdout[-5000:]
-    assert results(folder) == results(undisturbed)
+    code, said = snakemake(bench, folder)
+    assert code == 0, said[-5000:]
+    expected = bench.outcome(undisturbed_grid)
+    assert results(folder) == results(expected)
     for run in RUNS:
-        assert iterations(folder / run) == iterations(undisturbed / run)
-        for path in (undisturbed / run / "detections").glob("*.json"):
+        assert iterations(folder / run) == iterations(expected / run)
+        for path in (expected / run / "detections").glob("*.json"):
             assert (folder / run / "detections" / path.name).read_bytes() == path.read_bytes()
-        mine = ("-h", "--states=all", "-n", _names(folder, [run]), "-o", "%T")
-        states = cluster.call("squeue", *mine).split()
+        mine = ("-h", "--states=all", "-n", job_names(folder, [run]), "-o", "%T")
+        states = bench.cluster.call("squeue", *mine).split()
         # Ctrl-C may come when the result is just there: then no second job is needed.
-        assert states.count("COMPLETED") <= 1 and (run == RUNS[1] or len(states) <= 2), states
-    assert not alive(cluster, folder)
+        assert states.count("COMPLETED") <= 1 and (run == bad or len(states) <= 2), states
+    assert not alive(bench, folder)
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [the_grid_with_everything_happening, the_grid_on_two_nodes],
+    ids=lambda scenario: scenario.__name__,
+)
+def test_grid(laboratory, scenario):
+    laboratory.outcome(scenario)

@@ -2,12 +2,12 @@
 
 import shlex
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
-from gol.config.axes import image_proofs
+from gol.config.datasets import annotation_files, dataset_definition, image_proofs
+from gol.data.layout import SPLITS, Drawn, Prepared
 from gol.errors import UserError
-from gol.config.pipeline import annotation_files, dataset_definition, read_pipeline
+from gol.config.pipeline import read_pipeline
 from gol.cluster.settings import Settings
 
 # snakemake may have been called by its path; `gol` lies beside it.
@@ -23,12 +23,13 @@ except UserError as error:
 ENVIRONMENT = "../envs/gol.yaml"
 RESULTS = PIPELINE.results
 DATA = f"{RESULTS}/data/{{dataset}}"  # a pattern, as is the next
+PREPARED = Prepared(Path(DATA))
 RUN = f"{RESULTS}/runs/{{experiment}}/seed{{seed}}"
 WEIGHTS = "results/weights/{backbone}.txt"  # says where the backbone's file is
 
 # How a training or detection runs. Resources, since a change of one makes no rule run again; a
 # profile's default-resources win over ours, and --set-resources over both.
-SETTINGS = asdict(Settings())
+SETTINGS = Settings().model_dump()
 CHOSEN = workflow.resource_settings.default_resources or {}
 LAUNCH = {name: value for name, value in SETTINGS.items() if name not in CHOSEN}
 LAUNCH_OPTIONS = " ".join(
@@ -49,7 +50,9 @@ def named(wildcards):
 
 def prepared(file):
     """Input function: a file of the prepared dataset of a run's experiment."""
-    return lambda wildcards: f"{PIPELINE.data(wildcards.experiment)}/{file}"
+    return lambda wildcards: str(
+        file(Prepared(Path(PIPELINE.data(wildcards.experiment))))
+    )
 
 
 def evaluations(experiment, seeds):

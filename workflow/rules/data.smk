@@ -3,7 +3,7 @@
 
 rule draw:
     output:
-        expand("{data}/raw/{split}.json", data=DATA, split=["train", "val"]),
+        [str(Drawn(PREPARED.raw).annotations(split)) for split in SPLITS],
     log:
         f"{RESULTS}/logs/draw_{{dataset}}.log",
     conda:
@@ -23,12 +23,10 @@ rule preprocess:
         ),
         lambda wildcards: ancient(image_proofs(named(wildcards))),
     output:
-        expand(
-            "{data}/{name}.json",
-            data=DATA,
-            name=["train", "val", "classes", "summary"],
-        ),
-        expand("{data}/{split}.store", data=DATA, split=["train", "val"]),
+        [str(PREPARED.annotations(split)) for split in SPLITS],
+        [str(PREPARED.store(split)) for split in SPLITS],
+        str(PREPARED.classes),
+        str(PREPARED.summary),
     log:
         f"{RESULTS}/logs/preprocess_{{dataset}}.log",
     conda:

@@ -4,7 +4,7 @@
 rule detect:
     input:
         f"{RUN}/model.pth",
-        prepared("val.store"),
+        prepared(lambda data: data.store("val")),
     output:
         update(f"{RUN}/detections/{{scoring}}.json"),
     log:
@@ -24,7 +24,7 @@ rule detect:
 
 rule evaluate:
     input:
-        annotations=prepared("val.json"),
+        annotations=prepared(lambda data: data.annotations("val")),
         detections=f"{RUN}/detections/{{scoring}}.json",
     output:
         f"{RUN}/evaluation/{{scoring}}.json",

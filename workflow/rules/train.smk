@@ -3,7 +3,7 @@
 
 rule config:
     input:
-        prepared("classes.json"),
+        prepared(lambda data: data.classes),
     output:
         f"{RUN}/config.json",
     log:
@@ -14,7 +14,7 @@ rule config:
         run=subpath(output[0], parent=True),
         data=subpath(input[0], parent=True),
         dataset=lambda wildcards: PIPELINE.dataset_of(wildcards.experiment),
-        settings=PIPELINE.settings,
+        settings=lambda wildcards: PIPELINE.settings(wildcards.experiment),
         definition=lambda wildcards: PIPELINE.definition(wildcards.experiment),
     shell:
         "gol config {wildcards.experiment:q} --seed {wildcards.seed} --run {params.run:q}"
@@ -25,7 +25,7 @@ rule config:
 rule train:
     input:
         f"{RUN}/config.json",
-        prepared("train.store"),
+        prepared(lambda data: data.store("train")),
         ancient(backbone_weights),
     output:
         # What a job finished while snakemake was away stays.

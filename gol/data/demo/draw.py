@@ -4,6 +4,7 @@ It exists so that the whole chain can be seen at work without a download. It is 
 """
 
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,25 @@ import numpy as np
 from gol.data.demo.plan import ScenePlan, even_order, image_counts, plan_scenes
 from gol.data.demo.scene import draw_scene
 from gol.data.demo.shapes import Combination
+from gol.data.layout import SPLITS, Drawn
 from gol.data.masks import mask_to_polygons
 from gol.errors import UserError
-from gol.files import read_json, write_json
-from gol.losses.class_statistics import frequency_group
+from gol.files import configs_folder, read_json, read_yaml, write_json
+from gol.groups import GROUPS, THRESHOLDS, frequency_group
 
 DESCRIPTION = "GOL demo: long-tailed shapes"
+_KEYS = ("seed", "train_images", "val_images", "size", "classes")
 _LICENSE = {"id": 1, "name": "Apache License 2.0", "url": ""}
 
 
 def draw_demo(
     folder: str | Path,
-    seed: int = 0,
-    train_images: int = 700,
-    val_images: int = 250,
-    size: int = 96,
-    classes: int = 40,
-    thresholds: tuple[int, int] = (10, 100),
+    seed: int | None = None,
+    train_images: int | None = None,
+    val_images: int | None = None,
+    size: int | None = None,
+    classes: int | None = None,
+    thresholds: tuple[int, int] = THRESHOLDS,
 ) -> dict[str, Any]:
     """Draws the demo's images and writes its annotations in the LVIS v1 schema.
 
@@ -59,6 +62,8 @@ def draw_demo(
     The same arguments give the same JSON to the byte. The annotation files are written last,
     train before val, so a folder with a val.json is complete.
 
+    Args that are None have the value of ``configs/datasets/demo.yaml``.
+
     Args:
         folder: gets ``train/*.jpg``, ``val/*.jpg``, ``train.json`` and ``val.json``.
         seed: seed of the classes' order and of every image.
@@ -76,7 +81,8 @@ def draw_demo(
         UserError: no such set can be drawn, the folder cannot be written, or it already holds
             another data set.
     """
-    folder = Path(folder)
+    folder, given = Path(folder), (seed, train_images, val_images, size, classes)
+    seed, train_images, val_images, size, classes = map(_or_default, _KEYS, given)
     train_counts, val_counts = image_counts(train_images, val_images, classes, size)
     _clear(folder)
     rng = np.random.default_rng([seed, 0])
@@ -93,17 +99,26 @@ def draw_demo(
         first += len(splits[split]["images"])
     categories = _categories(kinds, splits["train"]["annotations"], thresholds)
     for split, data in splits.items():
-        write_json(folder / f"{split}.json", data | {"categories": categories})
+        write_json(Drawn(folder).annotations(split), data | {"categories": categories})
     groups = Counter(category["frequency"] for category in categories)
     return {
         split: {"images": len(data["images"]), "objects": len(data["annotations"])}
         for split, data in splits.items()
-    } | {"classes": {group: groups[group] for group in "rcf"}}
+    } | {"classes": {group: groups[group] for group in GROUPS}}
+
+
+def _or_default(key: str, value: int | None) -> int:
+    return _defaults()[key] if value is None else value
+
+
+@cache
+def _defaults() -> dict[str, int]:
+    return read_yaml(configs_folder() / "datasets/demo.yaml")["draw"]
 
 
 def _clear(folder: Path) -> None:
     """Removes an older demo's annotation files, so that the folder no longer looks complete."""
-    files = [folder / "val.json", folder / "train.json"]
+    files = [Drawn(folder).annotations(split) for split in reversed(SPLITS)]
     for file in filter(Path.exists, files):
         data = read_json(file)
         info = data.get("info") if isinstance(data, dict) else None

@@ -7,7 +7,7 @@ import torch
 
 import gol.models  # noqa: F401
 from gol.config.axes import axis_values
-from gol.engine.schedule import Schedule
+from gol.config.schedule import Schedule
 
 EPOCH, EPOCHS = 40, 24
 

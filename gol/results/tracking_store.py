@@ -1,6 +1,6 @@
-"""Access to an MLflow store: names, a lock, patience and one-line errors.
+"""Access to an MLflow tracking store: names, a lock, patience and one-line errors.
 
-One file lock serialises all processes that write to the same sqlite store: MLflow 3.17 fails when
+One file lock serialises all processes that write to the same sqlite file: MLflow 3.17 fails when
 several create it at once, and a sqlite transaction that turns from reading to writing while
 another one commits fails without waiting.
 """
@@ -37,11 +37,11 @@ def connect(uri: str) -> "MlflowClient":
     return MlflowClient(uri)
 
 
-def store_uri(store: str | Path) -> str:
+def tracking_uri(store: str | Path) -> str:
     """Turns a path or URI into a URI; paths of sqlite files become absolute.
 
     Raises:
-        UserError: the store is a folder.
+        UserError: it is a folder.
     """
     text = str(store)
     if text.startswith("file:") or ("://" not in text and Path(text).is_dir()):
@@ -55,12 +55,12 @@ def store_uri(store: str | Path) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The database file of a sqlite store, None for other stores."""
+    """The database file that a URI names; None for a server."""
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
-def store_lock(uri: str) -> AbstractContextManager:
-    """Context that admits one process at a time to a sqlite store; other stores need none."""
+def tracking_lock(uri: str) -> AbstractContextManager:
+    """Context that admits one process at a time to a sqlite file; a server needs none."""
     path = sqlite_path(uri)
     if path is None:
         return nullcontext()
@@ -72,18 +72,18 @@ def store_lock(uri: str) -> AbstractContextManager:
 
 def patiently(action: Callable[[], _Result]) -> _Result:
     """Runs an idempotent action again while another program, say the interface, is writing."""
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS - 1):
         try:
             return action()
         except Exception as error:
-            if "database is locked" not in str(error) or attempt == _ATTEMPTS - 1:
+            if "database is locked" not in str(error):
                 raise
             time.sleep(0.2 * 2**attempt)
-    raise AssertionError("unreachable")
+    return action()
 
 
 @contextmanager
-def store_errors(uri: str) -> Iterator[None]:
+def tracking_errors(uri: str) -> Iterator[None]:
     """Turns what MLflow, its database and the disk raise into one line."""
     try:
         yield

@@ -1,0 +1,62 @@
+"""What submitit carries to a job and calls in each of its processes."""
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gol.cluster.outcome import Outcome, outcome_path
+from gol.errors import LostJobError, PeerError, UserError
+
+if TYPE_CHECKING:
+    from gol.cluster.tasks import Task
+
+_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+class Payload:
+    """Does a task; why it failed stands in the log for people and in a file for the launcher.
+
+    Args:
+        task: what to do.
+        gpus: the value that ``CUDA_VISIBLE_DEVICES`` is to have, None for unset; empty: as it is.
+    """
+
+    def __init__(self, task: "Task", gpus: tuple[str | None, ...] = ()) -> None:
+        self.task, self.gpus = task, gpus
+
+    @classmethod
+    def with_own_gpus(cls, task: "Task") -> "Payload":
+        """Lets the job see this process's GPUs; submitit's local executor hides them."""
+        return cls(task, (os.environ.get(_GPUS),))
+
+    def __call__(self) -> None:
+        """Does it; exit code 2 after bad input, 1 after the loss of another process."""
+        from submitit import JobEnvironment
+
+        if self.gpus:
+            os.environ.pop(_GPUS, None)
+            if self.gpus[0] is not None:
+                os.environ[_GPUS] = self.gpus[0]
+        job = JobEnvironment()
+        place = (Path(os.environ["SUBMITIT_FOLDER"]), job.job_id, job.global_rank)
+        outcome_path(*place).unlink(missing_ok=True)  # an earlier attempt's
+        try:
+            self.task.do()
+        except Exception as error:
+            if outcome := Outcome.of(error):
+                with suppress(UserError):  # a full disk; the log has the reason too
+                    outcome.write(*place)
+            if not isinstance(error, UserError):
+                raise
+            elsewhere = isinstance(error, PeerError | LostJobError)
+            text = f"{'' if elsewhere else 'error: '}{' '.join(str(error).split())}"
+            print(f"gol: {text}", file=sys.stderr, flush=True)
+            sys.exit(1 if elsewhere else 2)
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again after a preemption: the same, which finds its checkpoint."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)

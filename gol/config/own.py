@@ -1,0 +1,93 @@
+"""The key ``gol`` of a resolved config: what mmdet's tools do not know, as an object."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from gol.config.model import Count, Model, Natural, Number, Positive, Text
+from gol.errors import validated
+
+
+def _is_name(text: str) -> str:
+    if not text.isidentifier():
+        raise ValueError("must be the name of an activation")
+    return text
+
+
+class Identity(Model):
+    """Who a run is.
+
+    Attributes:
+        experiment: its name, or ``NAME@ROW`` for a row of a pipeline.
+        label: what tables and legends call it.
+        axes: axis to the name of its value.
+        compare: the experiment that the published numbers are for, if it is another one.
+        published: metric to the published value in percent points.
+        published_note: what to know about these.
+        seed: seed of the weights, the order of the images and all that is drawn.
+        scorings: activations that turn logits into scores at test time; the first one is the
+            primary.
+        statement: what to bear in mind about the dataset.
+    """
+
+    experiment: Text
+    label: Text
+    axes: dict[str, str]
+    compare: str | None = None
+    published: dict[str, Number] | None = None
+    published_note: str | None = None
+    seed: Natural
+    scorings: Annotated[list[Annotated[str, AfterValidator(_is_name)]], Field(min_length=1)]
+    statement: str | None = None
+
+
+class Weights(Model):
+    """Where a backbone's weights come from: a file, or an address with what is known of it."""
+
+    file: Text | None = None
+    url: Text | None = None
+    sha256: str | None = None
+    bytes: Count | None = None
+
+
+class Own(Identity):
+    """All of the key ``gol``.
+
+    Attributes:
+        base_batch: images per iteration that the learning rate is for.
+        global_batch: images per iteration; the learning rate follows.
+        precision: dtype of autocast.
+        weights: the backbone's weights; None: from scratch.
+        checkpoint_interval: iterations between two checkpoints, at most.
+        checkpoint_minutes: minutes between two checkpoints, at most.
+        threads: CPU threads of a rank.
+    """
+
+    base_batch: Count
+    global_batch: Count
+    precision: Literal["float32", "bfloat16", "float16"]
+    weights: Weights | None
+    checkpoint_interval: Count
+    checkpoint_minutes: Positive
+    threads: Count
+
+
+def own_part(config: Any, where: str = "") -> Own:
+    """The key ``gol`` of a resolved config, checked.
+
+    Args:
+        config: an mmcv ``Config``, or its plain content.
+        where: its file's name, for the message.
+
+    Raises:
+        UserError: a key is missing or wrong.
+    """
+    values = getattr(config, "_cfg_dict", config)["gol"]
+    return validated(Own, _plain(values), where, "gol")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

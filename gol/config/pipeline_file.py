@@ -1,0 +1,107 @@
+"""What a pipeline file may say; ``workflow/schemas/pipeline.schema.yaml`` is made from it.
+
+``python -m gol.config.pipeline_file > workflow/schemas/pipeline.schema.yaml`` writes it; editors
+complete and check with it.
+"""
+
+import re
+import sys
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from gol.config.model import Count, Model, Text
+from gol.errors import shown
+
+_ROW = re.compile(r"[^@]+@[\w.=+-]+")
+
+
+class Row(Model):
+    """A row of its own: what differs from the experiment NAME in ``NAME@ROW``."""
+
+    set: dict[str, Any] = Field(
+        min_length=1, description="changes to its resolved configs, on top of the pipeline's own"
+    )
+    label: Text | None = Field(None, description="what tables call it; by default the row's name")
+
+
+def _named(item: Any) -> Any:
+    """An item as name to changes; an experiment's name alone has none."""
+    return {item: None} if isinstance(item, str) else item
+
+
+def _checked(item: dict[str, Row | None]) -> dict[str, Row | None]:
+    if len(item) != 1:
+        raise ValueError(f"must be a name, or one NAME@ROW with its changes, not {shown(item)}")
+    ((name, row),) = item.items()
+    if row is not None and not _ROW.fullmatch(name):
+        raise ValueError(f"must be NAME@ROW (letters, digits and . = + - _), not {shown(name)}")
+    return item
+
+
+def _unique(items: list[dict[str, Row | None]]) -> list[dict[str, Row | None]]:
+    names = [name for item in items for name in item]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ValueError(f"names {twice} twice")
+    return items
+
+
+Item = Annotated[
+    dict[str, Row | None],
+    BeforeValidator(_named, json_schema_input_type=str | dict[str, Row]),
+    AfterValidator(_checked),
+]
+Items = Annotated[list[Item], AfterValidator(_unique)]
+Series = Annotated[dict[str, str], Field(min_length=1)]
+
+
+class PipelineFile(Model):
+    """What a pipeline file may say. Snakemake merges `--config key=value` into it."""
+
+    name: str = Field(
+        pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="folder below results/ and name of the MLflow experiment",
+    )
+    dataset: str | None = Field(
+        None,
+        description="a name in configs/datasets, or a YAML file of that kind, for all experiments; "
+        "without it each has its own",
+    )
+    experiments: Items = Field(
+        [],
+        description="names that `gol experiments` lists, in the order of the table's rows, or "
+        "NAME@ROW: {set: …, label: …} for a row with changes; beside `tables` those that "
+        "`snakemake all` trains in addition",
+    )
+    tables: dict[str, Annotated[Items, Field(min_length=1)]] = Field(
+        {}, description="title to experiments, where several tables are wanted"
+    )
+    figures: dict[str, Annotated[dict[str, Series], Field(min_length=1)]] = Field(
+        {},
+        description="figures of AP and APr: title to model to name of a series to experiment",
+    )
+    seeds: Count = Field(1, description="runs per experiment, with seeds 0, 1 …")
+    threads: Annotated[Count, Field(le=1024)] = Field(
+        1, description="CPU threads of one run or detection"
+    )
+    set: dict[str, Any] = Field(
+        {},
+        description="changes to every resolved config, dotted key to value, e.g. runner.max_epochs",
+    )
+
+
+def schema() -> str:
+    """The JSON schema of a pipeline file, as YAML."""
+    import yaml
+
+    content = PipelineFile.model_json_schema()
+    head = "# Made by `python -m gol.config.pipeline_file`.\n"
+    draft = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return head + yaml.safe_dump(
+        {**draft, **content}, sort_keys=False, allow_unicode=True, width=100
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema())

@@ -1,0 +1,56 @@
+"""The names of the files in a prepared dataset's folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What ``gol preprocess`` writes into ``folder``."""
+
+    folder: Path
+
+    def annotations(self, split: str) -> Path:
+        """A split's annotations in one schema, as evaluation reads them."""
+        return self.folder / f"{split}.json"
+
+    def store(self, split: str) -> Path:
+        """The same for training and detection, see :mod:`gol.data.store`."""
+        return self.folder / f"{split}.store"
+
+    @property
+    def raw(self) -> Path:
+        """Where ``gol demo`` draws."""
+        return self.folder / "raw"
+
+    @property
+    def classes(self) -> Path:
+        """Class statistics of the train split."""
+        return self.folder / "classes.json"
+
+    @property
+    def summary(self) -> Path:
+        """What was found and repaired."""
+        return self.folder / "summary.json"
+
+    @property
+    def problems(self) -> Path:
+        """All that is wrong with the raw annotations; there only if they were refused."""
+        return self.folder / "problems.json"
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What ``gol demo`` draws into ``folder``."""
+
+    folder: Path
+
+    def annotations(self, split: str) -> Path:
+        """A split's annotations."""
+        return self.folder / f"{split}.json"
+
+    def images(self, split: str) -> Path:
+        """A split's image folder."""
+        return self.folder / split

@@ -1,0 +1,170 @@
+"""A run's folder: the one place that knows the names in it, and how far the run is.
+
+===================== ============================================= =============================
+name                  holds                                         written by
+===================== ============================================= =============================
+``config.json``       the resolved config                           ``gol config``
+``job.json``          which job trains the run                      ``gol launch``
+``logs/``             output of the jobs and of the workflow's steps ``gol launch``, the workflow
+``metrics.jsonl``     losses and throughput, a line an iteration    ``gol train``
+``checkpoints/``      the newest two checkpoints                    ``gol train``
+``model.pth``         the trained weights, in mmcv's layout         ``gol train``
+``train.json``        the :class:`RunSummary`, last of all          ``gol train``
+``detections/S.json`` detections scored with activation S           ``gol detect``
+``evaluation/S.json`` their scores                                  ``gol evaluate``
+``tracked.txt``       the id of the MLflow run                      the workflow
+``.train.lock``       nothing; held by the process that trains      ``gol train``
+===================== ============================================= =============================
+"""
+
+import shutil
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from gol.errors import UserError
+from gol.files import read_model, write_json
+
+
+class RunSummary(BaseModel):
+    """What a finished training was and took; times in seconds, moments as Unix time.
+
+    Attributes:
+        fingerprint: hash of the resolved config and the training annotations.
+        iterations: iterations done.
+        seconds: time spent, over all starts.
+        images_per_second: training throughput of all ranks together.
+        parameters: numbers in the model's parameters.
+        device: what rank 0 ran on.
+        ranks: processes that trained together.
+        started: when the training began.
+        finished: when it was done.
+        versions: package to version.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    fingerprint: str
+    iterations: int
+    seconds: float
+    images_per_second: float
+    parameters: int
+    device: str
+    ranks: int = 1  # 0.1.0 did not say
+    started: float
+    finished: float
+    versions: dict[str, str] = {}
+
+
+class RunFolder:
+    """The files of one run; none of them need exist.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.json"
+
+    @property
+    def job(self) -> Path:
+        """Which job trains the run."""
+        return self.path / "job.json"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the jobs' output."""
+        return self.path / "logs"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object a line, with the numbers of an iteration."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints, whose names sort by iteration."""
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        """The trained weights."""
+        return self.path / "model.pth"
+
+    @property
+    def summary(self) -> Path:
+        """The run's :class:`RunSummary`."""
+        return self.path / "train.json"
+
+    @property
+    def training_lock(self) -> Path:
+        """Held by the one process that trains."""
+        return self.path / ".train.lock"
+
+    def evaluation(self, scoring: str) -> Path:
+        """The scores of the detections that were scored with an activation."""
+        return self.path / "evaluation" / f"{scoring}.json"
+
+    def read_summary(self) -> RunSummary:
+        """Reads the summary.
+
+        Raises:
+            UserError: the run is not finished, or the file is damaged.
+        """
+        if not self.summary.is_file():
+            raise UserError(f"{self} is not a finished run: {self.summary.name} is missing")
+        return read_model(self.summary, RunSummary)
+
+    def write_summary(self, summary: RunSummary) -> None:
+        """Writes the summary, which makes the run a finished one."""
+        write_json(self.summary, summary.model_dump(), indent=1)
+
+    def finished(self, fingerprint: str) -> RunSummary | None:
+        """The summary, if this configuration's training is done; else None.
+
+        Raises:
+            UserError: the summary is damaged.
+        """
+        if not (self.summary.exists() and self.weights.exists()):
+            return None
+        summary = self.read_summary()
+        return summary if summary.fingerprint == fingerprint else None
+
+    def of_another(self, fingerprint: str) -> bool:
+        """Whether the training that is done is another configuration's.
+
+        Raises:
+            UserError: the summary is damaged.
+        """
+        return self.summary.exists() and self.read_summary().fingerprint != fingerprint
+
+    def refusal(self) -> UserError:
+        """What to raise where a configuration meets the files of another one."""
+        return UserError(
+            f"{self} holds a training of another configuration or other annotations: remove that "
+            "folder to train anew, give the pipeline another name, or use "
+            "`gol launch --changed restart`"
+        )
+
+    def progress(self) -> str:
+        """Name of the newest checkpoint, which grows with every one; empty before the first."""
+        return max((path.name for path in self.checkpoints.glob("*.pth")), default="")
+
+    def traces(self) -> list[Path]:
+        """What a training has left here, finished or not."""
+        files = (self.summary, self.checkpoints, self.metrics)
+        return [path for path in files if path.exists()]
+
+    def clear(self) -> None:
+        """Removes what a training left, so that the next begins at the beginning."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for path in (self.summary, self.weights, self.metrics, self.job):
+            path.unlink(missing_ok=True)

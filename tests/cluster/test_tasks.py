@@ -1,0 +1,93 @@
+"""The files by which a launcher knows whether a task is done, begun, or another configuration's."""
+
+import json
+
+import pytest
+
+from gol.cluster.tasks import Detection, Training
+from gol.errors import UserError
+from gol.files import write_json
+
+#: The summary of a run that 0.2.0 trained, and its job's record.
+SUMMARY = {
+    "fingerprint": "888cea6e9a837e400d8512043e1c1b28e1b895483bfbdd46c70014a5328d323d",
+    "iterations": 16,
+    "seconds": 16.511369647000265,
+    "images_per_second": 7.2677193089067105,
+    "parameters": 1240749,
+    "device": "cpu",
+    "ranks": 1,
+    "started": 1795617600.1130495,
+    "finished": 1795617616.6248503,
+    "versions": {"gol": "0.2.0", "torch": "2.14.1+cu130", "mmdet": "2.28.2", "mmcv": "1.7.2"},
+}
+RECORD = {
+    "cluster": "local",
+    "name": "gol.runs.begun.dfad3181",
+    "mark": SUMMARY["fingerprint"],
+    "submitted": 1795617505.04601,
+    "id": "15620",
+    "started": 1795617504.89,
+    "host": "vm",
+}
+OURS = SUMMARY["fingerprint"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    write_json(tmp_path / "run/config.json", {"gol": {"weights": None}})
+    return tmp_path / "run"
+
+
+def begin(run):
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints/iteration_00000005.pth").touch()
+
+
+def test_what_0_2_0_has_finished_is_finished(run):
+    task = Training(run)
+    (run / "train.json").write_text(json.dumps(SUMMARY, indent=1) + "\n")
+    assert task.result(OURS) is None  # no weights
+    (run / "model.pth").touch()
+    assert task.result(OURS).model_dump() == SUMMARY
+    assert task.result("other") is None
+    before = (run / "train.json").read_bytes()
+    task.run.write_summary(task.result(OURS))
+    assert (run / "train.json").read_bytes() == before
+
+
+def test_what_0_2_0_has_detected_is_detected(run):
+    task = Detection(run, run / "detections/gumbel.json")
+    write_json(task.record, RECORD)
+    assert task.result(OURS) is None  # no output
+    task.out.write_text("[]")
+    assert task.result(OURS) == task.out and task.result("other") is None
+    task.prepare("other", OURS, restart=False)
+    assert not task.out.exists() and task.record.exists()
+
+
+@pytest.mark.parametrize("before", [None, OURS])
+def test_a_training_that_is_begun_goes_on(run, before):
+    begin(run)
+    Training(run).prepare(OURS, before, restart=True)
+    assert Training(run).progress() == "iteration_00000005.pth"
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_another_configuration_s_files_are_refused_or_removed(run, finished, capsys):
+    task = Training(run)
+    if finished:
+        write_json(run / "train.json", SUMMARY)
+    else:
+        begin(run)
+    write_json(task.record, RECORD)
+    with pytest.raises(UserError, match=r"a training of another configuration.*--changed restart"):
+        task.prepare("other", OURS, restart=False)
+    assert task.run.traces()
+    task.prepare("other", OURS, restart=True)
+    assert "starts over with another configuration" in capsys.readouterr().err
+    assert not task.run.traces() and not task.record.exists()
+
+
+def test_another_configuration_that_left_nothing_is_no_hindrance(run):
+    Training(run).prepare("other", OURS, restart=False)

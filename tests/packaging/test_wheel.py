@@ -1,0 +1,130 @@
+"""The built wheel in empty environments: its base with another torch, and its extras."""
+
+import json
+import re
+from importlib.metadata import version
+
+import pytest
+
+import gol
+
+pytestmark = pytest.mark.slow
+
+INSTALLED = """
+import json
+from importlib.metadata import distributions
+names = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in distributions()}
+print(json.dumps(names))
+"""
+LIGHT = """
+import sys
+import gol
+assert "torch" not in sys.modules and "numpy" not in sys.modules
+import torch
+before = set(sys.modules)
+gol.losses, gol.activations, gol.gumbel_cross_entropy
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(torch.__version__, gol.__file__, sorted(new - set(sys.stdlib_module_names)))
+"""
+DETECTOR = """
+import gol
+config = gol.load_experiment("gol/droploss_normed_mask_r50_rfs_4x4_2x_gumbel")
+detector = gol.build_detector(config)
+print(type(detector).__name__, type(detector.roi_head.bbox_head.loss_cls).__name__)
+"""
+
+
+def installed(environment):
+    return json.loads(environment.run("python", "-c", INSTALLED))
+
+
+def prepare(environment, demo_data):
+    """A run of two epochs, by the installed command."""
+    sets = ["--set", "runner.max_epochs=2", "--set", "gol.global_batch=4"]
+    environment.run("gol", "config", "demo/gumbel", "--data", demo_data, *sets, "--run", "run")
+
+
+@pytest.fixture(scope="module")
+def base(install):
+    """Base of the wheel, with a torch that is not the one of constraints.txt, and pytest."""
+    return install("", "torch==2.13.0", f"pytest=={version('pytest')}")
+
+
+def test_the_base_is_torch_and_numpy(base, root):
+    names = installed(base)
+    assert names["torch"].startswith("2.13.0") and "numpy" in names
+    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)", (root / "constraints.txt").read_text(), re.M))
+    assert not names["torch"].startswith(pinned["torch"])
+    for name in ("mmdet", "mmcv-full", "torchvision", "pyyaml", "matplotlib", "mlflow", "lvis"):
+        assert name in pinned and name not in names
+
+
+def test_the_base_imports_nothing_else(base):
+    torch_version, file, others = base.run("python", "-W", "error", "-c", LIGHT).split(maxsplit=2)
+    assert torch_version.startswith("2.13.0") and str(base.bin.parent) in file
+    assert others.strip() == "['gol']"
+
+
+def test_the_losses_agree_with_their_oracles_on_the_base(base, root):
+    """The losses' own tests, float64 formulas and all, against the installed package."""
+    arguments = ["-q", "-p", "no:cacheprovider", "--ignore", root / "tests/losses/test_parity.py"]
+    # -P: neither this folder nor the project's is searched for the package.
+    text = base.run("python", "-P", "-m", "pytest", *arguments, root / "tests/losses")
+    line = text.strip().splitlines()[-1].partition(" in ")[0]
+    counts = {word: int(count) for count, word in re.findall(r"(\d+) (\w+)", line)}
+    assert counts["passed"] > 100 and counts.keys() <= {"passed", "skipped", "warnings"}
+
+
+def test_what_the_base_lacks_is_one_line(base):
+    assert "usage: gol" in base.run("gol", "--help")
+    needs = {
+        ("experiments",): "detection",
+        ("train", "run"): "detection",
+        ("evaluate", "a.json", "b.json", "--out", "c.json"): "detection",
+        ("launch", "run"): "all",
+        ("store", "--store", "x.db"): "all",
+    }
+    for arguments, extra in needs.items():
+        (line,) = base.run("gol", *arguments, code=2).splitlines()
+        assert line.startswith(f"gol {arguments[0]}: error: needs "), line
+        assert f"pip install 'gol[{extra}]'" in line
+    assert not list(base.folder.iterdir())
+
+
+def test_detection_without_the_pipeline(install, root, demo_data):
+    detection = install("[detection]", "--constraints", root / "constraints.txt")
+    assert not {"mlflow", "snakemake", "submitit", "lvis"} & set(installed(detection))
+    prepare(detection, demo_data)
+    assert "iterations in" in detection.run("gol", "train", "run")
+    (line,) = detection.run("gol", "launch", "run", code=2).splitlines()
+    assert line.startswith("gol launch: error: needs submitit: pip install 'gol[all]'")
+    assert not (detection.folder / "mlflow.db").exists()
+    detection.run("gol", "store", "--store", "mlflow.db", code=2)
+    assert not (detection.folder / "mlflow.db").exists()
+
+
+def test_all_extras_into_an_empty_environment(install, root, demo_data):
+    """Exactly the versions of constraints.txt, and every step runs without a checkout."""
+    everything = install("[all]", "--constraints", root / "constraints.txt")
+    pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (root / "constraints.txt").read_text(), re.M))
+    found = installed(everything)
+    assert found.pop("gol") == gol.__version__
+    assert {name: number.partition("+")[0] for name, number in found.items()} == {
+        name: pins[name] for name in found
+    }
+    assert "lvis" not in found and "opencv-python" not in found
+
+    listed = everything.run("gol", "experiments").splitlines()
+    assert [line.split()[0] for line in listed] == list(gol.experiments())
+    assert everything.run("python", "-c", DETECTOR).split() == ["MaskRCNN", "DropLoss"]
+    everything.run("gol", "demo", "--out", "data/raw")
+    assert "700 images" in everything.run("gol", "preprocess", "--out", "data")
+    prepare(everything, demo_data)
+    assert "iterations in" in everything.run("gol", "launch", "run")
+    everything.run("gol", "detect", "run", "--out", "detections.json")
+    scores = everything.run(
+        "gol", "evaluate", demo_data / "val.json", "detections.json", "--out", "scores.json"
+    )
+    assert "AP" in scores
+    everything.run("gol", "store", "--store", "mlflow.db")
+    assert (everything.folder / "mlflow.db").is_file()
