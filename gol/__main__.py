@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m gol`` is the command ``gol``."""
 
 import sys

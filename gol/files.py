@@ -2,13 +2,12 @@
 
 import gc
 import json
-import math
 import os
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     Model = TypeVar("Model", bound=BaseModel)
 
-_PIECE = 10_000  # entries of a long list that are written at once
+_encode = json.JSONEncoder(allow_nan=False).encode
 
 
 @contextmanager
@@ -69,8 +68,7 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:
     """Writes ``value`` as JSON atomically; NaN is refused, since JSON has none."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        for piece in _json_pieces(value, indent):
-            file.write(piece)
+        file.writelines(_json_pieces(value, indent))
         file.write("\n")
 
 
@@ -79,20 +77,25 @@ def _json_pieces(value: Any, indent: int | None) -> Iterator[str]:
     if indent is not None or not isinstance(value, dict):
         yield json.dumps(value, indent=indent, allow_nan=False)
         return
-    comma = "{"
-    for key, item in value.items():
-        yield f"{comma}{json.dumps({key: 0})[1:-2]}"
-        comma = ", "
-        if not isinstance(item, list) or len(item) <= _PIECE:
-            yield json.dumps(item, allow_nan=False)
-            continue
-        for start in progress(
-            range(0, len(item), _PIECE), f"writing {key}", math.ceil(len(item) / _PIECE)
-        ):
-            text = json.dumps(item[start : start + _PIECE], allow_nan=False)
-            yield f"{', ' if start else '['}{text[1:-1]}"
-        yield "]"
-    yield "}" if value else "{}"
+    yield "{"
+    for index, (key, item) in enumerate(value.items()):
+        yield f"{', ' if index else ''}{_encode(str(key))}: "
+        if isinstance(item, list):
+            yield "["
+            yield from json_items(progress(item, f"writing {key}", len(item)))
+            yield "]"
+        else:
+            yield _encode(item)
+    yield "}"
+
+
+def json_items(items: Iterable[Any]) -> Iterator[str]:
+    """The text of a JSON list without its brackets, in pieces; NaN is refused."""
+    separator = ""
+    for item in items:
+        yield separator
+        yield _encode(item)
+        separator = ", "
 
 
 @contextmanager
@@ -114,7 +117,7 @@ def read_json(path: str | Path) -> Any:
         UserError: the file is missing, unreadable, truncated or no JSON.
     """
     try:
-        with uncollected(), open(path, encoding="utf-8") as file:
+        with uncollected(), open(path, encoding="utf-8-sig") as file:  # Windows editors add a BOM
             return json.load(file)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error

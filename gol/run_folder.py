@@ -151,7 +151,7 @@ class RunFolder:
         return UserError(
             f"{self} holds a training of another configuration or other annotations: remove that "
             "folder to train anew, give the pipeline another name, or use "
-            "`gol launch --changed restart`"
+            f"`gol launch {self} --changed restart`"
         )
 
     def progress(self) -> str:

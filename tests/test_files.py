@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from seeds import fresh_seed
 
-from gol.files import write_json
+from gol.files import read_json, write_json
 
 
 def long_value(rng, length):
@@ -19,13 +19,18 @@ def long_value(rng, length):
     }
 
 
-@pytest.mark.parametrize("length", [1, 10_000, 10_001, 25_000])
+@pytest.mark.parametrize("length", [0, 1, 2, 25_000])
 def test_pieces_are_the_text_of_json(tmp_path, length):
     value = long_value(np.random.default_rng(fresh_seed()), length)
     for content in (value, {}, [], {"a": value["entries"]}, value["entries"]):
         for indent in (None, 1):
             write_json(tmp_path / "a.json", content, indent)
             assert (tmp_path / "a.json").read_text() == json.dumps(content, indent=indent) + "\n"
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    (tmp_path / "a.json").write_text('{"ü": 1}', encoding="utf-8-sig")
+    assert read_json(tmp_path / "a.json") == {"ü": 1}
 
 
 def test_a_value_that_json_lacks_leaves_the_old_file(tmp_path):

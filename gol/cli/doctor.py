@@ -70,9 +70,12 @@ def _dataset(name: str) -> Iterator[Check]:
 def _split(split: str, annotations: Path, folder: Path, advice: str) -> Check:
     if not annotations.is_file():
         return Check(MISSING, f"data {split}", f"no {annotations}: {advice}")
-    images = sample_images(annotations, _SAMPLE)
+    try:
+        images = sample_images(annotations, _SAMPLE)
+    except UserError as error:
+        return Check(MISSING, f"data {split}", str(error))
     if not images:
-        return Check(MISSING, f"data {split}", f"{annotations} names no images, or is cut off")
+        return Check(MISSING, f"data {split}", f"{annotations} names no images")
     found = [find_image(image, folder) for image in images]
     lost = [file_names(image)[0] for image, name in zip(images, found, strict=True) if not name]
     if lost:

@@ -1,10 +1,10 @@
-"""What a pipeline costs, before anything is submitted: images, time, disk, downloads."""
+"""What a pipeline takes, before anything is submitted: images, time, disk, downloads."""
 
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,18 @@ _STATES = {"SGD": 1, "Adam": 2, "AdamW": 2}  # tensors an optimizer keeps for ea
 
 
 @dataclass(frozen=True)
-class Training:
-    """The cost of an experiment over all its seeds.
+class Cost:
+    """What an experiment takes.
 
     Attributes:
         experiment: its name.
-        seeds: number of trainings.
+        seeds: number of runs.
         epoch: images of an epoch, or None where that is not known yet.
-        epochs: epochs of a training.
-        batch: images of an iteration.
+        epochs: epochs of a run.
+        batch: images per iteration.
         parameters: of the model, or None where they are not known until the dataset is prepared.
-        disk: bytes of what a training keeps, its checkpoints and the weights; or None, likewise.
-        throughput: images per second of one device, or None where nobody said.
+        disk: bytes of what a run keeps, its checkpoints and the weights; or None, likewise.
+        throughput: images per second on one device, or None where nobody said.
         device: what that was measured on, or None where it was given.
     """
 
@@ -48,53 +48,149 @@ class Training:
 
     @property
     def iterations(self) -> int | None:
-        """Iterations of one training, at least."""
+        """Iterations of one run, at least."""
         return self.epoch and self.epochs * math.ceil(self.epoch.least / self.batch)
 
     def images(self, bound: str = "least") -> int | None:
-        """Images that all trainings together take in."""
+        """Images that all runs together train on."""
         return self.epoch and self.seeds * self.epochs * getattr(self.epoch, bound)
 
     def hours(self, bound: str = "least") -> float | None:
-        """Hours of one device for all trainings."""
+        """Hours of one device for all runs."""
         images = self.images(bound)
         return images / self.throughput / 3600 if images and self.throughput else None
 
 
-def plan(
-    pipeline: Pipeline, throughput: float | None = None, measured: Iterable[str | Path] = ()
-) -> list[Training]:
-    """Estimates every experiment of a pipeline.
+@dataclass(frozen=True)
+class Plan:
+    """What a pipeline takes; None stands for what is not known yet.
+
+    Attributes:
+        costs: of each experiment.
+        download: bytes of the files to download, each file once.
+        unsized: the files among them whose size is not published.
+        unprepared: files that the pipeline writes when it prepares the datasets that are missing.
+        gpus: devices that work at once, or None.
+    """
+
+    costs: list[Cost]
+    download: int
+    unsized: list[str]
+    unprepared: list[str]
+    gpus: int | None = None
+
+    @property
+    def runs(self) -> int:
+        """Number of runs: experiments times seeds."""
+        return sum(cost.seeds for cost in self.costs)
+
+    def images(self, bound: str = "least") -> int | None:
+        """Images that all runs together train on."""
+        return _sum(cost.images(bound) for cost in self.costs)
+
+    def hours(self, bound: str = "least") -> float | None:
+        """Hours of one device for all runs."""
+        return _sum(cost.hours(bound) for cost in self.costs)
+
+    def days(self, bound: str = "least") -> float | None:
+        """Days until all runs are done, if no device ever waits."""
+        hours = self.hours(bound)
+        return hours and self.gpus and hours / self.gpus / 24
+
+    @property
+    def disk(self) -> int | None:
+        """Bytes that all runs keep."""
+        return _sum(cost.disk and cost.seeds * cost.disk for cost in self.costs)
+
+    def values(self) -> dict[str, Any]:
+        """All of it as JSON; what is only bounded is an object with ``least`` and ``most``."""
+        return {
+            "experiments": [
+                {
+                    "experiment": cost.experiment,
+                    "seeds": cost.seeds,
+                    "images_per_epoch": cost.epoch and asdict(cost.epoch),
+                    "epochs": cost.epochs,
+                    "iterations": cost.iterations,
+                    "images_per_second": cost.throughput,
+                    "device": cost.device,
+                    "gpu_hours": _bounds(cost.hours),
+                    "parameters": cost.parameters,
+                    "disk_bytes": cost.disk,
+                }
+                for cost in self.costs
+            ],
+            "runs": self.runs,
+            "images": _bounds(self.images),
+            "gpu_hours": _bounds(self.hours),
+            "gpus": self.gpus,
+            "days": _bounds(self.days),
+            "disk_bytes": self.disk,
+            "download_bytes": self.download,
+            "downloads_of_unknown_size": self.unsized,
+            "unprepared": self.unprepared,
+        }
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    values = list(values)
+    return None if None in values else sum(values)
+
+
+def _bounds(value: Callable[[str], float | None]) -> dict[str, float] | None:
+    least = value("least")
+    return None if least is None else {"least": least, "most": value("most")}
+
+
+def estimate(
+    pipeline: Pipeline,
+    throughput: float | None = None,
+    measured: Iterable[str | Path] = (),
+    gpus: int | None = None,
+) -> Plan:
+    """Estimates what a pipeline takes.
 
     Args:
         pipeline: the checked pipeline file.
         throughput: images per second of one device, for all experiments.
         measured: run folders whose throughput holds for experiments of the same detector, backbone
             and precision; the pipeline's own finished runs are taken too.
+        gpus: devices that work at once.
 
     Raises:
         UserError: a config does not resolve, a folder holds no finished run.
     """
+    costs = _costs(pipeline, throughput, measured)
+    download, unsized = download_bytes(pipeline.datasets)
+    incomplete = [cost.experiment for cost in costs if cost.epoch is None or cost.disk is None]
+    unprepared = dict.fromkeys(str(_prepared(pipeline, name).classes) for name in incomplete)
+    return Plan(costs, download, unsized, list(unprepared), gpus)
+
+
+def _costs(
+    pipeline: Pipeline, throughput: float | None, measured: Iterable[str | Path]
+) -> list[Cost]:
     from gol.config.resolve import load_experiment
 
     speeds = _speeds(pipeline, measured)
     sizes: dict[str, tuple[int, int, int]] = {}
     epochs: dict[tuple, EpochLength | None] = {}
-    trainings = []
+    costs = []
     for name in pipeline.experiments:
-        reference, prepared = pipeline.dataset_of(name), Path(pipeline.data(name))
-        config = load_experiment(name, {**pipeline.overrides(name), "dataset": reference}, prepared)
+        reference, prepared = pipeline.dataset_of(name), _prepared(pipeline, name)
+        overrides = {**pipeline.overrides(name), "dataset": reference}
+        config = load_experiment(name, overrides, prepared.folder)
         dataset, model = load_dataset(reference), json.dumps(config.model, sort_keys=True)
         # A loss may want class statistics that are not there yet.
-        known = dataset.statistics or Prepared(prepared).classes.exists()
+        known = dataset.statistics or prepared.classes.exists()
         if known and model not in sizes:
             sizes[model] = count_parameters(config.model)
         data = (reference, config.data.train.get("oversample_thr"))
         if data not in epochs:
-            epochs[data] = epoch_length(dataset, prepared, data[1])
+            epochs[data] = epoch_length(dataset, prepared.folder, data[1])
         speed, device = speeds.get(_kind(config.gol.axes), (None, None))
-        trainings.append(
-            Training(
+        costs.append(
+            Cost(
                 experiment=name,
                 seeds=len(pipeline.seeds),
                 epoch=epochs[data],
@@ -106,7 +202,11 @@ def plan(
                 device=None if throughput else device,
             )
         )
-    return trainings
+    return costs
+
+
+def _prepared(pipeline: Pipeline, name: str) -> Prepared:
+    return Prepared(Path(pipeline.data(name)))
 
 
 def count_parameters(model: Any) -> tuple[int, int, int]:

@@ -1,98 +1,94 @@
 """The plan of a pipeline as a text of at most 120 columns."""
 
+import shlex
 import textwrap
-from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from gol.cli.plan import Training
+from gol.cli.plan import Cost, Plan
 from gol.progress import format_bytes
 
 _UNKNOWN = "–"
-_HEAD = ["experiment", "img/epoch", "epochs", "iterations", "img/s", "GPU-h", "params"]
-_HEAD += ["disk"]
+_HEAD = ["experiment", "img/epoch", "epochs", "iterations", "img/s", "GPU-h", "params", "disk"]
 
 
-def format_plan(
-    trainings: Sequence[Training], downloads: tuple[int, list[str]], gpus: int | None = None
-) -> str:
-    """An aligned table of the trainings, their totals, and how it was reckoned.
+def format_plan(plan: Plan, pipeline: Path) -> str:
+    """An aligned table of the experiments, their totals, and how they were estimated.
 
     Args:
-        trainings: result of ``gol.cli.plan.plan``.
-        downloads: result of ``gol.cli.plan.download_bytes``.
-        gpus: devices that work at once; adds the days that all that takes.
+        plan: what to show.
+        pipeline: the pipeline file, for the commands that the text names.
     """
-    seeds, exact = trainings[0].seeds, all(map(_is_exact, trainings))
-    hours = [_sum(training.hours(bound) for training in trainings) for bound in ("least", "most")]
-    disk = _sum(t.disk and t.seeds * t.disk for t in trainings)
+    seeds, exact = plan.costs[0].seeds, all(map(_is_exact, plan.costs))
     totals = {
-        "trainings": f"{seeds * len(trainings):,} ({len(trainings)} experiments × {seeds} seeds)",
-        "images": _at_least(_sum(training.images() for training in trainings), exact),
-        "GPU-hours": _span(*hours, digits=0),
-        "disk": f"{_size(disk)} of checkpoints and weights; data and detections come on top",
+        "runs": f"{plan.runs:,} ({len(plan.costs)} experiments × {seeds} seeds)",
+        "images": _at_least(plan.images(), exact),
+        "GPU-hours": _span(plan.hours(), plan.hours("most"), digits=0),
+        "disk": f"{_size(plan.disk)} of checkpoints and weights; data and detections come on top",
     }
-    if any(downloads):
-        known, unknown = downloads
-        rest = f" and {', '.join(unknown)}, whose size is not published" if unknown else ""
-        totals["downloads"] = f"{_size(known)}{rest}"
-    if gpus:
-        days = (value and value / gpus / 24 for value in hours)
-        totals[f"on {gpus} GPUs"] = f"{_span(*days, digits=1)} days, if none ever waits"
+    if plan.download or plan.unsized:
+        rest = f" and {', '.join(plan.unsized)}, whose size is not published"
+        totals["downloads"] = f"{_size(plan.download)}{rest if plan.unsized else ''}"
+    if plan.gpus:
+        days = _span(plan.days(), plan.days("most"), digits=1)
+        totals[f"on {plan.gpus} GPUs"] = f"{days} days, if none ever waits"
     width = max(map(len, totals))
     return "\n".join(
         [
-            _aligned([_HEAD, *map(_line, trainings)]),
+            _aligned([_HEAD, *map(_line, plan.costs)]),
             "",
             *(f"{key:<{width}}  {value}" for key, value in totals.items()),
             "",
-            *(textwrap.fill(note, 120) for note in _notes(trainings)),
+            *(textwrap.fill(note, 120) for note in _notes(plan)),
+            *_advice(plan, pipeline),
         ]
     )
 
 
-def _line(training: Training) -> list[str]:
-    exact, hours = _is_exact(training), training.hours()
+def _line(cost: Cost) -> list[str]:
+    exact, hours = _is_exact(cost), cost.hours()
     return [
-        training.experiment,
-        _at_least(training.epoch and training.epoch.least, exact),
-        str(training.epochs),
-        _at_least(training.iterations, exact),
-        _UNKNOWN if training.throughput is None else f"{training.throughput:.3g}",
+        cost.experiment,
+        _at_least(cost.epoch and cost.epoch.least, exact),
+        str(cost.epochs),
+        _at_least(cost.iterations, exact),
+        _UNKNOWN if cost.throughput is None else f"{cost.throughput:.3g}",
         _UNKNOWN if hours is None else _at_least(hours, exact),
-        _UNKNOWN if training.parameters is None else f"{training.parameters / 1e6:.1f} M",
-        _size(training.disk),
+        _UNKNOWN if cost.parameters is None else f"{cost.parameters / 1e6:.1f} M",
+        _size(cost.disk),
     ]
 
 
-def _notes(trainings: Sequence[Training]) -> list[str]:
-    notes = []
-    if trainings[0].seeds > 1:
+def _notes(plan: Plan) -> list[str]:
+    notes, costs = [], plan.costs
+    if costs[0].seeds > 1:
         notes.append("Iterations and disk are those of one seed, images and GPU-hours of all.")
-    spans = {(t.epoch.least, t.epoch.most) for t in trainings if not _is_exact(t)}
+    spans = {(c.epoch.least, c.epoch.most) for c in costs if not _is_exact(c)}
     if spans:
         listed = "; ".join(f"{least:,} to {most:,}" for least, most in sorted(spans))
         notes.append(
             "≥: repeat factor sampling makes an epoch longer. By how much is known once the data "
             f"is prepared; the class counts allow {listed} images."
         )
-    if any(training.throughput is None for training in trainings):
+    if any(cost.throughput is None for cost in costs):
         notes.append(
             "GPU-hours need a throughput: --throughput IMAGES_PER_SECOND of one GPU, or --measured "
-            "RUN, a finished (short) training of that detector and backbone."
+            "RUN, a finished (short) run of that detector and backbone."
         )
-    if any(training.device == "cpu" for training in trainings):
+    if any(cost.device == "cpu" for cost in costs):
         notes.append("The throughput was measured on the CPU: the hours are those of a CPU.")
-    if any(training.epoch is None or training.disk is None for training in trainings):
-        notes.append("–: not known before the dataset is prepared (`gol preprocess`).")
     return notes
 
 
-def _is_exact(training: Training) -> bool:
-    return training.epoch is None or training.epoch.least == training.epoch.most
+def _advice(plan: Plan, pipeline: Path) -> list[str]:
+    """The command that makes known what is not; on a line of its own, so that it can be copied."""
+    if not plan.unprepared:
+        return []
+    command = ["snakemake", *plan.unprepared, "--configfile", str(pipeline)]
+    return [f"{_UNKNOWN}: not known before the data is prepared:", f"`{shlex.join(command)}`"]
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
-    values = list(values)
-    return None if None in values else sum(values)
+def _is_exact(cost: Cost) -> bool:
+    return cost.epoch is None or cost.epoch.least == cost.epoch.most
 
 
 def _at_least(value: float | None, exact: bool) -> str:

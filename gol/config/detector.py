@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import inspect
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,17 @@ def _merge(target: dict, patch: Mapping) -> None:
             target[key] = part
 
 
-def class_statistics(dataset: Dataset, prepared: Prepared) -> dict[str, Any]:
-    """How the dataset tells a loss its class frequencies, and how many classes there are."""
+def class_statistics(dataset: Dataset, name: str, prepared: Prepared) -> dict[str, Any]:
+    """How the dataset tells a loss its class frequencies, and how many classes there are.
+
+    Args:
+        dataset: its definition.
+        name: by which ``gol preprocess`` knows it.
+        prepared: the folder that ``gol preprocess`` writes.
+
+    Raises:
+        UserError: the number of classes is not known yet, or not as the dataset says.
+    """
     if dataset.statistics:
         return {"version": dataset.statistics, "num_classes": dataset.num_classes}
     from gol.losses.class_statistics import ClassStatistics
@@ -77,7 +87,8 @@ def class_statistics(dataset: Dataset, prepared: Prepared) -> dict[str, Any]:
             )
         count = found
     if count is None:
-        raise UserError(f"{path} is missing: run `gol preprocess` first, or state num_classes")
+        command = shlex.join(["gol", "preprocess", "--dataset", name, "--out", str(path.parent)])
+        raise UserError(f"{path} is missing: `{command}` writes it (or state num_classes)")
     return {"class_statistics": str(path), "num_classes": count}
 
 

@@ -63,7 +63,7 @@ def load_experiment(
     prepared = Prepared(Path(prepared or Path("results") / stem / "data" / stem))
 
     config = detector_config(values["detector"], values["backbone"])
-    set_heads(config.model, values, dataset, class_statistics(dataset, prepared))
+    set_heads(config.model, values, dataset, class_statistics(dataset, axes.dataset, prepared))
     set_data(config, values, dataset, prepared)
     _set_schedule(config, values)
     config.custom_imports = {"imports": ["gol.models"], "allow_failed_imports": False}

@@ -86,30 +86,10 @@ def load_annotations(path: str | Path) -> dict[str, Any]:
     return data
 
 
-def check(
-    data: dict[str, Any], image_folder: str | Path | None, decode: bool = True
-) -> list[Problem]:
-    """Finds every problem of an annotation file in one pass.
-
-    Args:
-        data: the file's content, from :func:`load_annotations`.
-        image_folder: folder that the images' ``file_name`` or ``coco_url`` leads to; None: the
-            image files are not looked at.
-        decode: reads every image wholly; otherwise only its header and its end.
-
-    Returns:
-        One entry per kind that occurs, errors first.
-    """
-    return examine(data, image_folder, decode)[1]
-
-
 def examine(
-    data: dict[str, Any],
-    image_folder: str | Path | None,
-    decode: bool = True,
-    drop_bad: bool = False,
+    data: dict[str, Any], image_folder: str | Path, decode: bool = True, drop_bad: bool = False
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """:func:`check`, and the content without what was found.
+    """Finds every problem of an annotation file in one pass, and makes a copy without them.
 
     The copy is only of use if no problem is fatal. Each of its images has a ``file_name``
     relative to ``image_folder``; each annotation ``id``, ``image_id``, ``category_id``,
@@ -117,17 +97,20 @@ def examine(
     counts); categories are in the order of their ids.
 
     Args:
-        data: see :func:`check`; not changed.
-        image_folder: see :func:`check`.
-        decode: see :func:`check`.
+        data: the file's content, from :func:`load_annotations`; not changed.
+        image_folder: folder that the images' ``file_name`` or ``coco_url`` leads to.
+        decode: reads every image whole; otherwise only its header and its end.
         drop_bad: leaves out annotations whose box or mask is wrong, instead of reporting an
             error; in a val split a detection of such an object then counts as false.
+
+    Returns:
+        The copy, and one entry for each kind of problem that occurs, errors first.
     """
     findings = _Findings()
     categories = _check_categories(data["categories"], findings)
     images = _check_images(data["images"], categories, findings)
     annotations = _check_annotations(data["annotations"], images, categories, findings, drop_bad)
-    names = _check_files(list(images.values()), image_folder, decode, findings)
+    names = _check_files(list(images.values()), Path(image_folder), decode, findings)
     clean = {
         **data,
         "images": [{**image, "file_name": name} for image, name in names],
@@ -275,12 +258,9 @@ def _check_annotations(
 
 
 def _check_files(
-    images: list[dict], folder: str | Path | None, decode: bool, findings: _Findings
+    images: list[dict], folder: Path, decode: bool, findings: _Findings
 ) -> list[tuple[dict, str]]:
     """Each image with the name of its file."""
-    if folder is None:
-        return [(image, file_names(image)[0]) for image in images]
-    folder = Path(folder)
 
     def look(image: dict) -> tuple[dict, str | None, tuple[str, str] | None]:
         name = find_image(image, folder)

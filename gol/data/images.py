@@ -17,9 +17,10 @@ def file_names(image: dict[str, Any]) -> list[str]:
     Its ``file_name``; then folder and file of its ``coco_url`` (LVIS names no file, and its val
     split has images of COCO's train2017); then the file alone.
     """
-    names = [image["file_name"]] if image.get("file_name") else []
-    if image.get("coco_url"):
-        parts = image["coco_url"].split("/")
+    name, url = image.get("file_name"), image.get("coco_url")
+    names = [name] if name and isinstance(name, str) else []
+    if url and isinstance(url, str):  # pandas writes NaN for what is missing
+        parts = url.split("/")
         names += ["/".join(parts[-2:]), parts[-1]]
     return names
 

@@ -84,46 +84,6 @@ def preprocess_dataset(
     return summary
 
 
-@uncollected()
-def preprocess(
-    annotation_file: str | Path,
-    image_folder: str | Path | None,
-    out_file: str | Path,
-    thresholds: tuple[int, int] = THRESHOLDS,
-    categories_from: str | Path | None = None,
-    decode: bool = True,
-    drop_bad: bool = False,
-) -> list[Problem]:
-    """Checks and writes one split; see :func:`preprocess_dataset`.
-
-    Args:
-        annotation_file: JSON file of the split.
-        image_folder: its image folder; None: the images are not looked at.
-        out_file: the normalised JSON file to write; the store goes beside it.
-        thresholds: as in :func:`preprocess_dataset`.
-        categories_from: for a val split the normalised train file, whose categories it takes.
-        decode: as in :func:`preprocess_dataset`.
-        drop_bad: as in :func:`preprocess_dataset`.
-
-    Returns:
-        What was repaired.
-
-    Raises:
-        UserError: the file has errors; all of them are in ``problems.json`` beside ``out_file``.
-    """
-    _check_thresholds(thresholds)
-    data, problems = _examine(annotation_file, image_folder, decode, drop_bad)
-    _refuse_errors({str(annotation_file): problems}, Path(out_file).with_name("problems.json"))
-    if categories_from is None:
-        data, _ = _normalise_train(data, thresholds, annotation_file)
-    else:
-        categories = load_annotations(categories_from)["categories"]
-        data = _normalise_val(data, categories, annotation_file)
-    _write(Path(out_file), data)
-    Path(out_file).with_name("problems.json").unlink(missing_ok=True)
-    return problems
-
-
 def _write(file: Path, data: dict[str, Any]) -> None:
     write_json(file, data)
     AnnotationStore.from_annotations(data, file).save(file.with_suffix(".store"))
@@ -135,10 +95,10 @@ def _check_thresholds(thresholds: tuple[int, int]) -> None:
 
 
 def _examine(
-    file: str | Path, folder: str | Path | None, decode: bool, drop_bad: bool
+    file: str | Path, folder: str | Path, decode: bool, drop_bad: bool
 ) -> tuple[dict[str, Any], list[Problem]]:
     data = load_annotations(file)
-    if folder is not None and not Path(folder).is_dir():
+    if not Path(folder).is_dir():
         raise UserError(f"{folder}, the image folder of {file}, does not exist")
     return examine(data, folder, decode, drop_bad)
 

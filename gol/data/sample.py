@@ -1,44 +1,80 @@
-"""A sample of the images that an annotation file names, without parsing gigabytes."""
+"""A sample of the images that an annotation file names, without holding gigabytes in memory."""
 
+import io
 import json
-import mmap
+import os
 import random
-from contextlib import suppress
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-_KEYS = (b'"coco_url"', b'"file_name"')
+from gol.errors import UserError
+
+# A quote within a JSON string is escaped, so that this cannot stand in one.
+_LIST = re.compile(rb'"images"\s*:\s*\[\s*(?=[{\]])')
+_SEPARATOR = re.compile(r"[\s,]*")
+_BLOCK = 1 << 24  # bytes to search at once
+_OVERLAP = 1000  # bytes within which the pattern is, and what follows the last brace
+_WINDOW = 1 << 20  # characters to decode at once
+_LONGEST = 16 << 20  # characters of one image's entry
 
 
 def sample_images(annotations: Path, count: int) -> list[dict[str, Any]]:
-    """Some image entries of a COCO or LVIS JSON, from all over its list of images.
-
-    An image entry has no braces within, so that it can be cut out wherever one of its keys stands.
+    """Some entries of a COCO or LVIS JSON's list of images, each as likely as any other.
 
     Args:
         annotations: the JSON file.
-        count: entries to draw; fewer are returned where one is drawn twice.
+        count: entries to draw.
 
     Returns:
-        The entries; none if the file has no image or does not end as JSON does.
+        The entries; all of them where there are no more than ``count``.
+
+    Raises:
+        UserError: there is no list of images, it is broken, or the file is cut off.
     """
-    if not annotations.stat().st_size:
-        return []
-    rng, images = random.Random(0), {}
-    with (
-        open(annotations, "rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text,
-    ):
-        if text[-100:].rstrip()[-1:] != b"}":
-            return []
-        key = next((key for key in _KEYS if text.find(key) >= 0), None)
-        if key is None:
-            return []
-        first = text.find(key)
-        last = text.find(b"}", text.rfind(key))
-        for _ in range(count):
-            position = text.rfind(key, first, max(rng.randint(first, last), first + len(key)))
-            begin, end = text.rfind(b"{", 0, position), text.find(b"}", position) + 1
-            with suppress(ValueError):  # an entry of one's own may have braces within after all
-                images[begin] = json.loads(text[begin:end])
-    return list(images.values())
+    rng, sample = random.Random(0), []
+    for seen, image in enumerate(_images(annotations)):  # reservoir sampling, Vitter's algorithm R
+        if seen < count:
+            sample.append(image)
+        elif (place := rng.randrange(seen + 1)) < count:
+            sample[place] = image
+    return sample
+
+
+def _images(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of the list of images, one after the other."""
+    with open(path, "rb") as file:
+        file.seek(_begin(file, path))
+        text = io.TextIOWrapper(file, "utf-8", errors="replace")
+        decode, window, position = json.JSONDecoder().raw_decode, "", 0
+        while True:
+            position = _SEPARATOR.match(window, position).end()
+            if window.startswith("]", position):
+                return
+            try:
+                entry, position = decode(window, position)
+            except json.JSONDecodeError as error:
+                more = text.read(_WINDOW)
+                if not more or len(window) - position > _LONGEST:
+                    raise UserError(f"{path} is cut off or broken in its list of images") from error
+                window, position = window[position:] + more, 0
+                continue
+            if not isinstance(entry, dict):
+                raise UserError(f"{path}: an entry of its list of images is not an object")
+            yield entry
+
+
+def _begin(file: BinaryIO, path: Path) -> int:
+    """Where the first image's entry begins."""
+    window, position = b"", 0
+    while block := file.read(_BLOCK):
+        window = window[-_OVERLAP:] + block
+        position += len(block)
+        if found := _LIST.search(window):
+            begin = position - len(window) + found.end()
+            file.seek(-min(_OVERLAP, path.stat().st_size), os.SEEK_END)
+            if file.read().rstrip().endswith(b"}"):
+                return begin
+            break
+    raise UserError(f"{path} has no list of images, or is cut off")

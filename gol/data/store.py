@@ -10,6 +10,7 @@ the length of each array, a digest of all that); the arrays of ``_LAYOUT``, each
 
 import hashlib
 import json
+import math
 import mmap
 import os
 import struct
@@ -252,7 +253,7 @@ def _places(lengths: Mapping[str, int], begin: int) -> tuple[dict[str, int], int
 
 
 def _aligned(place: int) -> int:
-    return -(-place // _ALIGN) * _ALIGN
+    return math.ceil(place / _ALIGN) * _ALIGN
 
 
 def _base(name: str) -> np.dtype:

@@ -1,6 +1,5 @@
 """One JSON list written by several ranks, whole or not at all, the same however many they are."""
 
-import json
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from itertools import cycle
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from gol.engine.distributed import Ranks
 from gol.errors import UserError
-from gol.files import atomic_path
+from gol.files import atomic_path, json_items
 
 
 def write_sharded(out: str | Path, chunks: Iterable[list], ranks: Ranks) -> int:
@@ -50,7 +49,8 @@ def _write_part(path: Path, chunks: Iterable[list]) -> int:
     count = 0
     with open(path, "w", encoding="utf-8") as file:
         for chunk in chunks:
-            file.write(json.dumps(chunk, allow_nan=False)[1:-1] + "\n")
+            file.writelines(json_items(chunk))
+            file.write("\n")
             count += len(chunk)
     return count
 

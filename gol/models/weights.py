@@ -40,7 +40,7 @@ def load_backbone(
         raise UserError(
             f"no file {path}: `gol weights {name}` fetches it; without network, get "
             f"{Source.of(weights).urls[0]} elsewhere and put it there, or name the file by "
-            "`gol config --weights FILE`"
+            "`gol config EXPERIMENT --weights FILE`"
         )
     found, _ = load_state(path)
     if any(key.startswith("layers.") for key in found):  # names of Swin's authors

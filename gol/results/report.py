@@ -15,14 +15,17 @@ from gol.results.tables import csv_text, latex, markdown
 
 def report(
     run_folders: Iterable[str | Path], out_folder: str | Path, layout: Layout | None = None
-) -> str:
-    """Writes tables and ``figures/`` of several runs and returns the tables as Markdown.
+) -> Tables:
+    """Writes tables and ``figures/`` of several runs.
 
     Args:
         run_folders: finished runs, in the order of the rows.
         out_folder: created when missing.
         layout: what to show; by default one table of all. Experiments without a run are left out,
             and so is a table without any; figures show their published values.
+
+    Returns:
+        What the tables show.
 
     Raises:
         UserError: a run is incomplete, the layout names none of them, or the folder cannot be
@@ -58,11 +61,13 @@ def report(
     plot_curves(run_folders, tables, figures / "training_loss.png")
     for title, groups in layout.figures.items():
         plot_comparison(title, groups, rows, figures / f"{file_name(title)}.png")
-    return write_tables({**tables, **compared}, out_folder)
+    shown = {**tables, **compared}
+    write_tables(shown, out_folder)
+    return shown
 
 
-def write_tables(tables: Tables, out_folder: str | Path) -> str:
-    """Writes ``table.md``, ``table.csv`` and ``table.tex`` and returns the Markdown.
+def write_tables(tables: Tables, out_folder: str | Path) -> None:
+    """Writes ``table.md``, ``table.csv`` and ``table.tex``.
 
     Args:
         tables: title to rows of ``collect``.
@@ -72,8 +77,6 @@ def write_tables(tables: Tables, out_folder: str | Path) -> str:
         UserError: the folder cannot be written.
     """
     folder = Path(out_folder)
-    text = markdown(tables)
     write_text(folder / "table.csv", csv_text(tables))
     write_text(folder / "table.tex", latex(tables))
-    write_text(folder / "table.md", text)
-    return text
+    write_text(folder / "table.md", markdown(tables))

@@ -4,6 +4,7 @@ import csv
 import io
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from gol.results.rows import METRICS, Row, Tables, mean_std
 
@@ -31,35 +32,42 @@ def markdown(tables: Tables) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def records(tables: Tables) -> list[dict[str, Any]]:
+    """The tables as one dict per row: AP values in percent points, None where there is none."""
+    return [_record(title, row) for title, rows in tables.items() for row in rows]
+
+
+def _record(title: str, row: Row) -> dict[str, Any]:
+    published, differences = (row.primary and row.published) or {}, row.differences
+    record = {
+        "table": title,
+        "label": row.label,
+        "experiment": row.experiment,
+        "scoring": row.scoring,
+        "seeds": len(row.seeds),
+    }
+    for metric in METRICS:
+        record[metric], record[f"{metric}_std"] = mean_std(row.values[metric])
+        record[f"{metric}_published"] = published.get(metric)
+        record[f"{metric}_difference"] = differences.get(metric)
+    return record | {
+        "train_seconds": mean_std(row.seconds)[0],
+        "images_per_second": mean_std(row.images_per_second)[0],
+        "parameters": row.parameters,
+        "device": row.device,
+        "setting": row.setting,
+        "statement": row.statement,
+        "published_note": row.published_note if published else None,
+    }
+
+
 def csv_text(tables: Tables) -> str:
-    """The tables as CSV: one line a row, AP values in percent points, empty where there is none."""
-
-    def number(value: float | None) -> str:
-        return "" if value is None else f"{value:.6g}"
-
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    kinds = ("", "_std", "_published", "_difference")
-    names = [f"{m}{kind}" for m in METRICS for kind in kinds]
-    cost = ["train_seconds", "images_per_second", "parameters", "device"]
-    notes = ["setting", "statement", "published_note"]
-    writer.writerow(["table", "label", "experiment", "scoring", "seeds", *names, *cost, *notes])
-    for title, row in ((title, row) for title, rows in tables.items() for row in rows):
-        published, differences = (row.primary and row.published) or {}, row.differences
-        cells = [
-            number(value)
-            for metric in METRICS
-            for value in (
-                *mean_std(row.values[metric]),
-                published.get(metric),
-                differences.get(metric),
-            )
-        ]
-        seconds, speed = mean_std(row.seconds)[0], mean_std(row.images_per_second)[0]
-        cells += [number(seconds), number(speed), str(row.parameters), row.device]
-        cells += [row.setting, row.statement or "", (published and row.published_note) or ""]
-        head = [title, row.label, row.experiment, row.scoring, str(len(row.seeds))]
-        writer.writerow([*head, *cells])
+    """:func:`records` as CSV, numbers to six digits, empty where there is none."""
+    rows, out = records(tables), io.StringIO()
+    writer = csv.DictWriter(out, rows[0] if rows else (), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
     return out.getvalue()
 
 

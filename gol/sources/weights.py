@@ -44,5 +44,5 @@ def fetch_weights(weights: Mapping[str, Any]) -> Path:
     except UserError as error:
         raise UserError(
             f"{error}. Without network, get {source.urls[0]} elsewhere and put it at {path}, or"
-            " name the file by `gol config --weights FILE`"
+            " name the file by `gol config EXPERIMENT --weights FILE`"
         ) from error

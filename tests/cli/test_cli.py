@@ -1,35 +1,23 @@
 """What bad input gets: one line that names the file, key and what is allowed, and exit code 2."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from ast import literal_eval
+from inspect import getdoc
+from pathlib import Path
 
 import pytest
 import yaml
 
 import gol
 from gol.cli import main
+from gol.cli.verbs import VERBS, Verb
 from gol.config.axes import axis_values
 from gol.config.resolve import save_config
 from gol.engine.checkpoints import save_checkpoint
-
-VERBS = [
-    "experiments",
-    "demo",
-    "download",
-    "preprocess",
-    "config",
-    "weights",
-    "pretrained",
-    "train",
-    "launch",
-    "detect",
-    "evaluate",
-    "plan",
-    "store",
-    "track",
-    "table",
-    "doctor",
-]
 
 
 def fails(capsys, *arguments):
@@ -47,11 +35,80 @@ def test_every_verb_explains_itself(verb, capsys):
     with pytest.raises(SystemExit) as ended:
         main([verb, "--help"])
     assert ended.value.code == 0
-    assert f"usage: gol {verb}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"usage: gol {verb}" in out and getdoc(VERBS[verb].action).split(":")[0][:60] in out
+
+
+def test_gol_alone_prints_its_help(capsys):
+    """As pip and docker do: exit code 0, on stdout."""
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert len(VERBS) == 16
+    assert out.startswith("usage: gol ") and all(f"\n    {verb}" in out for verb in VERBS)
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, out)
+
+
+def test_gol_says_its_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"gol {gol.__version__}\n")
+
+
+def test_help_imports_nothing_but_pythons_own_library():
+    code = (
+        "import sys; from gol.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "own = {*sys.stdlib_module_names, 'gol', '__main__'}\n"
+        "print({name.partition('.')[0] for name in sys.modules} - own, file=sys.stderr)"
+    )
+    bare = [sys.executable, "-c", "import sys; print({n.partition('.')[0] for n in sys.modules})"]
+    site = subprocess.run(bare, capture_output=True, text=True, check=True).stdout
+    for arguments in ([], ["--help"], ["train", "--help"], ["table", "--help"]):
+        command = [sys.executable, "-c", code, *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "usage: gol" in result.stdout
+        # What an editable installation's .pth files import comes before any of our code.
+        assert literal_eval(result.stderr) <= literal_eval(site), arguments
+
+
+def test_the_exit_code_of_each_end(monkeypatch, capsys):
+    from gol import errors
+
+    def ends(error):
+        def verb():
+            raise error
+
+        verb.__doc__ = "End."
+        monkeypatch.setitem(VERBS, "demo", Verb(verb, (), tuple, "detection"))
+        return main(["demo"]), capsys.readouterr().err
+
+    assert ends(errors.UserError("bad\n input")) == (2, "gol demo: error: bad input\n")
+    assert ends(errors.PeerError("said by another rank")) == (2, "")
+    assert ends(errors.JobFailed("failed:\n  why")) == (1, "gol demo: failed:\n  why\n")
+    assert ends(errors.Interrupted("stopped")) == (75, "gol demo: stopped\n")
+    with pytest.raises(ModuleNotFoundError):  # not what an extra would install
+        ends(ModuleNotFoundError("broken", name="broken"))
+    assert ends(KeyboardInterrupt()) == (130, "gol demo: interrupted\n")
+
+
+def test_a_closed_pipe_ends_in_silence(root):
+    result = subprocess.run(
+        "set -o pipefail; python -m gol experiments --json | true; echo $PIPESTATUS",
+        shell=True,
+        executable="/bin/bash",
+        cwd=root,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (result.stdout, result.stderr) == ("141\n", "")
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["trian"], ["train"], ["config", "demo/gumbel", "--seed", "x"]]
+    "arguments", [["trian"], ["train"], ["config", "demo/gumbel", "--seed", "x"]]
 )
 def test_wrong_usage_is_one_line_and_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:

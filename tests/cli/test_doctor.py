@@ -82,10 +82,13 @@ def test_missing_images_are_named_with_what_to_do(lvis, capsys, gone):
     ("content", "message"),
     [
         (None, "no data/lvis_v1/annotations/lvis_v1_val.json: `gol download"),
-        ("", "names no images, or is cut off"),
+        ("", "has no list of images, or is cut off"),
         ('{"images": [], "annotations": []}', "names no images"),
         ('{"images": [{"coco_url": "http://x/train2017/1.jpg"}, {"coco_u', "is cut off"),
         ('{"images": [{"coco_url": "http://x/train2017/1.jpg"', "is cut off"),
+        ('{"images": [{"coco_url": "http://x/train2017/1.jpg"}, {"coco_u}', "is cut off or broken"),
+        ('{"images": [{"coco_url": "http://x/train2017/1.jpg"}, 7]}', "is not an object"),
+        ('{"annotations": [{"id": 1, "images": [1, 2]}]}', "has no list of images"),
     ],
 )
 def test_missing_annotations_are_named_with_what_to_do(lvis, capsys, content, message):
@@ -122,16 +125,64 @@ def test_a_disk_too_small_for_the_downloads(tmp_path, monkeypatch):
 
 def test_the_sample_comes_from_all_over_the_list(tmp_path):
     images = entries(5000)
-    path = write(tmp_path / "a.json", images, '"annotations": [{"id": 1, "x": {"y": 2}}], ')
+    path = write(tmp_path / "a.json", images, '"annotations": [{"id": 1, "images": [2]}], ')
     found = sample_images(path, 300)
     known = {image["id"]: image for image in images}
     assert all(known[image["id"]] == image for image in found)
-    assert 250 < len(found) <= 300
+    assert len({image["id"] for image in found}) == 300
     positions = [list(known).index(image["id"]) for image in found]
     assert min(positions) < 250 and max(positions) > 4750
+    assert 2000 < sum(positions) / 300 < 3000  # 2500 ± 83
     pretty = tmp_path / "pretty.json"
     pretty.write_text(json.dumps({"images": images[:20]}, indent=2) + "\n")
-    assert {image["id"] for image in sample_images(pretty, 400)} == set(list(known)[:20])
+    assert sample_images(pretty, 20) == sample_images(pretty, 400) == images[:20]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_an_export_with_objects_within_its_images_is_ok(tmp_path, monkeypatch, capsys, mark):
+    """Braces, brackets and "images" within an entry; NaN for what pandas missed; a BOM."""
+    monkeypatch.chdir(tmp_path)
+    own = axis_values("dataset")["own"]
+    for split in ("train", "val"):
+        folder = tmp_path / own[split]["images"]
+        folder.mkdir(parents=True)
+        images = [
+            {
+                "id": number,
+                "file_name": f"ü {number}.png",
+                "extra": {"name": "} ] \\ {", "user": {"images": [{}], "tags": [["x"]]}},
+                "coco_url": float("nan"),
+            }
+            for number in range(9)
+        ]
+        for image in images:
+            (folder / image["file_name"]).touch()
+        text = {"info": {"note": '"images": [{'}, "images": images, "annotations": []}
+        ascii_only = split == "train"
+        path = tmp_path / own[split]["annotations"]
+        path.write_text(mark + json.dumps(text, ensure_ascii=ascii_only), encoding="utf-8")
+    main(["doctor", "--dataset", "own"])
+    assert [line.split()[0] for line in data_lines(capsys)] == ["ok", "ok"]
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path):
+    """LVIS's order: the images come after 300 MB of annotations."""
+    path = tmp_path / "large.json"
+    with open(path, "w", encoding="utf-8") as file:
+        annotation = json.dumps({"segmentation": [[1.25] * 50_000]})
+        file.write('{"annotations": [' + ", ".join([annotation] * 1000))
+        file.write('], "images": ' + json.dumps(entries(3000)) + "}")
+    assert path.stat().st_size > 250e6
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from gol.data.sample import sample_images\n"
+        "memory = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = memory(); assert len(sample_images(Path(sys.argv[1]), 200)) == 200\n"
+        "print((memory() - before) / 1000)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(result.stdout) < 80  # MB: two blocks of 17, the entries, Python's decoder
 
 
 def test_operators_are_run_and_a_broken_one_is_seen(monkeypatch):

@@ -3,6 +3,11 @@
 import json
 import math
 import random
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +16,8 @@ from run_folders import make_run
 
 from gol.cli import epochs, main
 from gol.cli.epochs import EpochLength, epoch_length
-from gol.cli.plan import count_parameters, disk_bytes, download_bytes, plan
+from gol.cli.plan import count_parameters, disk_bytes, download_bytes, estimate
+from gol.config.axes import axis_values
 from gol.config.datasets import load_dataset
 from gol.config.experiments import experiment
 from gol.config.pipeline import read_pipeline
@@ -79,16 +85,16 @@ def test_the_plan_equals_hand_reckoning(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     speed = random.uniform(5, 50)
     content = {"name": "mine", "experiments": [R50, RFS], "seeds": 3}
-    plain, rfs = plan(read_pipeline(content), throughput=speed)
+    plain, rfs = estimate(read_pipeline(content), throughput=speed).costs
     assert plain.images() == 3 * 12 * 99_388
     assert plain.iterations == 12 * 6_212  # 16 images an iteration, the last one 12
     assert plain.hours() == pytest.approx(3 * 12 * 99_388 / speed / 3600)
     assert rfs.images() == 3 * 24 * 56_740 < rfs.images("most")
     assert rfs.hours("most") == pytest.approx(rfs.images("most") / speed / 3600)
     assert (plain.throughput, plain.device) == (speed, None)
-    changed = plan(read_pipeline({**content, "set": {"runner.max_epochs": 5}}))
-    assert [training.epochs for training in changed] == [5, 5]
-    assert [training.hours() for training in changed] == [None, None]
+    changed = estimate(read_pipeline({**content, "set": {"runner.max_epochs": 5}})).costs
+    assert [cost.epochs for cost in changed] == [5, 5]
+    assert [cost.hours() for cost in changed] == [None, None]
 
 
 @pytest.mark.parametrize("schedule", ["demo", "demo_adamw", "1x"])
@@ -130,11 +136,11 @@ def test_throughput_is_measured_per_device_and_for_the_same_model(tmp_path, monk
     pipeline = read_pipeline(
         {"name": "mine", "experiments": [R50, RFS, "activations/r101_4x4_1x"], "seeds": 2}
     )
-    assert {training.throughput for training in plan(pipeline)} == {None}
+    assert {cost.throughput for cost in estimate(pipeline).costs} == {None}
     pilot = as_run(tmp_path / "pilot", R50, images_per_second=40, ranks=4, device="cuda:0")
     own = tmp_path / pipeline.runs(R50)[1]
     as_run(own, R50, images_per_second=14, device="cuda:0")
-    found = [(t.throughput, t.device) for t in plan(pipeline, measured=[pilot])]
+    found = [(c.throughput, c.device) for c in estimate(pipeline, measured=[pilot]).costs]
     assert found == [(12, "cuda"), (12, "cuda"), (None, None)]
 
 
@@ -148,7 +154,7 @@ def test_the_printed_plan(tmp_path, monkeypatch, capsys):
     names = read_pipeline(read_yaml(path)).experiments
     assert all(name in lines for name in names) and "– " not in text
     assert lines[R50][:5] == ["99,388", "12", "74,544", "8", "41"]  # 1,192,656 / 8 / 3600 hours
-    assert lines["trainings"][0] == "49"
+    assert lines["runs"][0] == "49"
     days = [float(word) for word in lines["on"] if word.replace(".", "").isdigit()][1:]
     hours = [float(lines["GPU-hours"][i].replace(",", "")) for i in (0, 2)]
     assert days == pytest.approx([value / 16 / 24 for value in hours], abs=0.06)
@@ -160,6 +166,45 @@ def test_without_a_throughput_the_plan_says_how_to_give_one(tmp_path, monkeypatc
     assert main(["plan", "mine.yaml"]) == 0
     text = capsys.readouterr().out
     assert "GPU-hours  –" in text and "--throughput" in text and "--measured" in text
+
+
+def test_the_command_that_the_plan_names_prepares_what_it_lacks(tmp_path, root, capsys):
+    """Snakemake would draw and preprocess, and nothing else."""
+    pipeline = tmp_path / "a pipeline.yaml"
+    pipeline.write_text(yaml.safe_dump({"name": "unprepared", "experiments": ["demo/gumbel"]}))
+    assert main(["plan", str(pipeline)]) == 0
+    command = re.search("`(snakemake .*)`", capsys.readouterr().out)[1]
+    snakemake = Path(sys.executable).with_name("snakemake")
+    result = subprocess.run(
+        [snakemake, *shlex.split(command)[1:], "--dry-run", "--directory", tmp_path],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    jobs = re.findall(r"^(\w+) +(\d+)$", result.stdout, re.MULTILINE)
+    assert dict(jobs) == {"draw": "1", "preprocess": "1", "total": "2"}
+
+
+def test_data_without_classes_is_refused_with_the_command_that_counts_them(
+    tmp_path, monkeypatch, demo_data, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    own = axis_values("dataset")["own"]
+    for split in ("train", "val"):
+        own[split] = {
+            "annotations": str(demo_data / f"raw/{split}.json"),
+            "images": str(demo_data / f"raw/{split}"),
+        }
+    Path("mine.yaml").write_text(yaml.safe_dump(own))
+    pipeline = {"name": "m", "experiments": ["demo/gumbel"], "dataset": "mine.yaml"}
+    Path("pipeline.yaml").write_text(yaml.safe_dump(pipeline))
+    assert main(["plan", "pipeline.yaml"]) == 2
+    command = re.search("`gol (.*)`", capsys.readouterr().err)[1]
+    assert main(shlex.split(command)) == 0
+    capsys.readouterr()
+    assert main(["plan", "pipeline.yaml", "--throughput", "9"]) == 0
+    assert "–" not in capsys.readouterr().out
 
 
 def test_downloads_count_each_file_once():
@@ -174,7 +219,7 @@ def test_downloads_count_each_file_once():
     ("arguments", "words"),
     [
         (["missing.yaml"], "cannot read missing.yaml"),
-        (["list.yaml"], "list.yaml is no pipeline file"),
+        (["list.yaml"], "list.yaml is not a pipeline file"),
         (["wrong.yaml"], "unknown experiment 'demo/gumble'"),
         (["right.yaml", "--measured", "nowhere"], "cannot read nowhere/config.json"),
         (["right.yaml", "--measured", "empty"], "empty/config.json is not a resolved config"),
@@ -197,4 +242,5 @@ def test_no_throughput_of_nothing(option, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["plan", "configs/demo.yaml", *option])
     assert ended.value.code == 2
-    assert "above 0" in (error := capsys.readouterr().err) or "from 1 on" in error
+    error = capsys.readouterr().err
+    assert "must be a number above 0" in error or "must be a whole number, 1 or more" in error

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from gol.data.images import file_names
+
 
 def random_coco(rng, folder, images=6, categories=5, first_id=1):
     """Writes images to ``folder`` and returns their annotations as COCO would store them.
@@ -33,6 +35,15 @@ def random_coco(rng, folder, images=6, categories=5, first_id=1):
                 }
             )
     return data
+
+
+def blank_images(data, folder):
+    """Writes a white image of the right size for each that an annotation file names."""
+    for image in data["images"]:
+        path = folder / file_names(image)[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full((image["height"], image["width"]), 255, np.uint8))
+    return folder
 
 
 def random_object(rng, width, height):

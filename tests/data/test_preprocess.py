@@ -8,12 +8,12 @@ import shutil
 import hotcoco
 import numpy as np
 import pytest
-from coco_files import random_coco, to_mask
+from coco_files import blank_images, random_coco, to_mask
 from seeds import fresh_seed
 
 from gol import compat
 from gol.data.demo.draw import draw_demo
-from gol.data.preprocess import preprocess, preprocess_dataset
+from gol.data.preprocess import preprocess_dataset
 from gol.errors import UserError
 from gol.losses.class_statistics import ClassStatistics
 
@@ -130,12 +130,16 @@ def test_once_more_changes_nothing(prepared, tmp_path):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
 
 
-def test_lvis_annotations_without_images(shared_data, tmp_path):
+def test_lvis_annotations_come_out_as_they_were(shared_data, tmp_path):
     source = shared_data / "lvis_v0.5_val_100.json"
-    assert preprocess(source, None, tmp_path / "val.json") == []
-    before, after = json.loads(source.read_text()), read(tmp_path, "val")
-    assert after["annotations"] == [{**a, "iscrowd": 0} for a in before["annotations"]]
-    assert after["categories"] == sorted(before["categories"], key=lambda c: c["id"])
+    before = json.loads(source.read_text())
+    images = blank_images(before, tmp_path / "images")
+    summary = preprocess_dataset(source, images, source, images, tmp_path, decode=False)
+    for split in ("train", "val"):
+        after = read(tmp_path, split)
+        assert summary[split]["problems"] == []
+        assert after["annotations"] == [{**a, "iscrowd": 0} for a in before["annotations"]]
+        assert after["categories"] == sorted(before["categories"], key=lambda c: c["id"])
 
 
 def test_coco_becomes_lvis(coco, tmp_path):
@@ -323,12 +327,3 @@ def test_unwritable_folder(coco, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(UserError, match="cannot write"):
         run(tmp_path, coco)
-
-
-def test_one_split_after_the_other_gives_the_same_files(coco, tmp_path):
-    run(tmp_path, coco, thresholds=(2, 5))
-    raw, apart = (tmp_path / "raw_train.json", tmp_path / "raw_val.json"), tmp_path / "apart"
-    preprocess(raw[0], tmp_path / "train", apart / "train.json", thresholds=(2, 5))
-    preprocess(raw[1], tmp_path / "val", apart / "val.json", categories_from=apart / "train.json")
-    for name in ("train.json", "train.store", "val.json", "val.store"):
-        assert (apart / name).read_bytes() == (tmp_path / "out" / name).read_bytes()

@@ -21,7 +21,7 @@ from gol.config.resolve import fingerprint  # noqa: E402
 from gol.data import store as store_module  # noqa: E402
 from gol.data.dataset import InstanceDataset  # noqa: E402
 from gol.data.loader import EpochLoader  # noqa: E402
-from gol.data.preprocess import preprocess  # noqa: E402
+from gol.data.preprocess import preprocess_dataset  # noqa: E402
 from gol.data.store import AnnotationStore, file_digest  # noqa: E402
 from gol.errors import UserError  # noqa: E402
 
@@ -176,7 +176,8 @@ def test_samples_of_real_sets_are_mmdets(request, tmp_path, name, split):
     else:
         images, test = request.getfixturevalue("shared_data") / "minicoco_lt", {}
         folder = tmp_path
-        preprocess(images / f"minicoco_lt_{split}.json", images, folder / f"{split}.json")
+        raw = [images / f"minicoco_lt_{part}.json" for part in ("train", "val")]
+        preprocess_dataset(raw[0], images, raw[1], images, folder)
     files = (folder / f"{split}.store", folder / f"{split}.json")
     ours, theirs = pair(*files, LOAD, img_prefix=str(images), **test)
     compare(ours, theirs)
@@ -352,7 +353,8 @@ def test_an_epoch_holds_every_repeat_and_resumes_anywhere(rng, tmp_path):
     """Loaded images, not indices, are counted, over every iteration at which one may resume."""
     data = random_coco(rng, tmp_path / "train", images=13, categories=9)
     (tmp_path / "raw.json").write_text(json.dumps(data))
-    preprocess(tmp_path / "raw.json", tmp_path / "train", tmp_path / "train.json")
+    split = (tmp_path / "raw.json", tmp_path / "train")
+    preprocess_dataset(*split, *split, tmp_path)
     ours = InstanceDataset(
         ann_file=str(tmp_path / "train.store"),
         img_prefix=str(tmp_path / "train"),

@@ -294,8 +294,8 @@ def test_what_is_not_there_is_named_with_what_to_do_and_not_fetched(published_r5
     config = gol.load_experiment("activations/gumbel/gumbel_r50_4x4_1x")
     with pytest.raises(UserError) as error:
         gol.build_detector(config)
-    parts = (published_r50.weights["url"], str(cache), "`gol weights r50`", "`gol config --weights")
-    for part in parts:
+    advice = ("`gol weights r50`", "`gol config EXPERIMENT --weights FILE`")
+    for part in (published_r50.weights["url"], str(cache), *advice):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
     assert not published_r50.requests
@@ -314,7 +314,7 @@ def test_offline_a_launcher_says_what_to_do_and_submits_nothing(
     (tmp_path / "run/config.json").write_text(json.dumps(content))
     assert main(["launch", str(tmp_path / "run"), "--device", "cpu"]) == 2
     said = capsys.readouterr().err
-    for part in (published_r50.weights["url"], str(cache), "gol config --weights FILE"):
+    for part in (published_r50.weights["url"], str(cache), "gol config EXPERIMENT --weights FILE"):
         assert part in said
     assert said.count("\n") == 1
     assert not (tmp_path / "run/job.json").exists() and not (tmp_path / "run/logs").exists()

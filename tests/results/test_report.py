@@ -138,7 +138,7 @@ def paper(tmp_path):
 
 def test_a_layout_gives_titled_tables_of_what_there_is(paper, tmp_path):
     runs, layout = paper
-    text = report(runs, tmp_path / "out", layout)
+    text = markdown(report(runs, tmp_path / "out", layout))
     titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert titles == ["Small", "Softmax against Gumbel", "Cost"]  # no run of SOFTMAX: no "Other"
     assert max(map(len, text.splitlines())) <= 120
@@ -277,9 +277,10 @@ def _edit_label(folder, label):
     (folder / "config.json").write_text(json.dumps(content))
 
 
-def test_report_writes_everything_and_returns_the_markdown(folders, tmp_path):
-    text = report(iter(folders), tmp_path / "a" / "b")
-    assert (tmp_path / "a/b/table.md").read_text() == text
+def test_report_writes_everything_and_returns_the_tables(folders, tmp_path):
+    tables = report(iter(folders), tmp_path / "a" / "b")
+    assert (tmp_path / "a/b/table.md").read_text() == markdown(tables)
+    assert list(tables[""]) == collect(folders)
     written = {str(p.relative_to(tmp_path / "a/b")) for p in (tmp_path / "a/b").rglob("*.*")}
     figures = {f"figures/{n}.png" for n in FIGURES}
     assert written == {"table.md", "table.csv", "table.tex"} | figures

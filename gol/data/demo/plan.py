@@ -1,5 +1,6 @@
 """Which classes the demo has, how frequent each is, and what each of its images shows."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,7 @@ def image_counts(
     if size < 48:
         raise UserError(f"size={size}: the demo's images need at least 48 pixels")
     for key, images in (("train_images", train_images), ("val_images", val_images)):
-        least = max(_LEAST, -(-_LEAST * classes // _CROWD))
+        least = max(_LEAST, math.ceil(_LEAST * classes / _CROWD))
         if images < least:
             raise UserError(f"{key}={images}: {classes} classes need at least {least}")
     most = max(round(train_images * _HEAD), _LEAST)

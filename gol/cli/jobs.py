@@ -1,0 +1,98 @@
+"""Verbs that train and detect, here or as a job."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gol.cli.verbs import JSON, OUT, RUN, Option, Result, option, verb, whole
+
+if TYPE_CHECKING:
+    from gol.run_folder import RunSummary
+
+_DEVICE = option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
+_SCORING = option("--scoring", help="activation for the scores (default: the config's first)")
+
+
+@verb(RUN, _DEVICE, JSON)
+def train(run: Path, device: str | None) -> Result | None:
+    """Train a run, or continue it, in this process."""
+    from gol.config.backbones import fetch_for
+    from gol.engine.train import train
+    from gol.run_folder import RunFolder
+
+    fetch_for(RunFolder(run))
+    summary = train(run, device)
+    return _trained(summary) if _is_main() else None
+
+
+def _launch_options() -> list[Option]:
+    """One for each launch setting; none where the package lacks what launching needs."""
+    try:
+        from gol.cluster.settings import Settings
+    except ModuleNotFoundError:
+        return []
+    return [
+        option(
+            f"--{name.replace('_', '-')}",
+            type=whole(0) if setting.annotation is int else str,
+            default=setting.default,
+            help=setting.description.replace("%", "%%"),
+        )
+        for name, setting in Settings.model_fields.items()
+    ]
+
+
+@verb(
+    RUN,
+    option("--detect", type=Path, metavar="OUT", help="detect instead, and write this file"),
+    _SCORING,
+    JSON,
+    later=_launch_options,
+    extra="all",
+)
+def launch(run: Path, detect: Path | None, scoring: str | None, **settings: Any) -> Result:
+    """Train a run, or detect with it, as a submitit job, and wait for it."""
+    from gol.cluster.launch import launch
+    from gol.cluster.settings import Settings
+    from gol.cluster.tasks import Detection, Training
+
+    chosen = Settings(**settings)
+    device = chosen.device or None
+    if detect:
+        launch(Detection(run, detect, scoring, device), chosen)
+        return Result({"out": str(detect)}, f"detections in {detect}")
+    return _trained(launch(Training(run, device), chosen))
+
+
+@verb(
+    RUN,
+    OUT,
+    _SCORING,
+    option("--checkpoint", type=Path, help="weights instead of the run's model.pth"),
+    _DEVICE,
+    JSON,
+)
+def detect(
+    run: Path, out: Path, scoring: str | None, checkpoint: Path | None, device: str | None
+) -> Result | None:
+    """Detect on the test images with a trained run."""
+    from gol.engine.detect import detect
+
+    count = detect(run, out, scoring, checkpoint, device)
+    if not _is_main():
+        return None
+    return Result({"out": str(out), "detections": count}, f"{count} detections in {out}")
+
+
+def _trained(summary: "RunSummary") -> Result:
+    text = (
+        f"{summary.iterations} iterations in {summary.seconds:.0f} s, "
+        f"{summary.images_per_second:.1f} img/s on {summary.device}"
+    )
+    return Result(summary.model_dump(), text)
+
+
+def _is_main() -> bool:
+    """Whether this is rank 0 of the processes that work together; it alone reports."""
+    from gol.engine.distributed import find_address
+
+    return find_address().rank == 0

@@ -1,0 +1,211 @@
+"""Verbs that make what a run needs: data, weights, the resolved config."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from gol.cli.verbs import JSON, OUT, Result, dataset_names, option, verb, whole
+from gol.errors import UserError
+
+_DATASET = option(
+    "--dataset",
+    default="demo",
+    complete=dataset_names,
+    help="name in configs/datasets, or a YAML file",
+)
+_DATA = option("--data", type=Path, help="folder written by `gol preprocess`")
+
+
+@verb(_DATASET, OUT)
+def demo(dataset: str, out: Path) -> None:
+    """Draw the images and annotations of the built-in demo."""
+    from gol.config.datasets import load_dataset
+    from gol.data.demo.draw import draw_demo
+
+    definition = load_dataset(dataset)
+    if definition.source != "demo":
+        raise UserError(f"dataset '{dataset}' is not drawn: its source is {definition.source}")
+    draw_demo(out, **definition.draw.model_dump())
+
+
+def _download_names(**_: Any) -> Iterable[str]:
+    from gol.sources.raw import downloads
+
+    return downloads()
+
+
+@verb(
+    option("names", nargs="*", complete=_download_names, help="names in configs/downloads.yaml"),
+    option("--dataset", complete=dataset_names, help="all files that this dataset is made of"),
+    option("--coco", type=Path, help="folder with train2017 and val2017 to link to"),
+    JSON,
+)
+def download(names: list[str], dataset: str | None, coco: Path | None) -> Result:
+    """Fetch and unpack the files of a dataset, or list them."""
+    from gol.config.datasets import dataset_downloads
+    from gol.sources import raw
+
+    wanted = names + (dataset_downloads(dataset) if dataset else [])
+    if wanted:
+        raw.download(wanted, coco)
+    files = [
+        {
+            "name": name,
+            "there": raw.is_there(entry),
+            "bytes": entry.get("bytes"),
+            "makes": entry["makes"],
+        }
+        for name, entry in raw.downloads().items()
+        if not wanted or name in wanted
+    ]
+    return Result(files, "" if wanted else "\n".join(map(_download_line, files)))
+
+
+def _download_line(file: dict[str, Any]) -> str:
+    from gol.progress import format_bytes
+
+    size = format_bytes(file["bytes"]) if file["bytes"] else "size unknown"
+    return f"{file['name']:<18} {_state(file['there'])} {size:<13} {file['makes']}"
+
+
+def _state(there: bool) -> str:
+    return "there " if there else "-     "
+
+
+@verb(_DATASET, OUT, JSON)
+def preprocess(dataset: str, out: Path) -> Result:
+    """Check a dataset's annotations and write them in one schema, with class statistics."""
+    from gol.config.datasets import load_dataset
+    from gol.data.layout import SPLITS
+    from gol.data.preprocess import preprocess_dataset
+
+    definition = load_dataset(dataset)
+    files = [file for split in SPLITS for file in definition.files(split, out)]
+    settings = (definition.thresholds, definition.decode, definition.drop_bad)
+    summary = preprocess_dataset(*files, out, *settings)
+    return Result(summary, summary["text"])
+
+
+def _experiment_names(**_: Any) -> Iterable[str]:
+    from gol.config.experiments import experiments
+
+    return experiments()
+
+
+@verb(
+    option("experiment", complete=_experiment_names, help="name listed by `gol experiments`"),
+    option("--run", type=Path, help="run folder to prepare (default: print a Python config)"),
+    option("--dataset", complete=dataset_names, help="dataset instead of the experiment's own"),
+    _DATA,
+    option("--weights", type=Path, help="file of the backbone's weights, instead of a download"),
+    option("--seed", type=whole(0), default=0, help="0, 1, 2 … (default 0)"),
+    option(
+        "--set",
+        dest="overrides",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="e.g. optimizer.lr=0.01",
+    ),
+    JSON,
+)
+def config(
+    experiment: str,
+    run: Path | None,
+    dataset: str | None,
+    data: Path | None,
+    weights: Path | None,
+    seed: int,
+    overrides: list[str],
+) -> Result:
+    """Resolve an experiment into a run folder's config.json, or print it for mmdet's tools."""
+    from gol.config.overrides import read_setting
+    from gol.config.resolve import load_experiment, python_config, save_config
+
+    values: dict[str, Any] = {"seed": seed}
+    if dataset:
+        values["dataset"] = dataset
+    if weights:
+        if not weights.is_file():
+            raise UserError(f"no file {weights}")
+        # In place of what the backbone names, not in addition to it.
+        values["gol.weights"] = {"_delete_": True, "file": str(weights.resolve())}
+    values |= dict(map(read_setting, overrides))
+    resolved = load_experiment(experiment, values, data)
+    if run is None:
+        return Result(resolved._cfg_dict.to_dict(), python_config(resolved))
+    save_config(resolved, run)
+    return Result(resolved._cfg_dict.to_dict(), f"{run}: {experiment}, seed {seed}")
+
+
+def _backbone_names(**_: Any) -> Iterable[str]:
+    from gol.config.backbones import backbone_weights
+
+    return backbone_weights()
+
+
+@verb(
+    option("backbones", nargs="*", complete=_backbone_names, help="names in configs/models"),
+    JSON,
+)
+def weights(backbones: list[str]) -> Result:
+    """Fetch the ImageNet weights of backbones into torch.hub's cache, or list them."""
+    from gol.config.backbones import backbone_weights, fetch_backbones
+    from gol.sources.download import Source
+    from gol.sources.weights import cache_path
+
+    fetched = fetch_backbones(backbones)
+    files = []
+    for name, source in backbone_weights().items():
+        path = cache_path(Source.of(source).name)
+        if not backbones or name in backbones:
+            entry = {"name": name, "there": path.exists(), "url": source["url"], "path": str(path)}
+            files.append(entry)
+    if backbones:
+        return Result(files, "\n".join(map(str, fetched)))
+    lines = (f"{f['name']:<12} {_state(f['there'])} {f['url']} -> {f['path']}" for f in files)
+    return Result(files, "\n".join(lines))
+
+
+def _checkpoint_names(**_: Any) -> Iterable[str]:
+    from gol.engine.pretrained import pretrained
+
+    return pretrained()
+
+
+@verb(
+    option("name", nargs="?", complete=_checkpoint_names, help="a listed name"),
+    option("--out", type=Path, help="file or folder (default: torch.hub's cache)"),
+    option("--run", type=Path, help="run folder to make, for `gol detect`"),
+    option("--file", type=Path, help="the checkpoint, if you have it already"),
+    _DATA,
+    JSON,
+)
+def pretrained(
+    name: str | None, out: Path | None, run: Path | None, file: Path | None, data: Path | None
+) -> Result:
+    """Fetch an official GOL checkpoint, make a run folder of it, or list them."""
+    from gol.config.experiments import experiment
+    from gol.engine import pretrained as checkpoints
+
+    if name and run:
+        checkpoints.prepare_run(name, run, file, data)
+        return Result({"name": name, "run": str(run)}, f"{run}: ready for `gol detect`")
+    if name:
+        path = str(checkpoints.fetch_pretrained(name, out))
+        return Result({"name": name, "file": path}, path)
+    listed = [
+        {
+            "name": name,
+            "experiment": entry["experiment"],
+            "url": entry["url"],
+            "published": experiment(entry["experiment"]).published,
+        }
+        for name, entry in checkpoints.pretrained().items()
+    ]
+    return Result(listed, "\n".join(map(_checkpoint_line, listed)))
+
+
+def _checkpoint_line(entry: dict[str, Any]) -> str:
+    values = "  ".join(f"{key} {value}" for key, value in entry["published"].items())
+    return f"{entry['name']:<14} {entry['experiment']}  {values}"

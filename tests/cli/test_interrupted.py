@@ -1,0 +1,55 @@
+"""SIGUSR2 to a verb that somebody typed: one line, exit code 75, and the same command continues."""
+
+import json
+import os
+import signal
+
+import pytest
+
+import gol
+from gol.cli import main
+from gol.config.resolve import save_config
+from gol.engine import detect
+from gol.engine.trainer import Trainer
+
+
+@pytest.fixture
+def ask(monkeypatch):
+    """Makes this process receive SIGUSR2 the next time that it calls a function."""
+
+    def install(owner, name):
+        function = getattr(owner, name)
+
+        def asking(*arguments):
+            os.kill(os.getpid(), signal.SIGUSR2)
+            monkeypatch.setattr(owner, name, function)
+            return function(*arguments)
+
+        monkeypatch.setattr(owner, name, asking)
+
+    return install
+
+
+def test_train_and_detect(ask, tmp_path, demo_data, capsys):
+    run, out = tmp_path / "run", tmp_path / "d.json"
+    overrides = {"runner.max_epochs": 1, "data.workers_per_gpu": 0}
+    save_config(gol.load_experiment("demo/gumbel", overrides, demo_data), run)
+    train = ["train", str(run), "--device", "cpu"]
+    ask(Trainer, "step")
+    assert main(train) == 75
+    line = f"gol train: {run} was asked to stop (SIGUSR2); the same command continues it"
+    assert capsys.readouterr().err.splitlines()[-1] == line
+    assert len(list((run / "checkpoints").iterdir())) == 1
+    assert main(train) == 0
+    assert "continues after iteration 1" in capsys.readouterr().err
+
+    command = ["detect", str(run), "--out", str(out), "--device", "cpu"]
+    ask(detect, "_entries")
+    assert main(command) == 75
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("gol detect: ") == 1
+    assert captured.err.splitlines()[-1].startswith("gol detect: ")
+    assert "(SIGUSR2)" in captured.err and "Traceback" not in captured.err
+    assert sorted(tmp_path.iterdir()) == [run]
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{len(json.loads(out.read_text()))} detections in {out}\n"
