@@ -23,6 +23,7 @@ class GumbelOutputLayers(FastRCNNOutputLayers):
 
     def __init__(self, *args, bias: float = -2.0, **kwargs):
         super().__init__(*args, **kwargs)
+        nn.init.normal_(self.cls_score.weight, std=0.001)
         nn.init.constant_(self.cls_score.bias, bias)  # every class starts out unlikely
         self.gumbel = gol.losses.GumbelCE(num_classes=self.cls_score.out_features - 1)
 

@@ -55,5 +55,6 @@ def use_gumbel(model: nn.Module) -> nn.Module:
     heads.__class__ = GumbelRoIHeads
     heads.loss = gol.losses.GumbelCE(num_classes=predictor.cls_score.out_features - 1)
     predictor.register_forward_hook(_keep_logits)
+    nn.init.normal_(predictor.cls_score.weight, std=0.001)
     nn.init.constant_(predictor.cls_score.bias, -2.0)  # every class starts out unlikely
     return model

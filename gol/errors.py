@@ -110,7 +110,8 @@ def invalid(model: type, error: Any, part: Collection[str] = ()) -> UserError:
         where = f" in {'.'.join(map(str, folders))}" if folders else ""
         return UserError(f"key {shown(name)}{where} must be a text")
     if kind == "literal_error":
-        return unknown(key, value, re.findall("'([^']*)'", found["ctx"]["expected"]))
+        expected = found["ctx"]["expected"]
+        return unknown(key, value, re.findall("'([^']*)'", expected) or [expected])
     phrase = _PHRASES.get(kind, "").format(**found.get("ctx", {}))
     if kind == "value_error":
         return UserError(f"key '{key}' {found['ctx']['error']}" if key else found["ctx"]["error"])
@@ -147,13 +148,24 @@ def keys_of(model: Any, place: tuple) -> list[str]:
     for part in place[:-1]:
         fields = getattr(model, "model_fields", {})
         inside = fields[part].annotation if part in fields else model
-        model = next(_models(inside), None)
+        model = next((kind for kind in _kinds(inside) if hasattr(kind, "model_fields")), None)
     return list(getattr(model, "model_fields", ()))
 
 
-def _models(annotation: Any) -> Iterator[type]:
-    """The pydantic models within a type such as ``dict[str, X] | None``."""
-    if hasattr(annotation, "model_fields"):
+def field_types(model: Any, place: tuple) -> list[Any]:
+    """The types of a field that is ``place`` deep in a model: str and others, or models."""
+    for part in place:
+        fields = getattr(model, "model_fields", {})
+        inside = list(_kinds(fields[part].annotation if part in fields else model))
+        model = next((kind for kind in inside if hasattr(kind, "model_fields")), None)
+    return inside
+
+
+def _kinds(annotation: Any) -> Iterator[Any]:
+    """The types within one such as ``dict[str, X] | None``."""
+    arguments = typing.get_args(annotation)
+    if arguments:
+        for argument in arguments:
+            yield from _kinds(argument)
+    else:
         yield annotation
-    for argument in typing.get_args(annotation):
-        yield from _models(argument)

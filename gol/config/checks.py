@@ -5,7 +5,6 @@ rate, mmdet only where the detector or a data pipeline was changed.
 """
 
 import copy
-import inspect
 import json
 import math
 from collections.abc import Iterator
@@ -15,51 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from gol.config.detector import mmcv_config
+from gol.config.registries import arguments, registered
 from gol.errors import UserError, pick, shown, unknown
 
-#: They want a closure, sparse gradients or matrices alone.
-_UNFIT = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
 _EPOCHS = 1000  # most epochs whose learning rate is looked at
-
-
-def arguments(config: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    """What the class that a part of a config names can be told: argument to its default.
-
-    Args:
-        config: plain content of a resolved config.
-        path: keys that lead to the part.
-
-    Returns:
-        Nothing for a part that names no class, or one that takes whatever it is given.
-    """
-    place: Any = config
-    for part in path:
-        place = place.get(part) or {} if isinstance(place, dict) else {}
-    if path == ("optimizer",):
-        return {**_signature(_optimizers().get(place.get("type"))), "paramwise_cfg": None}
-    if path == ("lr_config",):
-        return _signature(_policies().get(place.get("policy")))
-    if path[:1] == ("model",) and not {"train_cfg", "test_cfg"} & set(path) and "type" in place:
-        return _signature(_registered(place["type"]))
-    return {}
-
-
-def types(path: tuple[str, ...], present: str) -> list[str]:
-    """The names that may take the place of ``present``, which is a ``type`` or ``policy``."""
-    if path == ("optimizer", "type"):
-        return list(_optimizers())
-    if path == ("lr_config", "policy"):
-        return list(_policies())
-    found = _registered(present) if path[0] == "model" and path[-2] != "nms" else None
-    if found is None:
-        return [present]  # nothing but this one, or a name that mmcv would evaluate
-    package = found.__module__.rpartition(".")[0]
-    return [
-        name
-        for registry in _registries()
-        for name, other in registry.module_dict.items()
-        if other.__module__.rpartition(".")[0] == package
-    ]
 
 
 def check_optimizer(optimizer: dict[str, Any]) -> None:
@@ -148,7 +106,7 @@ def _check_mask_size(masks: Any, train_cfg: Any) -> None:
 
 
 def _check_depth(backbone: Any) -> None:
-    allowed = getattr(_registered(backbone.type), "arch_settings", {})
+    allowed = getattr(registered(backbone.type), "arch_settings", {})
     if allowed and "depth" in backbone and backbone.depth not in allowed:
         raise unknown("model.backbone.depth", backbone.depth, [*map(str, allowed)])
 
@@ -250,61 +208,3 @@ def _refuse_unknown(part: str, settings: dict[str, Any], known: set[str]) -> Non
             name = settings.get("type") or settings.get("policy")
             problem = unknown("key", key, sorted(known), f"{part} ({name})")
             raise UserError(f"{problem}; _delete_: true among the keys of {part} replaces them all")
-
-
-@cache
-def _optimizers() -> dict[str, type]:
-    from gol import compat
-
-    compat.quiet()
-    from mmcv.runner.optimizer import OPTIMIZERS
-
-    return {name: cls for name, cls in OPTIMIZERS.module_dict.items() if name not in _UNFIT}
-
-
-@cache
-def _policies() -> dict[str, type]:
-    """Name of a policy, as mmcv's configs spell it, to its hook."""
-    from gol import compat
-
-    compat.quiet()
-    from mmcv.runner.hooks import HOOKS
-
-    hooks = {name.removesuffix("LrUpdaterHook"): hook for name, hook in HOOKS.module_dict.items()}
-    hooks = {n: hook for n, hook in hooks.items() if n and f"{n}LrUpdaterHook" in HOOKS.module_dict}
-    return {**{name.lower(): hook for name, hook in hooks.items() if name.istitle()}, **hooks}
-
-
-@cache
-def _registries() -> tuple[Any, ...]:
-    """mmdet's registries of what a detector is made of."""
-    import gol.models  # noqa: F401  (registers ours)
-
-    # isort: split
-    from mmdet.core.anchor.builder import PRIOR_GENERATORS
-    from mmdet.core.bbox.builder import BBOX_ASSIGNERS, BBOX_CODERS, BBOX_SAMPLERS
-    from mmdet.models.builder import MODELS
-
-    return MODELS, PRIOR_GENERATORS, BBOX_CODERS, BBOX_ASSIGNERS, BBOX_SAMPLERS
-
-
-def _registered(name: Any) -> type | None:
-    found = (registry.module_dict.get(name) for registry in _registries())
-    return next((cls for cls in found if cls), None)
-
-
-def _signature(cls: type | None) -> dict[str, Any]:
-    """Argument to default, also of the classes that take what a class passes on."""
-    found: dict[str, Any] = {}
-    for base in cls.__mro__ if cls else ():
-        if "__init__" not in vars(base) or base is object:
-            continue
-        parameters = inspect.signature(base.__init__).parameters.values()
-        for parameter in list(parameters)[1:]:
-            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                default = None if parameter.default is parameter.empty else parameter.default
-                found.setdefault(parameter.name, default)
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    found.pop("params", None)  # an optimizer's parameters
-    return found

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from gol.config.model import Count, Model, Natural, Number, Positive, Text
 from gol.errors import validated
@@ -16,7 +16,7 @@ def _is_name(text: str) -> str:
 
 
 class Identity(Model):
-    """Who a run is.
+    """Who a run is; further keys say how it is trained, see :class:`Own`.
 
     Attributes:
         experiment: its name, or ``NAME@ROW`` for a row of a pipeline.
@@ -30,6 +30,8 @@ class Identity(Model):
             primary.
         statement: what to bear in mind about the dataset.
     """
+
+    model_config = ConfigDict(extra="ignore")
 
     experiment: Text
     label: Text
@@ -63,6 +65,8 @@ class Own(Identity):
         checkpoint_minutes: minutes between two checkpoints, at most.
         threads: CPU threads of a rank.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     base_batch: Count
     global_batch: Count

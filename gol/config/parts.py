@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from gol.config.model import Count, Model, Number, Positive
 from gol.config.own import Own
-from gol.errors import keys_of, shown, validated
+from gol.errors import field_types, keys_of, shown, validated
 
 Multiplier = Annotated[Number, Field(ge=0)]
 
@@ -106,6 +106,14 @@ def part_keys(path: tuple[str, ...]) -> list[str]:
     if name is None or name == "data":
         return []
     return keys_of(PARTS[name], (*path[name.count(".") + 1 :], ""))
+
+
+def takes_text(path: tuple[str, ...]) -> bool:
+    """Whether a key of a part with a model is a text, so that "12" is not the number."""
+    name = part_of(path)
+    if name is None or name == "data":
+        return False
+    return str in field_types(PARTS[name], path[name.count(".") + 1 :])
 
 
 def check_part(config: dict[str, Any], name: str) -> None:

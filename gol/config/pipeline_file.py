@@ -27,6 +27,8 @@ class Row(Model):
 
 def _named(item: Any) -> Any:
     """An item as name to changes; an experiment's name alone has none."""
+    if not isinstance(item, str | dict):
+        raise ValueError(f"must be a name, or NAME@ROW with its changes, not {shown(item)}")
     return {item: None} if isinstance(item, str) else item
 
 

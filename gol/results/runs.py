@@ -12,8 +12,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from gol.config.own import Identity
 from gol.errors import UserError
 from gol.files import read_model
 from gol.run_folder import RunFolder, RunSummary
@@ -25,16 +26,8 @@ def _named(metrics: dict[str, float | None]) -> dict[str, float | None]:
     return metrics
 
 
-def _activation(scoring: str) -> str:
-    if not scoring.isidentifier():
-        raise ValueError(f"must be the name of an activation, not '{scoring}'")
-    return scoring
-
-
 Metrics = Annotated[dict[str, float | None], AfterValidator(_named)]
 """Metric to its value in [0, 1], or None where no class could be measured."""
-
-Scoring = Annotated[str, AfterValidator(_activation)]
 
 
 class _Read(BaseModel):
@@ -75,32 +68,6 @@ class Evaluation(_Read):
     segm: Metrics
     bbox: Metrics
     per_class: list[ClassScores]
-
-
-class Identity(_Read):
-    """Who a run is: the key ``gol`` of its config.
-
-    Attributes:
-        experiment: name of the experiment, e.g. ``activations/gumbel/gumbel_r50_4x4_1x``.
-        label: what tables and legends call it.
-        axes: axis name to axis value (detector, backbone, classifier, …).
-        seed: seed of this training.
-        scorings: activations that its detections are scored with, the primary one first.
-        published: published metric values in percent points, or None.
-        compare: the experiment that these are for, if it is another one, or None.
-        published_note: what to know about these, or None.
-        statement: what to bear in mind about the dataset, e.g. that it is not LVIS, or None.
-    """
-
-    experiment: str
-    label: str
-    axes: dict[str, Any]
-    seed: int
-    scorings: Annotated[list[Scoring], Field(min_length=1)]
-    published: dict[str, float] | None = None
-    compare: str | None = None
-    published_note: str | None = None
-    statement: str | None = None
 
 
 class _Config(_Read):

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import facts
 import pytest
+from jsonschema import Draft202012Validator
 
 from gol.config.datasets import annotation_files
 from gol.config.experiments import experiment
 from gol.config.pipeline import Layout, read_layout, read_pipeline
+from gol.config.pipeline_file import schema
 from gol.errors import UserError
 from gol.files import configs_folder, read_yaml
 
@@ -105,6 +107,63 @@ def test_the_paper_on_lvis_is_the_whole_grid_of_the_original():
             assert paper["figure"][model][series] == {key: published[key] for key in ("AP", "APr")}
 
 
+SLOW = {"set": {"optimizer.lr": "0.01"}, "label": "Gumbel, lr 0.01"}
+
+
+def test_rows_with_changes_of_their_own():
+    """Three learning rates are three rows of one table."""
+    items = [
+        "demo/gumbel",
+        {"demo/gumbel@slow": SLOW},
+        {"demo/gumbel@fast": {"set": {"optimizer.lr": 0.08, "runner.max_epochs": 3}}},
+    ]
+    content = {
+        "name": "mine",
+        "tables": {"Rates": items},
+        "figures": {"Two": {"R-18": {"slow": "demo/gumbel@slow", "as it is": "demo/gumbel"}}},
+        "experiments": ["demo/softmax", "demo/gumbel@slow"],
+        "set": {"runner.max_epochs": 2},
+        "seeds": 2,
+    }
+    pipeline = read_pipeline(content)
+    names = ["demo/gumbel", "demo/gumbel@slow", "demo/gumbel@fast"]
+    assert pipeline.layout.tables == {"Rates": names}
+    assert list(pipeline.experiments) == [*names, "demo/softmax"]
+    assert read_layout(pipeline.layout.text) == pipeline.layout
+    assert pipeline.runs(names[1])[1] == "results/mine/runs/demo/gumbel@slow/seed1"
+    assert {pipeline.data(name) for name in names} == {"results/mine/data/demo"}
+    assert pipeline.settings(names[0]) == ["gol.threads=1", "runner.max_epochs=2"]
+    assert pipeline.settings(names[1]) == [
+        "gol.threads=1",
+        "runner.max_epochs=2",
+        'optimizer.lr="0.01"',
+        'gol.label="Gumbel, lr 0.01"',
+    ]
+    assert pipeline.overrides(names[2])["runner.max_epochs"] == 3
+    assert len({pipeline.definition(name) for name in names}) == 3
+    assert pipeline.scorings(names[1]) == ["gumbel"]
+
+
+def test_a_row_may_bring_its_own_weights():
+    r50 = "activations/gumbel/gumbel_r50_4x4_1x"
+    row = {f"{r50}@mine": {"set": {"gol.weights": {"_delete_": True, "file": "mine.pth"}}}}
+    pipeline = read_pipeline({"name": "mine", "experiments": [r50, row]})
+    assert pipeline.pretrained_backbone(r50) == "r50"
+    assert pipeline.pretrained_backbone(f"{r50}@mine") is None
+
+
+def test_the_schema_is_made_from_the_model(root):
+    """`python -m gol.config.pipeline_file` writes it anew; editors read it."""
+    path = root / "workflow/schemas/pipeline.schema.yaml"
+    assert path.read_text(encoding="utf-8") == schema()
+    validator = Draft202012Validator(read_yaml(path))
+    for shipped in PIPELINES:
+        assert validator.is_valid(read_yaml(shipped))
+    assert validator.is_valid({"name": "mine", "experiments": ["a", {"a@b": SLOW}]})
+    assert not validator.is_valid({"name": "mine", "experiments": [{"a@b": {"sett": {}}}]})
+    assert not validator.is_valid({"name": "mine", "seeds": 0})
+
+
 BAD = {
     "unknown key": ({"expochs": 3}, "unknown key 'expochs'; allowed: name, dataset, experiments"),
     "unknown experiment": ({"experiments": ["demo/gumble"]}, "unknown experiment 'demo/gumble'"),
@@ -142,6 +201,48 @@ BAD = {
     ),
     "title that is no text": ({"tables": {1: ["demo/gumbel"]}}, "key 1 in tables must be a text"),
     "no config key": ({"set": {1: 5}}, "key 1 in set must be a text"),
+    "axis in set": ({"set": {"backbone": "r50"}}, "key 'set.backbone': an axis belongs"),
+    "seed in set": ({"set": {"seed": 3}}, "key 'set.seed': seeds 0, 1 … are counted by the key"),
+    "threads": ({"threads": 10**6}, "key 'threads' must be at most 1024, not 1000000"),
+    "row without a name": (
+        {"experiments": [{"demo/gumbel": SLOW}]},
+        "key 'experiments.0' must be NAME@ROW (letters, digits and . = + - _), not 'demo/gumbel'",
+    ),
+    "row of a path": ({"experiments": [{"demo/gumbel@a/b": SLOW}]}, "must be NAME@ROW"),
+    "row without changes": (
+        {"experiments": ["demo/gumbel@slow"]},
+        "row demo/gumbel@slow has no changes: write 'demo/gumbel@slow: {set: {KEY: VALUE}}'",
+    ),
+    "row with nothing": (
+        {"experiments": [{"demo/gumbel@slow": {"label": "a"}}]},
+        "key 'experiments.0.demo/gumbel@slow.set' is missing",
+    ),
+    "row with another key": (
+        {"experiments": [{"demo/gumbel@slow": {"sett": {}}}]},
+        "unknown key 'sett' in experiments.0.demo/gumbel@slow; did you mean 'set'? allowed: set, l",
+    ),
+    "row of an unknown experiment": (
+        {"experiments": [{"demo/gumble@slow": SLOW}]},
+        "unknown experiment 'demo/gumble'; did you mean 'demo/gumbel'?",
+    ),
+    "two rows in one": (
+        {"experiments": [{"demo/gumbel@a": SLOW, "demo/gumbel@b": SLOW}]},
+        "key 'experiments.0' must be a name, or one NAME@ROW with its changes",
+    ),
+    "row defined twice": (
+        {"tables": {"A": [{"demo/gumbel@a": SLOW}], "B": [{"demo/gumbel@a": {"set": {"x": 1}}}]}},
+        "row demo/gumbel@a is defined twice: name it alone the second time",
+    ),
+    "axis in a row": (
+        {"experiments": [{"demo/gumbel@a": {"set": {"backbone": "r50"}}}]},
+        "key 'set.backbone': an axis belongs",
+    ),
+    "wrong value in a row": (
+        {"experiments": [{"demo/gumbel@a": {"set": {"runner.max_epochs": 0}}}]},
+        "key 'runner.max_epochs' must be at least 1, not 0",
+    ),
+    "number for a name": ({"experiments": [5]}, "key 'experiments.0' must be a name, or NAME@ROW"),
+    "text for a list": ({"experiments": "demo/gumbel"}, "key 'experiments' must be a list, not 'd"),
     "unknown config key": ({"set": {"optimizer.lrr": 1}}, "unknown key 'lrr' in optimizer"),
 }
 

@@ -233,7 +233,7 @@ def test_a_damaged_image_on_one_rank_is_named_once_and_leaves_no_files(alone, tm
     command = ["-m", "gol", "detect", tmp_path / "run", "--out", out, "--device", "cpu"]
     processes = start_ranks(2, *command, "--checkpoint", alone / "model.pth")
     results = finish(processes)
-    assert [code for code, _, _ in results] == [2, 2]
+    assert [code for code, _, _ in results] == [2, 2], results
     said = "".join(errors for _, _, errors in results)
     assert said.count(f"error: image {broken} is missing or damaged") == 1, said
     assert "Traceback" not in said
