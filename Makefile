@@ -5,7 +5,7 @@ UV := .venv/bin/uv
 INSTALL := $(UV) pip install --quiet -p .venv -c constraints.txt
 READY := .venv/.ready
 
-.PHONY: table quick suite test gpu-check lint constraints clean
+.PHONY: table quick suite test gpu-check lint constraints clean help
 
 table: $(READY)  ## the paper's table on the built-in demo
 	.venv/bin/snakemake reproduce_table
@@ -16,14 +16,14 @@ quick: $(READY)  ## the same with 6 epochs instead of 16
 suite: $(READY)  ## five rows, three seeds
 	.venv/bin/snakemake reproduce_table --configfile configs/suite.yaml
 
-test: $(READY)
+test: $(READY)  ## the whole test suite, the one on a real Slurm included
 	.venv/bin/pytest -n 2 --dist worksteal --ignore tests/slurm
 	.venv/bin/pytest tests/slurm
 
 gpu-check: $(READY)  ## what only a GPU can show; results/gpu-check
 	.venv/bin/python tests/gpu/check.py
 
-lint: $(READY)
+lint: $(READY)  ## style, the workflow, and what may import what
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check Snakefile workflow
@@ -48,5 +48,8 @@ constraints: $(READY)  ## exact versions of everything; UPGRADE=--upgrade takes 
 	sed "s/ ; python_full_version < '3.13'$$//; s/python_full_version < '3.13' and //" constraints.txt \
 		> constraints.tmp && mv constraints.tmp constraints.txt
 
-clean:
+clean:  ## removes all results, the MLflow store too
 	rm -rf results mlflow.db mlartifacts .snakemake
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -100,7 +100,7 @@ def json_items(items: Iterable[Any]) -> Iterator[str]:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Pauses the garbage collector: annotations are millions of objects, none of them garbage."""
+    """Pauses the garbage collector: annotations are millions of objects, and none is garbage."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -114,7 +114,7 @@ def read_json(path: str | Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        UserError: the file is missing, unreadable, truncated or no JSON.
+        UserError: the file is missing, unreadable, truncated or not JSON.
     """
     try:
         with uncollected(), open(path, encoding="utf-8-sig") as file:  # Windows editors add a BOM
@@ -122,7 +122,7 @@ def read_json(path: str | Path) -> Any:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is no valid JSON (truncated?): {error}") from error
+        raise UserError(f"{path} is not valid JSON (truncated?): {error}") from error
 
 
 def read_model(path: str | Path, model: "type[Model]") -> "Model":
@@ -136,7 +136,7 @@ def read_model(path: str | Path, model: "type[Model]") -> "Model":
 
 @contextmanager
 def exclusive(path: str | Path, message: str) -> Iterator[None]:
-    """Admits one process at a time to writing ``path``; says ``message`` where it must wait."""
+    """Lets one process at a time write ``path``; prints ``message`` if this one has to wait."""
     from filelock import FileLock, Timeout
 
     path = Path(path)
@@ -153,7 +153,7 @@ def exclusive(path: str | Path, message: str) -> Iterator[None]:
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Refuses to begin what the disk of ``folder`` cannot hold.
+    """Refuses to start writing what the disk of ``folder`` cannot hold.
 
     Args:
         folder: where to write; it exists.

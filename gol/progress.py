@@ -11,7 +11,7 @@ _TERMINAL, _LOG = 0.2, 10.0  # the same for bytes, on a terminal and in a log
 
 
 def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    """Passes ``items`` on and says every few seconds how many of ``total`` are done."""
+    """Yields ``items`` and prints every few seconds how many of ``total`` are done."""
     begin = printed = time.monotonic()
     for count, item in enumerate(items, 1):
         yield item
@@ -27,8 +27,8 @@ class ByteProgress:
 
     Args:
         name: what is being done.
-        total: bytes in all, None if nobody knows.
-        start: bytes that were there before.
+        total: bytes in all, or None if unknown.
+        start: bytes that were there already.
     """
 
     def __init__(self, name: str, total: int | None, start: int = 0) -> None:
@@ -41,7 +41,7 @@ class ByteProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Work that takes no time to speak of leaves no trace in a log.
+        # Work that takes next to no time leaves no trace in a log.
         if self.lines or self.terminal or time.monotonic() - self.begin > 1:
             self._print("\n")
 

@@ -167,7 +167,7 @@ def _weights() -> Iterator[Check]:
 
 def _slurm() -> Check:
     if not (shutil.which("sinfo") and shutil.which("sbatch")):
-        return Check(NOTE, "slurm", "no sinfo and sbatch here: trainings run on this machine")
+        return Check(NOTE, "slurm", "neither sinfo nor sbatch here: jobs run on this machine")
     try:
         answer = subprocess.run(
             ["sinfo", "-h", "-o", "%P %a %D nodes"],

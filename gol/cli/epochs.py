@@ -1,4 +1,4 @@
-"""How many images an epoch has: counted where the data is prepared, else what is known before."""
+"""How many images an epoch has: counted once the data is prepared, estimated before that."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from gol.losses.class_statistics import ClassStatistics
 
 @dataclass(frozen=True)
 class EpochLength:
-    """Images of an epoch: from ``least`` to ``most``, which are equal where it is known exactly."""
+    """Images per epoch: ``least`` to ``most``, which are equal where the number is known."""
 
     least: int
     most: int
@@ -20,7 +20,7 @@ class EpochLength:
 def epoch_length(
     dataset: DrawnDataset | FileDataset, prepared: Path, threshold: float | None
 ) -> EpochLength | None:
-    """Images of an epoch of a dataset, with or without repeat factor sampling.
+    """Images per epoch of a dataset, with or without repeat factor sampling.
 
     Exact from the annotation store that ``gol preprocess`` writes. Before, the number of images
     with annotations (mmdet trains on no others) is known of LVIS, as published, and of the demo,
@@ -48,7 +48,7 @@ def epoch_length(
     if dataset.source != "demo":
         return None
     images = dataset.draw.train_images
-    # At most as if every image had a class that no other has.
+    # At most as many as if every image had a class of its own.
     return EpochLength(images, images * _factor(1, images, threshold) if threshold else images)
 
 
@@ -68,6 +68,6 @@ def _factor(count: int, images: int, threshold: float) -> int:
 
 
 def _repeats(statistics: ClassStatistics, threshold: float) -> int:
-    """The images that are added if no two rare classes share one."""
+    """The images that repeating adds if no two rare classes share an image."""
     counts = [count for count in statistics.image_counts if count]
     return sum(n * (_factor(n, statistics.annotated_images, threshold) - 1) for n in counts)

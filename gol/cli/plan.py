@@ -27,13 +27,13 @@ class Cost:
     Attributes:
         experiment: its name.
         seeds: number of runs.
-        epoch: images of an epoch, or None where that is not known yet.
-        epochs: epochs of a run.
+        epoch: images per epoch, or None while that is unknown.
+        epochs: epochs per run.
         batch: images per iteration.
-        parameters: of the model, or None where they are not known until the dataset is prepared.
-        disk: bytes of what a run keeps, its checkpoints and the weights; or None, likewise.
-        throughput: images per second on one device, or None where nobody said.
-        device: what that was measured on, or None where it was given.
+        parameters: number of the model's parameters, or None until the dataset is prepared.
+        disk: bytes that a run keeps, its checkpoints and weights, or None until then.
+        throughput: images per second on one device, or None if unknown.
+        device: what that was measured on, or None if the user gave the throughput.
     """
 
     experiment: str
@@ -158,7 +158,7 @@ def estimate(
         gpus: devices that work at once.
 
     Raises:
-        UserError: a config does not resolve, a folder holds no finished run.
+        UserError: a config does not resolve, or a folder is not a finished run.
     """
     costs = _costs(pipeline, throughput, measured)
     download, unsized = download_bytes(pipeline.datasets)
@@ -210,7 +210,7 @@ def _prepared(pipeline: Pipeline, name: str) -> Prepared:
 
 
 def count_parameters(model: Any) -> tuple[int, int, int]:
-    """Numbers in a model's parameters, in those of them that are trained, and in its buffers.
+    """Sizes of a model: all its parameters, those that are trained, and its buffers.
 
     Args:
         model: key ``model`` of a resolved config.

@@ -20,7 +20,7 @@ def format_plan(plan: Plan, pipeline: Path) -> str:
     """
     seeds, exact = plan.costs[0].seeds, all(map(_is_exact, plan.costs))
     totals = {
-        "runs": f"{plan.runs:,} ({len(plan.costs)} experiments × {seeds} seeds)",
+        "runs": f"{plan.runs:,} ({_count(len(plan.costs), 'experiment')} × {_count(seeds, 'seed')})",
         "images": _at_least(plan.images(), exact),
         "GPU-hours": _span(plan.hours(), plan.hours("most"), digits=0),
         "disk": f"{_size(plan.disk)} of checkpoints and weights; data and detections come on top",
@@ -30,7 +30,7 @@ def format_plan(plan: Plan, pipeline: Path) -> str:
         totals["downloads"] = f"{_size(plan.download)}{rest if plan.unsized else ''}"
     if plan.gpus:
         days = _span(plan.days(), plan.days("most"), digits=1)
-        totals[f"on {plan.gpus} GPUs"] = f"{days} days, if none ever waits"
+        totals[f"on {_count(plan.gpus, 'GPU')}"] = f"{days} days, if none ever waits"
     width = max(map(len, totals))
     return "\n".join(
         [
@@ -85,6 +85,10 @@ def _advice(plan: Plan, pipeline: Path) -> list[str]:
         return []
     command = ["snakemake", *plan.unprepared, "--configfile", str(pipeline)]
     return [f"{_UNKNOWN}: not known before the data is prepared:", f"`{shlex.join(command)}`"]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _is_exact(cost: Cost) -> bool:

@@ -1,8 +1,8 @@
 """Reading and checking annotation files of the LVIS or the COCO schema.
 
 One pass finds every problem and makes the clean copy that the rest of the project reads. An
-*error* needs a person: the file and its images do not belong together, or an annotation cannot
-mean what it says. What is *repaired* is reported and then handled as :data:`KINDS` says.
+*error* is for a person to mend: the file and its images do not belong together, or an annotation
+makes no sense. What is *repaired* is reported and then handled as :data:`KINDS` says.
 """
 
 from collections import Counter
@@ -71,18 +71,18 @@ def load_annotations(path: str | Path) -> dict[str, Any]:
     """Reads an annotation file.
 
     Raises:
-        UserError: missing, truncated or no JSON; not of the LVIS or COCO schema; no image or no
-            category in it.
+        UserError: the file is missing, truncated or not JSON, is not of the LVIS or COCO schema,
+            or names no image or no category.
     """
     data = read_json(path)
     if not isinstance(data, dict):
-        raise UserError(f"{path}: no LVIS or COCO schema: expected {choices(SECTIONS)}")
+        raise UserError(f"{path}: not of the LVIS or COCO schema: expected {choices(SECTIONS)}")
     for key in SECTIONS:
         if not isinstance(data.get(key), list):
-            raise UserError(f"{path}: no LVIS or COCO schema: key '{key}' is missing or no list")
+            raise UserError(f"{path}: not of the LVIS or COCO schema: key '{key}' must be a list")
     for key in ("images", "categories"):
         if not data[key]:
-            raise UserError(f"{path}: key '{key}' is empty: at least one is needed")
+            raise UserError(f"{path}: key '{key}' is empty: at least one entry is needed")
     return data
 
 
@@ -99,7 +99,7 @@ def examine(
     Args:
         data: the file's content, from :func:`load_annotations`; not changed.
         image_folder: folder that the images' ``file_name`` or ``coco_url`` leads to.
-        decode: reads every image whole; otherwise only its header and its end.
+        decode: decodes every image; otherwise only its header and its end are read.
         drop_bad: leaves out annotations whose box or mask is wrong, instead of reporting an
             error; in a val split a detection of such an object then counts as false.
 
@@ -160,7 +160,7 @@ def _is_text(value: object) -> bool:
 def _check_keys(entry: object, where: str, rules: dict, findings: _Findings) -> bool:
     """Whether every key of ``rules`` is there with a value that its rule accepts."""
     if not isinstance(entry, dict):
-        findings.add("missing or wrong key", f"{where} is no object")
+        findings.add("missing or wrong key", f"{where} is not an object")
         return False
     for key, accepts in rules.items():
         if key not in entry:

@@ -39,7 +39,7 @@ class InstanceDataset(CocoDataset):
         self.flag = (width > height).astype(np.uint8)
 
     def load_annotations(self, ann_file: str) -> Sequence[dict]:
-        """Opens the file; returns mmdet's ``data_infos``, one dict an image when asked for."""
+        """Opens the file; returns mmdet's ``data_infos``, a dict per image, made on demand."""
         self.store = store = AnnotationStore.open(ann_file)
         self.CLASSES = tuple(category["name"] for category in store.categories)
         self.cat_ids = [category["id"] for category in store.categories]

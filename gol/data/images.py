@@ -14,8 +14,8 @@ _TAIL = 1024  # bytes at the end of a file among which its end marker must be
 def file_names(image: dict[str, Any]) -> list[str]:
     """Where an image's file may be, relative to the image folder, most likely place first.
 
-    Its ``file_name``; then folder and file of its ``coco_url`` (LVIS names no file, and its val
-    split has images of COCO's train2017); then the file alone.
+    Its ``file_name``; then the folder and file of its ``coco_url`` (LVIS names no file, and its
+    val split has images of COCO's train2017); then the file alone.
     """
     name, url = image.get("file_name"), image.get("coco_url")
     names = [name] if name and isinstance(name, str) else []
@@ -35,10 +35,10 @@ def image_problem(path: Path, size: tuple[int, int], decode: bool) -> tuple[str,
 
     Args:
         path: the file.
-        size: width and height that it must have in pixels, once turned as its Exif data says,
-            which is how OpenCV and so mmdet read it.
-        decode: reads all of the file; otherwise only its header and its end, and the rest where
-            the end marker is not in its place.
+        size: width and height that it must have, in pixels, after it is turned as its Exif data
+            says; OpenCV, and so mmdet, reads it turned.
+        decode: decodes the image; otherwise only its header and its end are read, and the rest
+            only if the end marker is not in its place.
     """
     try:
         with Image.open(path) as image:
@@ -56,7 +56,7 @@ def image_problem(path: Path, size: tuple[int, int], decode: bool) -> tuple[str,
 
 
 def _has_end(path: Path, image_format: str | None) -> bool:
-    """Whether the file surely is complete: some cameras append data behind the end marker."""
+    """Whether the end marker is there; some cameras append data after it."""
     end = _ENDS.get(image_format or "")
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - _TAIL))

@@ -60,7 +60,7 @@ def micro_batch_size(batch_size: int, global_batch: int, world: int) -> int:
     ]
     if world not in allowed:
         raise UserError(
-            f"{world} ranks cannot share {global_batch} images an iteration (gol.global_batch) in "
+            f"{world} ranks cannot share {global_batch} images per iteration (gol.global_batch) in "
             f"micro-batches of {batch_size} (data.samples_per_gpu); allowed: {choices(allowed)}"
         )
     return min(batch_size, global_batch // world)
@@ -77,14 +77,14 @@ class EpochLoader:
     left-overs of both orientations form the last batches, and the last of all may be smaller.
 
     Args:
-        dataset: mmdet dataset with ``flag`` (0 upright, 1 lying), one entry an image.
-        batch_size: images a micro-batch.
+        dataset: mmdet dataset with ``flag`` (0 upright, 1 lying), one entry per image.
+        batch_size: images per micro-batch.
         seed: seed of the shuffling and the augmentation.
         workers: processes that load; 0 loads in this one.
-        global_batch: images an iteration; by default one micro-batch.
+        global_batch: images per iteration; by default one micro-batch.
         rank: number of this process.
         world: number of processes.
-        pin: puts tensors into pinned memory, from where copies to a GPU do not block.
+        pin: puts tensors into pinned memory, from which copies to a GPU do not block.
 
     Raises:
         UserError: the images of an iteration cannot be shared out evenly.
@@ -109,7 +109,7 @@ class EpochLoader:
         self.micro_batch = micro_batch_size(batch_size, self.global_batch, world)
 
     def __len__(self) -> int:
-        """Iterations an epoch."""
+        """Iterations per epoch."""
         return math.ceil(len(self.dataset) / self.global_batch)
 
     def images(self, position: int) -> int:

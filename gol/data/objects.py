@@ -56,8 +56,7 @@ def clean_annotation(annotation: dict, image: dict) -> tuple[dict[str, Any] | No
 
 
 def _are_numbers(values: list) -> bool:
-    # a sum is finite only if all of its terms are
-    return set(map(type, values)) <= {int, float} and math.isfinite(sum(values))
+    return set(map(type, values)) <= {int, float} and all(map(math.isfinite, values))
 
 
 def _clean_box(box: object, width: int, height: int, found: Found) -> list[float] | None:

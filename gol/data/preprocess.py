@@ -1,4 +1,4 @@
-"""Any COCO- or LVIS-schema data set → checked annotations in one schema, and class statistics."""
+"""Any COCO- or LVIS-schema dataset → checked annotations in one schema, and class statistics."""
 
 from collections import Counter, defaultdict
 from dataclasses import asdict
@@ -46,9 +46,9 @@ def preprocess_dataset(
         val_annotations: JSON file of the val split.
         val_images: its image folder.
         out_folder: where to write.
-        thresholds: the most images that a rare and a common class have, used where the train
-            file states no groups.
-        decode: reads every image wholly; otherwise only its header and its end.
+        thresholds: the most images that a rare and a common class have; used if the train file
+            states no groups.
+        decode: decodes every image; otherwise only its header and its end are read.
         drop_bad: leaves out annotations whose box or mask is wrong, instead of refusing.
 
     Returns:
@@ -57,10 +57,9 @@ def preprocess_dataset(
 
     Raises:
         UserError: the files have errors. One line gives their number and an example of each
-            kind, ``problems.json`` in ``out_folder`` all of them; no other file is written.
+            kind, ``problems.json`` in ``out_folder`` lists them all; no other file is written.
     """
     prepared = Prepared(Path(out_folder))
-    _check_thresholds(thresholds)
     splits = {
         "train": _examine(train_annotations, train_images, decode, drop_bad),
         "val": _examine(val_annotations, val_images, decode, drop_bad),
@@ -89,11 +88,6 @@ def _write(file: Path, data: dict[str, Any]) -> None:
     AnnotationStore.from_annotations(data, file).save(file.with_suffix(".store"))
 
 
-def _check_thresholds(thresholds: tuple[int, int]) -> None:
-    if len(thresholds) != 2 or not 0 < thresholds[0] < thresholds[1]:
-        raise UserError(f"thresholds={list(thresholds)}: expected two numbers, 0 < rare < common")
-
-
 def _examine(
     file: str | Path, folder: str | Path, decode: bool, drop_bad: bool
 ) -> tuple[dict[str, Any], list[Problem]]:
@@ -116,7 +110,7 @@ def _normalise_train(
 ) -> tuple[dict[str, Any], ClassStatistics]:
     objects = [a for a in data["annotations"] if not a["iscrowd"]]
     if not objects:
-        raise UserError(f"{file}: key 'annotations' holds no object to learn from")
+        raise UserError(f"{file}: key 'annotations' has no object to train on")
     statistics = ClassStatistics.from_annotations({**data, "annotations": objects}, thresholds)
     columns = (statistics.frequencies, statistics.image_counts, statistics.instance_counts)
     categories = [
@@ -147,7 +141,7 @@ def _normalise_val(
             raise UserError(f"{file}: category {number} ({name!r}) {other} in the train split")
     objects = [a for a in data["annotations"] if not a["iscrowd"]]
     if not objects:
-        raise UserError(f"{file}: key 'annotations' holds no object to find")
+        raise UserError(f"{file}: key 'annotations' has no object to evaluate on")
     return _in_schema(data, objects, categories)
 
 

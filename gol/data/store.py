@@ -1,7 +1,7 @@
 """An annotation file that is mapped into memory instead of parsed.
 
-``gol preprocess`` writes it once, beside the JSON. A training rank that opens it reads the header
-alone; pages come when an image is asked for, and all processes of a machine share them.
+``gol preprocess`` writes it once, beside the JSON. A rank that opens it reads only the header;
+pages are loaded when an image is asked for, and all processes on a machine share them.
 
 One file, little-endian: magic, version, length of the header; the header (JSON: the categories,
 the length of each array, a digest of all that); the arrays of ``_LAYOUT``, each at a multiple of
@@ -198,7 +198,7 @@ def file_digest(path: str | Path) -> str:
     """SHA-256 of a store's content, which its header holds, or of a JSON file.
 
     Raises:
-        UserError: the file cannot be read or is no store.
+        UserError: the file cannot be read or is not a store.
     """
     path = Path(path)
     with _reading(path) as file:
@@ -220,15 +220,15 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
     """The checked header, and where the arrays begin."""
     start = file.read(_START.size)
     if start[: len(_MAGIC)] != _MAGIC or len(start) < _START.size:
-        raise UserError(f"{path} is no annotation store: write it with `gol preprocess`")
+        raise UserError(f"{path} is not an annotation store: write one with `gol preprocess`")
     _, version, length = _START.unpack(start)
     if version != _VERSION:
         raise UserError(
             f"{path} is an annotation store of version {version}, not {_VERSION}: "
-            "write it anew with `gol preprocess`"
+            "write it again with `gol preprocess`"
         )
     text, size = file.read(length), os.fstat(file.fileno()).st_size
-    damaged = f"{path} is truncated or damaged: write it anew with `gol preprocess`"
+    damaged = f"{path} is truncated or damaged: write it again with `gol preprocess`"
     begin = _aligned(_START.size + length)
     try:
         header = json.loads(text)

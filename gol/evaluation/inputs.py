@@ -132,7 +132,7 @@ def _checked_ids(dataset: dict[str, Any], section: str, path: str | Path) -> set
     """The ids of one section, whose entries have all keys with values of the right types."""
     entries = dataset.get(section)
     if not isinstance(entries, list) or not (entries or section == "annotations"):
-        raise UserError(f"{path}: expected the LVIS schema, but {section} is no list or empty")
+        raise UserError(f"{path}: {section} is not a list or is empty: expected the LVIS schema")
     ids: set[int] = set()
     for index, entry in enumerate(entries):
         for key, kind in SCHEMA[section].items():

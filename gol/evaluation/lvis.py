@@ -120,7 +120,7 @@ def evaluate_file(
 ) -> dict[str, Any]:
     """Evaluates masks and boxes, writes the result as JSON to ``out`` and returns it.
 
-    Detections without masks leave None in the place of the mask values.
+    Where detections have no masks, the mask values are None.
 
     Raises:
         UserError: as ``evaluate``, or ``out`` cannot be written.
@@ -134,11 +134,11 @@ def evaluate_file(
 
 
 def format_metrics(result: dict[str, Any]) -> str:
-    """The result of ``evaluate`` as a few aligned lines, in percent; "-" is no ground truth."""
+    """The result of ``evaluate`` as a few aligned lines, in percent; "-": no ground truth."""
     protocol, thresholds = result["protocol"], result["protocol"]["iou_thresholds"]
     lines = [
         f"{protocol['name']} protocol: IoU {thresholds[0]:.2f}:{thresholds[-1]:.2f}, at most "
-        f"{protocol['max_detections']} detections an image, sizes by {protocol['sizes_by']}",
+        f"{protocol['max_detections']} detections per image, sizes by {protocol['sizes_by']}",
         f"{result['engine']}: {result['detections']} detections on {result['images']} images",
         " " * 4 + "".join(f"{name:>7}" for name in METRICS),
     ]

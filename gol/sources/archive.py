@@ -17,7 +17,7 @@ def unpack(archive: str | Path, target: str | Path) -> Path:
     """Unpacks the file or folder ``target.name`` of a zip archive to ``target``.
 
     Nothing happens if ``target`` exists. Otherwise it appears whole, by a rename, after every
-    member's checksum was found right.
+    member's checksum has been verified.
 
     Args:
         archive: zip whose members all are ``target.name`` or below it.
@@ -43,14 +43,14 @@ def unpack(archive: str | Path, target: str | Path) -> Path:
 def _extract(archive: Path, target: Path, temporary: Path) -> None:
     with _reading(archive) as file:
         members = [member for member in file.infolist() if not member.is_dir()]
-        # What macOS adds to an archive is no part of it.
+        # What macOS adds is not part of the archive.
         members = [member for member in members if not member.filename.startswith("__MACOSX/")]
         for member in members:
             parts = PurePosixPath(member.filename.replace("\\", "/")).parts
             if ".." in parts or parts[:1] != (target.name,):
                 raise UserError(f"{archive} holds {member.filename}, which is not {target.name}")
         if not members:
-            raise UserError(f"{archive} holds no {target.name}")
+            raise UserError(f"{archive} does not hold {target.name}")
         size = sum(member.file_size for member in members)
         check_space(target.parent, size)
         shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
@@ -72,4 +72,4 @@ def _reading(archive: Path) -> Iterator[ZipFile]:
         with ZipFile(archive) as file:
             yield file
     except (BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{archive} is no intact zip archive ({error}): remove it") from error
+        raise UserError(f"{archive} is not an intact zip archive ({error}): remove it") from error

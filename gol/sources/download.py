@@ -2,7 +2,7 @@
 
 Beside a file ``F`` that is being fetched lie ``F.part`` (what has come), ``.F.part.json`` (which
 response it is of) and ``.F.lock``; afterwards ``.F.sha256.json`` remembers its hash, so that
-gigabytes are not read again to find them unchanged.
+gigabytes need not be read again to see that they are unchanged.
 """
 
 import hashlib
@@ -41,8 +41,8 @@ class Source:
 
     Attributes:
         urls: addresses, tried in turn: http, https, file, or a path.
-        bytes: size; None where nobody published it.
-        sha256: hexadecimal digest, or as much of its beginning as is published; or None.
+        bytes: size; None if it is not published.
+        sha256: hexadecimal digest, or the part of its beginning that is published; or None.
     """
 
     urls: tuple[str, ...]
@@ -64,8 +64,8 @@ class Source:
 def fetch(source: Source, path: str | Path) -> Path:
     """Fetches a file unless it is there, with progress on stderr.
 
-    A download that was interrupted goes on where it was, even by another process; several
-    processes that want the same file wait for one.
+    An interrupted download continues where it stopped, even in another process; of several
+    processes that want the same file, one fetches it and the others wait.
 
     Args:
         source: what to fetch.
@@ -99,7 +99,7 @@ def is_complete(source: Source, path: Path) -> bool:
         return False
     problem = _problem(source, path)
     if problem:
-        raise UserError(f"{path} {problem}: move it away, and it is downloaded")
+        raise UserError(f"{path} {problem}: move it away, and it will be downloaded")
     return True
 
 
@@ -136,7 +136,7 @@ def _from(url: str, source: Source, part: Path) -> None:
 
 
 def _transfer(url: str, source: Source, part: Path) -> bool:
-    """Asks until all has come; returns whether it surely is all of one file of this address."""
+    """Asks until everything has come; returns whether all of it is certainly one file's."""
     if "://" not in url or url.startswith("file://"):
         _copy(url, source, part)
         return True
@@ -183,7 +183,7 @@ def _receive(url: str, source: Source, part: Path) -> bool:
     except requests.RequestException as error:
         raise _failure(error) from error
     except ValueError as error:  # urllib3's for an address that it cannot read
-        raise _Unusable("no address of a file") from error
+        raise _Unusable("not the address of a file") from error
     wanted = total or source.bytes
     if wanted and _size(part) != wanted:
         raise _Broken(f"the connection ended after {_size(part)} of {wanted} bytes")
@@ -193,8 +193,8 @@ def _receive(url: str, source: Source, part: Path) -> bool:
 def _begun(url: str, source: Source, part: Path) -> dict[str, Any] | None:
     """What is known of the response that ``part`` is the start of, if it may be continued.
 
-    A server that names a version of the file (ETag, Last-Modified) sends the rest only of that
-    one; elsewhere the hash must be able to tell whether the pieces fit.
+    A server that names the file's version (ETag, Last-Modified) sends the rest of that version
+    only; otherwise a hash has to show whether the pieces fit.
     """
     try:
         begun = read_json(_sidecar(part)) if _size(part) else None
@@ -212,7 +212,7 @@ def _check_answer(
     status = response.status_code
     if status == 416:  # there is nothing at that offset: another file than the one begun
         part.unlink(missing_ok=True)
-        raise _Broken("the file is shorter than what came before")
+        raise _Broken("the file is shorter than what was received before")
     if status not in (200, 206):
         kind = _Broken if status >= 500 or status in _LATER else _Unusable
         raise kind(f"HTTP {status} {response.reason}")
@@ -228,7 +228,7 @@ def _check_answer(
         raise _Unusable(f"the file has {total} bytes, not {source.bytes}")
     if status == 206 and not (begun and start == have and _same(response, begun, total)):
         part.unlink(missing_ok=True)
-        raise _Broken("another range than was asked for, or of another file")
+        raise _Broken("not the range that was asked for, or that of another file")
     chunked = "chunked" in response.headers.get("Transfer-Encoding", "")
     if total is None and not (chunked or source.bytes or source.sha256):
         # Only the end of the connection would mark the end of the file: any break would.
@@ -237,7 +237,7 @@ def _check_answer(
 
 
 def _same(response: Any, begun: dict[str, Any], total: int | None) -> bool:
-    """Whether the answer continues the response that was begun, as far as the server says."""
+    """Whether the answer continues the earlier response, as far as the server says."""
     versions = (begun["validator"], _validator(response))
     return begun["total"] in (None, total) and (None in versions or versions[0] == versions[1])
 
@@ -253,7 +253,7 @@ def _failure(error: Any) -> _Broken | _Unusable:
     import requests
 
     if isinstance(error, (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema)):
-        return _Unusable("no address of a file")
+        return _Unusable("not the address of a file")
     if isinstance(error, requests.Timeout):
         return _Broken("no answer in time")
     inner = error.args[0] if error.args else error

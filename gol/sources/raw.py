@@ -31,14 +31,14 @@ def is_there(entry: Mapping[str, Any]) -> bool:
 
 
 def download(names: Iterable[str], coco: str | Path | None = None) -> None:
-    """Fetches and unpacks what is missing; what is there stays. Paths are relative to here.
+    """Fetches and unpacks what is missing; what is there stays. Paths are relative to the cwd.
 
     Args:
         names: keys of ``configs/downloads.yaml``.
         coco: folder with ``train2017`` and ``val2017``, to be linked instead of downloaded.
 
     Raises:
-        UserError: unknown name, nothing to be had, an incomplete folder, a full disk.
+        UserError: unknown name, no working address, an incomplete folder, a full disk.
     """
     entries = {name: pick("download", name, downloads()) for name in names}
     try:
@@ -50,7 +50,7 @@ def download(names: Iterable[str], coco: str | Path | None = None) -> None:
 def _download(entries: dict[str, Mapping[str, Any]], coco: str | Path | None) -> None:
     missing = {name: entry for name, entry in entries.items() if not is_there(entry)}
     for name in entries.keys() - missing.keys():
-        _say(f"{entries[name]['makes']}: is there")
+        _say(f"{entries[name]['makes']}: already there")
     if coco is not None:
         for entry in missing.values():
             if "images" in entry:
@@ -112,7 +112,7 @@ def _link(coco: Path, made: Path) -> None:
         made.symlink_to(folder, target_is_directory=True)
         _say(f"{made}: linked to {folder}")
     elif made.resolve() != folder:
-        raise UserError(f"{made} is there and is not {folder}: move it away first")
+        raise UserError(f"{made} exists and is not {folder}: move it away first")
 
 
 def _remove_dangling(made: Path) -> None:

@@ -1,4 +1,4 @@
-"""Weights files: where torch.hub keeps them, and how they come there."""
+"""Weights files: where torch.hub keeps them, and how they get there."""
 
 import os
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def weights_path(weights: Mapping[str, Any]) -> Path:
     """The file of a key ``weights``, whether or not it is there.
 
     Args:
-        weights: {file} for a file of one's own, or {url, sha256, bytes}, the latter two optional.
+        weights: {file} for the user's own, or {url, sha256, bytes}, the last two optional.
     """
     return Path(weights["file"]) if "file" in weights else cache_path(Source.of(weights).name)
 
@@ -33,7 +33,7 @@ def fetch_weights(weights: Mapping[str, Any]) -> Path:
         weights: as for :func:`weights_path`.
 
     Raises:
-        UserError: offline, or the file is not the published one.
+        UserError: no network, or the file is not the published one.
     """
     path = weights_path(weights)
     if "file" in weights:

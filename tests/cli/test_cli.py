@@ -209,7 +209,7 @@ def test_a_folder_that_is_no_run_is_refused(verb, tmp_path, capsys):
 
 def test_a_truncated_config_is_refused(run, capsys):
     truncate(run / "config.json")
-    assert "config.json is no valid JSON" in fails(capsys, "train", run)
+    assert "config.json is not valid JSON" in fails(capsys, "train", run)
 
 
 def test_a_checkpoint_of_other_classes_is_refused(run, tmp_path, demo_data, capsys):

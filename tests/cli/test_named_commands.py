@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import subprocess
 
 import pytest
 from snakemake.cli import get_argument_parser
@@ -100,3 +101,10 @@ def test_a_wrong_one_is_found(tmp_path):
     for _, *words in found:
         with pytest.raises((AssertionError, SystemExit)):
             check_gol(words)
+
+
+def test_make_help_says_what_every_target_does(root):
+    listed = subprocess.run(["make", "help"], cwd=root, capture_output=True, text=True, check=True)
+    names = re.search(r"^[.]PHONY: (.*)", (root / "Makefile").read_text(), re.MULTILINE)[1].split()
+    lines = [line.split(maxsplit=1) for line in listed.stdout.splitlines()]
+    assert [line[0] for line in lines] == names and all(len(line) == 2 for line in lines)

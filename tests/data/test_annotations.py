@@ -292,12 +292,12 @@ def test_data_behind_the_end_of_a_jpeg_is_no_truncation(good):
 @pytest.mark.parametrize(
     ("content", "named"),
     [
-        ("", "no valid JSON"),
-        ('{"images": [', "no valid JSON"),
-        ("\x00\xff", "no valid JSON"),
-        ("[1, 2]", "no LVIS or COCO schema"),
-        ('{"images": [{}], "categories": [{}]}', "'annotations' is missing"),
-        ('{"images": {}, "annotations": [], "categories": [{}]}', "'images' is missing or no list"),
+        ("", "not valid JSON"),
+        ('{"images": [', "not valid JSON"),
+        ("\x00\xff", "not valid JSON"),
+        ("[1, 2]", "not of the LVIS or COCO schema"),
+        ('{"images": [{}], "categories": [{}]}', "'annotations' must be a list"),
+        ('{"images": {}, "annotations": [], "categories": [{}]}', "'images' must be a list"),
         ('{"images": [], "annotations": [], "categories": [{}]}', "'images' is empty"),
         ('{"images": [{}], "annotations": [], "categories": []}', "'categories' is empty"),
     ],

@@ -239,7 +239,7 @@ def test_no_server_is_one_short_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="Connection refused") as error:
         fetch(Source((url,)), tmp_path / "f")
     assert len(str(error.value)) < 200 and "object at" not in str(error.value)
-    with pytest.raises(UserError, match="no address of a file"):
+    with pytest.raises(UserError, match="not the address of a file"):
         fetch(Source(("gopher://x/f",)), tmp_path / "f")
 
 

@@ -88,7 +88,7 @@ def test_a_dataset_is_fetched_and_unpacked_once(site, capsys):
     assert main(["download", "--dataset", "small.yaml"]) == 0
     assert before == {p: p.stat().st_mtime_ns for p in Path("data").rglob("*") if p.is_file()}
     assert len(site.requests) == 3
-    assert "data/coco/train2017: is there" in capsys.readouterr().err
+    assert "data/coco/train2017: already there" in capsys.readouterr().err
     assert main(["download"]) == 0
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["there"] * 3
 
@@ -191,11 +191,11 @@ def test_a_damaged_archive_leaves_nothing(tmp_path):
     data[data.index(content[:50]) + 9000] ^= 1
     for broken in (bytes(data), bytes(data[:-40]), b"", b"no zip"):
         archive.write_bytes(broken)
-        with pytest.raises(UserError, match="no intact zip archive"):
+        with pytest.raises(UserError, match="not an intact zip archive"):
             unpack(archive, tmp_path / "a")
         assert sorted(p.name for p in tmp_path.iterdir()) == [".a.lock", "z.zip"]
     make_zip(archive, {"a/": b""})
-    with pytest.raises(UserError, match="holds no a"):
+    with pytest.raises(UserError, match="does not hold a"):
         unpack(archive, tmp_path / "a")
     with pytest.raises(UserError, match="is missing"):
         unpack(tmp_path / "none.zip", tmp_path / "a")

@@ -47,9 +47,9 @@ def draw_demo(
     train split                rare       common        frequent
     =========================  =========  ============  =============
     LVIS v1, 1,203 classes     337, 28 %  461, 38 %     405, 34 %
-    LVIS v1, images a class    1 to 10    11 to 100     101 to 1,977
+    LVIS v1, images per class  1 to 10    11 to 100     101 to 1,977
     demo, 40 classes           11, 28 %   19, 48 %      10, 25 %
-    demo, images a class       3 to 10    11 to 92      104 to 300
+    demo, images per class     3 to 10    11 to 92      104 to 300
     =========================  =========  ============  =============
 
     The image counts fall exponentially, from 3/7 of the images (less where they are few for the

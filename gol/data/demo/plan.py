@@ -10,7 +10,7 @@ from gol.errors import UserError
 
 _LEAST = 3  # training images of the rarest class
 _HEAD = 3 / 7  # share of the training images that show the most frequent class
-_CROWD = 5  # objects an image, on average at most
+_CROWD = 5  # objects per image, on average, at most
 _VAL_LEAST = 15  # validation images of every class, where there are enough
 _SECOND = 0.035  # chance of a second object of a class that is in the image
 _UNLISTED = 0.02  # chance that a class in the image is not exhaustively labelled
@@ -22,7 +22,7 @@ def image_counts(
     """Images of each class in train and val, the most frequent first.
 
     Raises:
-        UserError: there is no such demo.
+        UserError: no such demo can be drawn.
     """
     if not 2 <= classes <= len(COMBINATIONS):
         raise UserError(f"classes={classes}: the demo has 2 to {len(COMBINATIONS)} classes")
@@ -86,7 +86,7 @@ def plan_scenes(
 
     Args:
         kinds: what to draw for each category id, the most frequent first.
-        distractors: combinations that are no class.
+        distractors: combinations that are not classes.
         counts: images of each class, in the order of ``kinds``.
         images: number of images.
         rng: source of the randomness.
