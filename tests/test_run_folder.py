@@ -64,8 +64,12 @@ NAMES = {
     *("config.json", "model.pth", "train.json", "metrics.jsonl", "checkpoints", "job.json"),
     *("logs", "evaluation", "tracked.txt", ".train.lock"),
 }
-#: Names outside of runs that look alike: of torch.hub's folder, and of a prepared dataset's files.
-ALIKE = {("sources/weights.py", "checkpoints"), ("data/demo/draw.py", "train.json")}
+#: Names outside of runs that look alike: torch.hub's folder, and a key of mmdet's configs.
+ALIKE = {
+    ("sources/weights.py", "checkpoints"),
+    ("config/overrides.py", "evaluation"),
+    ("config/resolve.py", "evaluation"),
+}
 
 
 def _texts(tree):

@@ -100,7 +100,7 @@ def test_another_configurations_run_is_refused(finished, demo_data):
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, demo_data):
-    run = prepare(tmp_path, demo_data, "demo/softmax", **{"optimizer.lr": 1e30})
+    run = prepare(tmp_path, demo_data, "demo/softmax", **{"optimizer.lr": 2e9})
     with pytest.raises(UserError, match=r"the loss is (nan|inf) at iteration \d+.*learning rate"):
         train(run, "cpu")
     assert not (run / "model.pth").exists()
