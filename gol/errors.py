@@ -119,8 +119,8 @@ def invalid(model: type, error: Any, part: Collection[str] = ()) -> UserError:
         known = keys_of(model, (*place, ""))
         phrase += f" with the keys {choices(known)}" if known else ""
     phrase = phrase or found["msg"].replace("Input should be", "must be")
-    subject = f"key '{key}'" if key else "it"
-    return UserError(f"{subject} {phrase}, not {shown(value)}")
+    subject = f"key '{key}' " if key else ""
+    return UserError(f"{subject}{phrase}, not {shown(value)}")
 
 
 #: pydantic's kinds of error in the words of our messages.

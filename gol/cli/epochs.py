@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gol.config.datasets import DrawnDataset, FileDataset
-from gol.data.layout import Prepared
+from gol.data.prepared import Prepared
 from gol.losses.class_statistics import ClassStatistics
 
 

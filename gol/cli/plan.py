@@ -12,7 +12,7 @@ from gol.cli.epochs import EpochLength, epoch_length
 from gol.config.datasets import load_dataset
 from gol.config.pipeline import Pipeline
 from gol.config.resolve import read_config
-from gol.data.layout import Prepared
+from gol.data.prepared import Prepared
 from gol.engine.checkpoints import KEEP
 from gol.run_folder import RunFolder
 from gol.sources.raw import downloads

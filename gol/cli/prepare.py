@@ -76,7 +76,7 @@ def _state(there: bool) -> str:
 def preprocess(dataset: str, out: Path) -> Result:
     """Check a dataset's annotations and write them in one schema, with class statistics."""
     from gol.config.datasets import load_dataset
-    from gol.data.layout import SPLITS
+    from gol.data.prepared import SPLITS
     from gol.data.preprocess import preprocess_dataset
 
     definition = load_dataset(dataset)

@@ -7,6 +7,7 @@ rate, mmdet only where the detector or a data pipeline was changed.
 import copy
 import json
 import math
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -54,12 +55,12 @@ def check_detector(model: dict[str, Any]) -> None:
 
     model = mmcv_config()({"model": model}).model
     _check_depth(model.backbone)
-    heads = model["roi_head"]["bbox_head"]
-    for head in heads if isinstance(heads, list) else [heads]:
-        path = head["loss_cls"].get("class_statistics")
-        if path and not Path(path).exists():  # a planned run, whose data are not prepared yet
-            head["loss_cls"] = {"type": "GumbelCE", "num_classes": head["num_classes"]}
-    with _one_line("model"):
+    heads = model.roi_head.bbox_head
+    with _one_line("model"), tempfile.TemporaryDirectory() as folder:
+        for head in heads if isinstance(heads, list) else [heads]:
+            path = head.loss_cls.get("class_statistics")
+            if path and not Path(path).exists():  # a planned run, whose data are not prepared yet
+                head.loss_cls.class_statistics = _any_statistics(head.num_classes, folder)
         try:
             with torch.device("meta"):  # shapes alone, no memory and no random numbers
                 detector = build_detector(copy.deepcopy(model))
@@ -67,6 +68,16 @@ def check_detector(model: dict[str, Any]) -> None:
             detector = build_detector(model)
         with torch.device(next(detector.parameters()).device), torch.no_grad():
             _pass_through(detector.eval())
+
+
+def _any_statistics(classes: int, folder: str) -> str:
+    from gol.losses.class_statistics import ClassStatistics
+
+    ids, ones = tuple(range(1, classes + 1)), (1,) * classes
+    names, groups = tuple(map(str, ids)), ("r",) * classes
+    path = Path(folder) / "classes.json"
+    ClassStatistics(ids, names, groups, ones, ones, classes, classes).save(path)
+    return str(path)
 
 
 def _pass_through(detector: Any) -> None:

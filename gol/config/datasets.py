@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from gol.config.model import Count, Model, Natural, Number, Positive, Share, Text
-from gol.data.layout import SPLITS, Drawn, Prepared
+from gol.data.prepared import SPLITS, Drawn, Prepared
 from gol.errors import UserError, pick, shown, validated
 from gol.files import configs_folder, read_yaml
 from gol.groups import THRESHOLDS

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gol.config.datasets import Dataset
-from gol.data.layout import Prepared
+from gol.data.prepared import Prepared
 from gol.errors import UserError
 
 

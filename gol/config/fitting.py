@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gol.config.parts import part_of
@@ -49,7 +49,7 @@ def read_value(text: str, key: str) -> Any:
         raise UserError(f"override {key}: {shown(text)} is neither JSON nor YAML") from error
 
 
-def is_type(path: tuple[str, ...]) -> bool:
+def is_type(path: Sequence[str]) -> bool:
     """Whether a key names the class that its part is built of."""
     return path[-1] in ("type", "policy")
 
@@ -108,7 +108,8 @@ def _fitting_type(path: tuple[str, ...], value: Any, present: str) -> str:
 
 def _fitting_list(path: tuple[str, ...], value: Any, present: list | tuple) -> list:
     key, example = ".".join(path), shown(list(present))
-    if not isinstance(value, list | tuple) or (present and not value):
+    is_list = isinstance(value, list | tuple) and (value or not present)
+    if not is_list or (path[0] == "optimizer" and len(value) != len(present)):  # as betas
         raise UserError(f"override {key}: must be a list such as {example}, not {shown(value)}")
     kinds = {type(item) for item in present}
     if not kinds <= {int, float, str, bool}:

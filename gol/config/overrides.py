@@ -75,14 +75,16 @@ def apply_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> Non
         UserError: an unknown key, a value of another type or out of range, arguments that nothing
             can be built from; in one line, with what is allowed.
     """
-    changed: dict[Path, Any] = {}
-    for key, value in overrides.items():
+    changed: set[Path] = set()
+    for key in overrides:
         if not isinstance(key, str):
             raise UserError(f"override {shown(key)}: expected a dotted key such as optimizer.lr")
-        changed |= _leaves(config, tuple(key.split(".")), value)
-    for path in sorted(changed, key=lambda path: not is_type(path)):
-        _set(config, path, changed[path])  # types first: they decide which other keys there are
-    _check(config, set(changed))
+    # Types first: they decide which other keys there are.
+    for key in sorted(overrides, key=lambda key: not is_type(key.split("."))):
+        for path, value in _leaves(config, tuple(key.split(".")), overrides[key]).items():
+            _set(config, path, value)
+            changed.add(path)
+    _check(config, changed)
 
 
 def _check(config: dict[str, Any], changed: set[Path]) -> None:
@@ -164,12 +166,12 @@ def _place(config: dict[str, Any], path: Path) -> Any:
     place: Any = config
     for depth, name in enumerate(path):
         where = ".".join(path[:depth])
-        _refuse_fixed(path, depth + 1)
         if depth and place is None and part_keys(path[:depth]):
             place = {}
         if not isinstance(place, dict):
             kind = "list" if isinstance(place, list | tuple) else type(place).__name__
             raise UserError(f"override {'.'.join(path)}: {where} is a {kind} and has no keys")
+        _refuse_fixed(path, depth + 1)
         if name not in place and path[:depth] != _ANY_NAME:
             known = [name for name in place if name not in _FIXED]
             known = [*AXES, "seed", *known] if depth == 0 else [*place]

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 
 from gol.config.model import Count, Model, Natural, Number, Positive, Text
-from gol.errors import validated
+from gol.errors import shown, validated
 
 
 def _is_name(text: str) -> str:
     if not text.isidentifier():
-        raise ValueError("must be the name of an activation")
+        raise ValueError(f"must be the name of an activation, not {shown(text)}")
     return text
 
 
@@ -74,7 +74,7 @@ class Own(Identity):
     weights: Weights | None
     checkpoint_interval: Count
     checkpoint_minutes: Positive
-    threads: Count
+    threads: Annotated[Count, Field(le=1024)]
 
 
 def own_part(config: Any, where: str = "") -> Own:

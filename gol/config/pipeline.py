@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,44 +11,13 @@ from typing import Any
 from gol.config.axes import AXES, axis_values
 from gol.config.datasets import dataset_definition, load_dataset
 from gol.config.experiments import experiment
+from gol.config.layout import Layout, check_titles
 from gol.config.pipeline_file import Items, PipelineFile, Row
 from gol.errors import UserError, validated
 from gol.files import read_yaml
 
 _TABLE = "configs/experiments.yaml"
 _REST = "Further experiments"
-#: The figures of every report, by the names of their files without suffix.
-FIGURES = ("ap_by_group", "ap_per_class", "training_loss", "loss_gradients")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a report shows.
-
-    Attributes:
-        tables: title of a table to its experiments, in the order of the rows.
-        figures: title of a figure to its groups (models), each with an experiment for each series.
-    """
-
-    tables: dict[str, list[str]]
-    figures: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
-
-    @property
-    def experiments(self) -> list[str]:
-        """All experiments that are shown, each once."""
-        groups = [*self.tables.values()]
-        groups += [group.values() for figure in self.figures.values() for group in figure.values()]
-        return list(dict.fromkeys(name for group in groups for name in group))
-
-    @property
-    def files(self) -> list[str]:
-        """Names of the figures that a report writes, without suffix."""
-        return [*FIGURES, *map(file_name, self.figures)]
-
-    @property
-    def text(self) -> str:
-        """As ``gol table --layout`` takes it."""
-        return json.dumps({"tables": self.tables, "figures": self.figures}, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -122,11 +90,6 @@ class Pipeline:
     def scorings(name: str) -> list[str]:
         """The activations that an experiment's detections are scored with."""
         return _scorings(experiment(name).axes.classifier)
-
-
-def file_name(title: str) -> str:
-    """The name of a figure's file, without suffix."""
-    return re.sub(r"\W+", "_", title.lower()).strip("_")
 
 
 # Snakemake asks once for each job, and a pipeline may have thousands.
@@ -207,22 +170,8 @@ def _layout(file: PipelineFile) -> Layout:
     names = _names(file.experiments)
     tables = {title: _names(items) for title, items in file.tables.items()}
     layout = Layout(tables or ({"": names} if names else {}), file.figures)
-    _check_titles(layout)
+    check_titles(layout)
     return layout
-
-
-def _check_titles(layout: Layout) -> None:
-    """Refuses titles that share a place in a report: a table's, or a figure's file."""
-    taken = dict.fromkeys(FIGURES, "a figure of every report")
-    for title in layout.figures:
-        name = file_name(title)
-        if not name:
-            raise UserError(f"figure '{title}': a title needs a letter or digit, for its file")
-        if name in taken:
-            raise UserError(f"figure '{title}': its file {name}.png is that of {taken[name]}")
-        if title in layout.tables:
-            raise UserError(f"figure '{title}': a table has this title; name one of them otherwise")
-        taken[name] = f"figure '{title}'"
 
 
 def _check_experiments(pipeline: Pipeline) -> None:

@@ -19,7 +19,7 @@ from gol.config.experiments import experiment
 from gol.config.overrides import apply_overrides
 from gol.config.own import Own, own_part
 from gol.config.transforms import set_data
-from gol.data.layout import Prepared
+from gol.data.prepared import Prepared
 from gol.data.store import file_digest
 from gol.errors import UserError, shown, validated
 from gol.files import read_json, write_json

@@ -5,7 +5,7 @@ from typing import Any
 
 from gol.config.datasets import Dataset, DrawnDataset, FileDataset
 from gol.config.detector import mmdet_config
-from gol.data.layout import Prepared
+from gol.data.prepared import Prepared
 
 
 def _train_pipeline(model: Any, values: Mapping, dataset: Dataset) -> list[dict]:

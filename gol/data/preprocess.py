@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gol.data.annotations import Problem, examine, load_annotations
-from gol.data.layout import Prepared
+from gol.data.prepared import Prepared
 from gol.data.store import AnnotationStore
 from gol.errors import UserError
 from gol.files import uncollected, write_json

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from gol.config.pipeline import Layout, file_name
+from gol.config.layout import Figure, Layout, file_name
 from gol.errors import UserError
 from gol.files import write_text
 from gol.results.comparison import plot_comparison
@@ -55,10 +55,10 @@ def report(
     )
     if not (tables or compared):
         raise UserError(f"the layout names none of the runs; they hold {', '.join(by_name)}")
-    loss_gradients(figures / "loss_gradients.png")
-    plot_groups(tables, figures / "ap_by_group.png")
-    plot_per_class(tables, figures / "ap_per_class.png")
-    plot_curves(run_folders, tables, figures / "training_loss.png")
+    loss_gradients(figures / Figure.GRADIENTS.file)
+    plot_groups(tables, figures / Figure.GROUPS.file)
+    plot_per_class(tables, figures / Figure.CLASSES.file)
+    plot_curves(run_folders, tables, figures / Figure.CURVES.file)
     for title, groups in layout.figures.items():
         plot_comparison(title, groups, rows, figures / f"{file_name(title)}.png")
     shown = {**tables, **compared}

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gol.config.layout import Figure
 from gol.errors import UserError
 from gol.files import atomic_path, write_json
 from gol.results.runs import Run, read_curve, read_run
@@ -206,9 +207,9 @@ def _write_artifacts(run: Run, folder: Path) -> None:
             target.write_bytes(path.read_bytes())
     write_json(folder / "per_class.json", _class_table(run))
     rows = {"": collect([run.folder.path])}
-    plot_curves([run.folder.path], rows, folder / "plots" / "training_loss.png")
-    plot_groups(rows, folder / "plots" / "ap_by_group.png")
-    plot_per_class(rows, folder / "plots" / "ap_per_class.png")
+    plot_curves([run.folder.path], rows, folder / "plots" / Figure.CURVES.file)
+    plot_groups(rows, folder / "plots" / Figure.GROUPS.file)
+    plot_per_class(rows, folder / "plots" / Figure.CLASSES.file)
 
 
 def _class_table(run: Run) -> dict[str, list]:

@@ -112,7 +112,7 @@ def test_a_dataset_of_one_s_own_and_the_demo(tmp_path, monkeypatch, capsys):
     assert "no data/own/val.json" in val
     assert [c.status for c in diagnose("demo") if c.name == "data"] == ["ok"]
     assert main(["doctor", "--dataset", "lvis_v2"]) == 2
-    assert "unknown dataset 'lvis_v2'; allowed: " in capsys.readouterr().err
+    assert "unknown dataset 'lvis_v2'; did you mean 'lvis_v1'? allowed: " in capsys.readouterr().err
 
 
 def test_a_disk_too_small_for_the_downloads(tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ MISTAKES = [
     ("gol.checkpoint_minutes=0", "key 'gol.checkpoint_minutes' must be above 0, not 0"),
     (
         "gol.precision=float8",
-        "unknown gol.precision 'float8'; did you mean 'float16'? allowed: float16, f",
+        "unknown gol.precision 'float8'; did you mean 'float32'? allowed: float32, b",
     ),
     ("gol.weights={path: x}", "unknown key 'path' in gol.weights; allowed: file, url"),
     ("gol.weights=mine.pth", "key 'gol.weights' must be an object with the keys file, url"),

@@ -10,7 +10,8 @@ from jsonschema import Draft202012Validator
 
 from gol.config.datasets import annotation_files
 from gol.config.experiments import experiment
-from gol.config.pipeline import Layout, read_layout, read_pipeline
+from gol.config.layout import Layout
+from gol.config.pipeline import read_layout, read_pipeline
 from gol.config.pipeline_file import schema
 from gol.errors import UserError
 from gol.files import configs_folder, read_yaml

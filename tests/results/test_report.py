@@ -14,7 +14,7 @@ import pytest
 from run_folders import edit, make_run
 
 from gol.config.experiments import experiment
-from gol.config.pipeline import Layout
+from gol.config.layout import Layout
 from gol.errors import UserError
 from gol.results import plots
 from gol.results.comparison import plot_comparison

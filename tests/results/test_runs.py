@@ -55,7 +55,10 @@ def _gol(folder, **changes):
         (lambda f: (f / "train.json").unlink(), "train.json is missing"),
         (lambda f: (f / "evaluation/gumbel.json").unlink(), "gumbel.json is missing"),
         (lambda f: (f / "train.json").write_text('{"iterations": 1'), "truncated"),
-        (lambda f: (f / "train.json").write_text("[]"), "train.json: must be an object, not []"),
+        (
+            lambda f: (f / "train.json").write_text("[]"),
+            "train.json: must be an object with the keys fingerprint",
+        ),
         (lambda f: edit(f / "train.json", seconds="1"), "'seconds' must be a number"),
         (lambda f: _drop(f / "train.json", "fingerprint"), "key 'fingerprint' is missing"),
         (lambda f: _drop(f / "config.json", "gol"), "key 'gol' is missing"),
@@ -64,12 +67,12 @@ def _gol(folder, **changes):
             "config.json: key 'gol.axes' is missing",
         ),
         (lambda f: _drop(f / "config.json", "gol", "scorings"), "key 'gol.scorings' is missing"),
-        (lambda f: _gol(f, scorings=[]), "'gol.scorings' must be a list of at least 1, not []"),
+        (lambda f: _gol(f, scorings=[]), "'gol.scorings' must have at least 1 entries, not []"),
         (lambda f: _gol(f, scorings=["../x"]), "must be the name of an activation, not '../x'"),
         (lambda f: _gol(f, seed=1.5), "'gol.seed' must be a whole number, not 1.5"),
         (
             lambda f: _gol(f, label=["a" * 500]),
-            f"key 'gol.label' must be a text, not ['{'a' * 78}…",
+            f"key 'gol.label' must be a text, not ['{'a' * 77}…",
         ),
         (
             lambda f: _drop(f / "evaluation/gumbel.json", "segm", "AP"),

@@ -16,7 +16,6 @@ from laboratory import ASKING
 
 import gol
 from gol.config.resolve import save_config
-from gol.models.state import load_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -106,8 +105,11 @@ def checkpoint(run):
 
 def assert_nothing_lost(bench, run, jobs=1):
     """Same weights, every tenth iteration logged once, and no more jobs than stated."""
-    expected = load_checkpoint(bench.outcome(trained_alone) / "model.pth")["state_dict"]
-    found = load_checkpoint(run / "model.pth")["state_dict"]
+    expected, found = (
+        torch.load(folder / "model.pth", weights_only=True)["state_dict"]
+        for folder in (bench.outcome(trained_alone), run)
+    )
+    assert expected.keys() == found.keys()
     assert all(torch.equal(expected[key], found[key]) for key in expected)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == list(range(10, ITERATIONS + 1, 10))
@@ -163,6 +165,17 @@ def one_training_through_every_kind_of_requeue(bench):
     assert launcher.wait() == 0, launcher.said()
     assert_nothing_lost(bench, run)
     assert launcher.restarts() == 4
+
+
+def four_ranks_on_two_nodes(bench):
+    short = {"runner.max_epochs": 1, "gol.global_batch": 8}
+    run = prepare(bench.folder / "run", bench.data, **short)
+    shape = ("--nodes=2", "--tasks-per-node=2", "--gpus-per-node=2", "--cpus-per-task=1")
+    launcher = Launcher(bench, run, *shape, "--mem-mb=1000")
+    assert launcher.wait() == 0, launcher.said()
+    assert "ranks 4" in launcher.said()
+    found = bench.cluster.call("squeue", "-h", "--states=all", "-j", launcher.job, "-o", "%D %C %b")
+    assert found.split() == ["2", "4", "gres:gpu:2"]
 
 
 def a_real_time_out(bench):
@@ -279,6 +292,7 @@ def a_job_that_keeps_failing_ends_with_the_reason(bench):
     "scenario",
     [
         one_training_through_every_kind_of_requeue,
+        four_ranks_on_two_nodes,
         a_real_time_out,
         launchers_that_die_and_jobs_that_are_cancelled,
         ctrl_c_cancels_the_job,

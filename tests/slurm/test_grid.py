@@ -16,16 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 TRAININGS, DETECTIONS = 2, 3  # the sigmoid is scored twice
 RUNS = [f"results/small/runs/demo/{name}/seed0" for name in ("sigmoid", "gumbel")]
-#: A site's own profile: 2 nodes × 2 tasks with a (fake) GPU each; one task for detections.
-SITE = {
-    "slurm_partition": "grid",
-    "nodes": 2,
-    "tasks_per_node": 2,
-    "gpus_per_node": 2,
-    "cpus_per_task": 1,
-    "mem_mb": 1000,
-    "device": "cpu",
-}
+#: A site's own profile: trainings on 2 nodes with a (fake) GPU each, detections on one with 2.
+COMMON = {"slurm_partition": "grid", "cpus_per_task": 1, "mem_mb": 1000, "device": "cpu"}
+TRAIN = {**COMMON, "nodes": 2, "tasks_per_node": 1, "gpus_per_node": 1}
+DETECT = {**COMMON, "nodes": 1, "tasks_per_node": 2, "gpus_per_node": 2}
 #: Runs a command in a terminal, into which it types what comes from stdin.
 TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 
@@ -48,8 +42,7 @@ def make_checkout(folder):
         "set": {"runner.max_epochs": 4, "gol.checkpoint_interval": 2},
     }
     (folder / "small.yaml").write_text(yaml.safe_dump(pipeline))
-    detect = {**SITE, "tasks_per_node": 1, "gpus_per_node": 1}
-    site = {"set-resources": {"train": SITE, "detect": detect}}
+    site = {"set-resources": {"train": TRAIN, "detect": DETECT}}
     (folder / "profiles/lab").mkdir()
     (folder / "profiles/lab/config.yaml").write_text(yaml.safe_dump(site))
     return folder
@@ -113,11 +106,19 @@ def the_grid_on_two_nodes(bench):
     table = (folder / "results/small/table.md").read_text()
     assert all(name in table for name in ("Sigmoid", "Gumbel"))
     assert list(jobs(bench, folder).values()) == ["COMPLETED"] * (TRAININGS + DETECTIONS)
-    shapes = ("squeue", "-h", "--states=all", "-n", job_names(folder), "-o", "%D %C %P")
-    assert set(bench.cluster.call(*shapes).split("\n")) - {""} == {"2 4 grid"}
-    for run in RUNS:
-        job = json.loads((folder / run / "job.json").read_text())["id"]
-        assert "ranks 4" in (folder / run / f"logs/{job}_0_log.out").read_text()
+    trainings = {json.loads((folder / run / "job.json").read_text())["id"] for run in RUNS}
+    for job in jobs(bench, folder):
+        shape = bench.cluster.call("squeue", "-h", "--states=all", "-j", job, "-o", "%D %C %b %P")
+        expected = TRAIN if job in trainings else DETECT
+        assert shape.split() == [
+            str(expected["nodes"]),
+            "2",
+            f"gres:gpu:{expected['gpus_per_node']}",
+            "grid",
+        ]
+        (log,) = folder.glob(f"results/small/runs/demo/*/seed0/logs/{job}_0_log.out")
+        text = log.read_text()
+        assert ("ranks 2" if job in trainings else "on each of 2 ranks") in text
     # Where a job runs is no part of its result.
     for arguments in (command("-n"), [command()[0], "all", "--configfile", "small.yaml", "-n"]):
         again = subprocess.run(

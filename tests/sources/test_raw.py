@@ -165,7 +165,10 @@ def test_too_small_a_disk_is_known_before_anything_is_asked(site, monkeypatch, c
 
 def test_wrong_names_are_one_line(site, capsys):
     assert main(["download", "train2018"]) == 2
-    assert "unknown download 'train2018'; allowed: train2017, " in capsys.readouterr().err
+    assert (
+        "unknown download 'train2018'; did you mean 'train2017'? allowed: train2017, "
+        in capsys.readouterr().err
+    )
     assert main(["download", "--dataset", "demo"]) == 2
     assert "no key 'download'" in capsys.readouterr().err
 

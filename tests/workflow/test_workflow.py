@@ -127,6 +127,57 @@ def test_a_bad_pipeline_file_is_refused_before_anything_runs(checkout):
     assert not (checkout / "results" / "bad").exists()
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("{optimizer.lr: fast}", "override optimizer.lr: must be a number from 0 to"),
+        ("{runner.max_epochs: 0}", "key 'runner.max_epochs' must be at least 1, not 0"),
+    ],
+)
+def test_a_bad_set_on_the_command_line_is_refused_before_anything_runs(checkout, value, words):
+    code, _, errors = dry_run(checkout, "--config", "name=bad", f"set={value}")
+    (line,) = [line for line in errors.splitlines() if "error" in line]
+    assert code == 2 and line.startswith(f"pipeline file: error: {words}")
+
+
+def test_dry_run_of_rows_with_changes_plans_a_training_each(checkout):
+    path = write_pipeline(checkout, "rates", experiments=RATES, seeds=2)
+    # Text, as Snakemake's command line delivers it.
+    result = dry_run(checkout, "-p", "--configfile", str(path), "--config", "set={gol.threads: 1}")
+    jobs = planned(*result)
+    assert jobs["train"] == jobs["config"] == jobs["track"] == 4 and jobs["preprocess"] == 1
+    assert "gol config demo/gumbel@slow --seed 1 --run results/rates/runs/" in result[1]
+
+
+RATES = [
+    "demo/gumbel",
+    {"demo/gumbel@slow": {"set": {"optimizer.lr": "1e-3"}, "label": "Gumbel, lr 0.001"}},
+]
+
+
+@pytest.mark.slow
+def test_two_learning_rates_are_two_rows_of_one_table(checkout):
+    path = write_pipeline(checkout, "rates", experiments=RATES, set={"runner.max_epochs": 1})
+    result = snakemake(checkout, "all", "--configfile", str(path))
+    assert result.returncode == 0, result.stderr[-3000:]
+    results = checkout / "results/rates"
+    configs = [
+        json.loads((results / f"runs/{name}/seed0/config.json").read_text())
+        for name in ("demo/gumbel", "demo/gumbel@slow")
+    ]
+    assert [config["optimizer"]["lr"] for config in configs] == [0.04, 0.001]
+    lines = (results / "table.md").read_text().splitlines()
+    rows = [line.split(" | ")[0].strip("| ") for line in lines if line.startswith("|")]
+    assert rows[2:5] == ["Gumbel", "↳ published", "Gumbel, lr 0.001"]
+    weights = [
+        (results / f"runs/{name}/seed0/model.pth").read_bytes()
+        for name in ("demo/gumbel", "demo/gumbel@slow")
+    ]
+    assert weights[0] != weights[1]
+    again = snakemake(checkout, "all", "--configfile", str(path))
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
 @pytest.mark.slow
 def test_the_chain_end_to_end_and_again(checkout):
     path = write_pipeline(checkout)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from gol.config.datasets import annotation_files, dataset_definition, image_proofs
-from gol.data.layout import SPLITS, Drawn, Prepared
+from gol.data.prepared import SPLITS, Drawn, Prepared
 from gol.errors import UserError
 from gol.config.pipeline import read_pipeline
 from gol.cluster.settings import Settings

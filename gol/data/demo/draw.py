@@ -14,8 +14,8 @@ import numpy as np
 from gol.data.demo.plan import ScenePlan, even_order, image_counts, plan_scenes
 from gol.data.demo.scene import draw_scene
 from gol.data.demo.shapes import Combination
-from gol.data.layout import SPLITS, Drawn
 from gol.data.masks import mask_to_polygons
+from gol.data.prepared import SPLITS, Drawn
 from gol.errors import UserError
 from gol.files import configs_folder, read_json, read_yaml, write_json
 from gol.groups import GROUPS, THRESHOLDS, frequency_group

@@ -1,0 +1,71 @@
+"""What a report shows: tables, and the figures by the names of their files."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gol.errors import UserError
+
+
+class Figure(StrEnum):
+    """The figures of every report, by the names of their files without suffix."""
+
+    GROUPS = "ap_by_group"
+    CLASSES = "ap_per_class"
+    CURVES = "training_loss"
+    GRADIENTS = "loss_gradients"
+
+    @property
+    def file(self) -> str:
+        """The name of the file."""
+        return f"{self}.png"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a report shows.
+
+    Attributes:
+        tables: title of a table to its experiments, in the order of the rows.
+        figures: title of a figure to its groups (models), each with an experiment for each series.
+    """
+
+    tables: dict[str, list[str]]
+    figures: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
+
+    @property
+    def experiments(self) -> list[str]:
+        """All experiments that are shown, each once."""
+        groups = [*self.tables.values()]
+        groups += [group.values() for figure in self.figures.values() for group in figure.values()]
+        return list(dict.fromkeys(name for group in groups for name in group))
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the figures that a report writes, without suffix."""
+        return [*(figure.value for figure in Figure), *map(file_name, self.figures)]
+
+    @property
+    def text(self) -> str:
+        """As ``gol table --layout`` takes it."""
+        return json.dumps({"tables": self.tables, "figures": self.figures}, ensure_ascii=False)
+
+
+def file_name(title: str) -> str:
+    """The name of a figure's file, without suffix."""
+    return re.sub(r"\W+", "_", title.lower()).strip("_")
+
+
+def check_titles(layout: Layout) -> None:
+    """Refuses titles that share a place in a report: a table's, or a figure's file."""
+    taken = dict.fromkeys(Figure, "a figure of every report")
+    for title in layout.figures:
+        name = file_name(title)
+        if not name:
+            raise UserError(f"figure '{title}': a title needs a letter or digit, for its file")
+        if name in taken:
+            raise UserError(f"figure '{title}': its file {name}.png is that of {taken[name]}")
+        if title in layout.tables:
+            raise UserError(f"figure '{title}': a table has this title; name one of them otherwise")
+        taken[name] = f"figure '{title}'"
