@@ -19,8 +19,9 @@ def format_plan(plan: Plan, pipeline: Path) -> str:
         pipeline: the pipeline file, for the commands that the text names.
     """
     seeds, exact = plan.costs[0].seeds, all(map(_is_exact, plan.costs))
+    factors = f"{_count(len(plan.costs), 'experiment')} × {_count(seeds, 'seed')}"
     totals = {
-        "runs": f"{plan.runs:,} ({_count(len(plan.costs), 'experiment')} × {_count(seeds, 'seed')})",
+        "runs": f"{plan.runs:,} ({factors})",
         "images": _at_least(plan.images(), exact),
         "GPU-hours": _span(plan.hours(), plan.hours("most"), digits=0),
         "disk": f"{_size(plan.disk)} of checkpoints and weights; data and detections come on top",
