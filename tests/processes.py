@@ -3,6 +3,7 @@
 They are forked from one that has imported the package, mmdet and snakemake, which takes seconds.
 """
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -56,6 +57,7 @@ def _run(command, variables, folder, files):
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)
+    multiprocessing.set_start_method(None, force=True)  # for the processes that this one starts
     for number, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY), number)
     kind, what, *arguments = command
@@ -68,6 +70,6 @@ def _run(command, variables, folder, files):
             exec(what, {"__name__": "__main__"})
     except SystemExit as end:
         code = end.code
-    # Only now, when the exception and all that its frames held are gone: multiprocessing kills
-    # the processes of a loader that is still there, and torch makes an error of that.
+    # As a plain process does, and multiprocessing's do not: torch's loaders end their workers so.
+    atexit._run_exitfuncs()
     sys.exit(code)
