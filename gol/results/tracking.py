@@ -119,7 +119,7 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
     if location not in (None, experiment.artifact_location):
         raise UserError(
             f"{database}: experiment {name} keeps its files in {experiment.artifact_location},"
-            f" not in {location}: was the file moved? Delete it and track the runs again"
+            f" not in {location}: was the store moved? Delete it and track the runs again"
         )
     return experiment.experiment_id
 
