@@ -170,7 +170,8 @@ def _one_line(what: str) -> Iterator[None]:
 @cache
 def _check_optimizer(text: str) -> None:
     import torch
-    from mmcv.runner.optimizer import build_optimizer
+
+    from gol.compat.deferred import no_compiler
 
     settings = json.loads(text)
     name, lr = settings.get("type"), settings.get("lr")
@@ -179,10 +180,12 @@ def _check_optimizer(text: str) -> None:
     _refuse_unknown(
         "optimizer", settings, {"type", *arguments({"optimizer": settings}, ("optimizer",))}
     )
+    from mmcv.runner.optimizer import build_optimizer  # after what it wants was imported with care
+
     model = torch.nn.Sequential(
         torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2), torch.nn.Linear(1, 1)
     )
-    with _one_line(f"optimizer {name} with {shown(settings)}"):
+    with _one_line(f"optimizer {name} with {shown(settings)}"), no_compiler():
         optimizer = build_optimizer(model, settings)
         for parameter in model.parameters():
             parameter.grad = torch.ones_like(parameter)
@@ -195,13 +198,14 @@ def _check_optimizer(text: str) -> None:
 def _check_schedule(text: str, lr: float, epochs: int) -> None:
     import torch
 
+    from gol.compat.deferred import no_compiler
     from gol.config.schedule import Schedule
 
     settings = json.loads(text)
     known = arguments({"lr_config": settings}, ("lr_config",))
     _refuse_unknown("lr_config", settings, {"policy", *known})
-    optimizer, length = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr), 10
-    with _one_line(f"lr_config {shown(settings)}"):
+    with _one_line(f"lr_config {shown(settings)}"), no_compiler():
+        optimizer, length = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr), 10
         schedule = Schedule(settings, optimizer, length, epochs)
         for epoch in range(min(epochs, _EPOCHS)):
             for iteration in (epoch * length, epoch * length + length - 1):

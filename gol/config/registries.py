@@ -4,6 +4,8 @@ mmcv is imported for the optimizer and the learning rate, mmdet for the detector
 """
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -51,12 +53,21 @@ def types(path: tuple[str, ...], present: str) -> list[str]:
     ]
 
 
+@contextmanager
+def _mmcv() -> Iterator[None]:
+    """Imports mmcv quietly, and without what it does not need."""
+    from gol.compat import quiet
+    from gol.compat.deferred import deferred_imports
+
+    quiet()
+    with deferred_imports():
+        yield
+
+
 @cache
 def _optimizers() -> dict[str, type]:
-    from gol import compat
-
-    compat.quiet()
-    from mmcv.runner.optimizer import OPTIMIZERS
+    with _mmcv():
+        from mmcv.runner.optimizer import OPTIMIZERS
 
     return {name: cls for name, cls in OPTIMIZERS.module_dict.items() if name not in _UNFIT}
 
@@ -64,10 +75,8 @@ def _optimizers() -> dict[str, type]:
 @cache
 def _policies() -> dict[str, type]:
     """Name of a policy, as mmcv's configs spell it, to its hook."""
-    from gol import compat
-
-    compat.quiet()
-    from mmcv.runner.hooks import HOOKS
+    with _mmcv():
+        from mmcv.runner.hooks import HOOKS
 
     hooks = {name.removesuffix("LrUpdaterHook"): hook for name, hook in HOOKS.module_dict.items()}
     hooks = {n: hook for n, hook in hooks.items() if n and f"{n}LrUpdaterHook" in HOOKS.module_dict}
