@@ -58,7 +58,11 @@ def test_the_handler_of_before_is_called_after_the_checkpoint(asked, tmp_path, d
 def test_checkpoints_come_by_minutes_too(tmp_path, tiny_data, monkeypatch):
     saved, save = [], Trainer.save
     monkeypatch.setattr(Trainer, "save", lambda self, *a: (saved.append(a[1]), save(self, *a)))
-    settings = {"gol.checkpoint_interval": 100, "gol.checkpoint_minutes": 1e-9, "runner.max_epochs": 1}
+    settings = {
+        "gol.checkpoint_interval": 100,
+        "gol.checkpoint_minutes": 1e-9,
+        "runner.max_epochs": 1,
+    }
     train(prepare(tmp_path, tiny_data, **settings), "cpu")
     assert saved == [1, 2, 3]
 
