@@ -36,15 +36,13 @@ def cpu_seconds(code: str) -> float:
 
 def prepare(folder: Path) -> dict[str, str]:
     """Draws a demo and trains it once; returns what is measured, name to code."""
-    from gol.config.axes import load_dataset, split_files
+    from gol.config.datasets import load_dataset
     from gol.data.demo.draw import draw_demo
     from gol.data.preprocess import preprocess_dataset
 
     data, fresh, done = folder / "data", folder / "fresh", folder / "done"
     draw_demo(data / "raw", train_images=32, val_images=24)
-    files = [
-        f for split in ("train", "val") for f in split_files(load_dataset("demo"), split, data)
-    ]
+    files = [f for split in ("train", "val") for f in load_dataset("demo").files(split, data)]
     preprocess_dataset(*files, data)
     settings = ["--set", "runner.max_epochs=1"]
     gol(["config", "demo/gol", "--data", str(data), "--run", str(fresh), *settings])
