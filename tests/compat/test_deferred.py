@@ -185,10 +185,11 @@ from mmcv import ConfigDict
 from mmdet.models import build_head
 torch.manual_seed(0)
 head = build_head(ConfigDict(
-    type="PAAHead", num_classes=3, in_channels=8, feat_channels=8, stacked_convs=1, topk=9,
+    type="PAAHead", num_classes=3, in_channels=8, feat_channels=32, stacked_convs=1, topk=9,
     anchor_generator=dict(type="AnchorGenerator", ratios=[1.0], octave_base_scale=2,
                           scales_per_octave=1, strides=[8]),
-    bbox_coder=dict(type="DeltaXYWHBBoxCoder"),
+    bbox_coder=dict(type="DeltaXYWHBBoxCoder"), reg_decoded_bbox=True,
+    loss_bbox=dict(type="GIoULoss"),
     train_cfg=dict(assigner=dict(type="MaxIoUAssigner", pos_iou_thr=0.1, neg_iou_thr=0.1,
                                  min_pos_iou=0, ignore_iof_thr=-1),
                    allowed_border=-1, pos_weight=-1, debug=False)))

@@ -43,6 +43,9 @@ def declared(project, *extras):
     return {canonicalize_name(Requirement(line).name) for line in lines}
 
 
+PACKAGES = packages_distributions()
+
+
 def undeclared(path, allowed):
     """What a file imports, at the top or later, that none of the allowed packages brings."""
     names = set()
@@ -51,11 +54,10 @@ def undeclared(path, allowed):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names.add(node.module.partition(".")[0])
-    found = packages_distributions()
     return {
         name
         for name in names - {*sys.stdlib_module_names, "gol"}
-        if not {canonicalize_name(other) for other in found.get(name, [])} & allowed
+        if not {canonicalize_name(other) for other in PACKAGES.get(name, [])} & allowed
     }
 
 
