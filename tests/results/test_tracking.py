@@ -299,7 +299,7 @@ def test_stores_that_cannot_be_used_are_one_line(tmp_path, empty_store):
         "file:mlruns": "allowed: a sqlite file",
         text: "file is not a database",
         text / "mlflow.db": "File exists",
-        moved / "mlflow.db": "was the file moved",
+        moved / "mlflow.db": "was the store moved",
     }
     for store, message in cases.items():
         with pytest.raises(UserError, match=message) as caught:
