@@ -195,7 +195,7 @@ def test_unknown_names_are_refused(tmp_path, capsys):
     line = fails(capsys, "config", "demo/gumbel", "--run", run, "--set", "optimizer.lrr=1")
     assert "unknown key 'lrr'" in line and "did you mean 'lr'? allowed: lr, type" in line
     line = fails(capsys, "config", "demo/gumbel", "--run", run, "--set", "optimizer.lr={")
-    assert "--set optimizer.lr={: the value is neither JSON nor YAML" in line
+    assert "override optimizer.lr: '{' is neither JSON nor YAML" in line
     assert "unknown dataset" in fails(capsys, "demo", "--dataset", "coco", "--out", run)
     assert not run.exists()
 
