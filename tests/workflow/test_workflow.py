@@ -202,8 +202,8 @@ def test_the_chain_end_to_end_and_again(checkout):
 
     with sqlite3.connect(checkout / "mlflow.db") as store:
         # Other tests of this module may have tracked theirs already.
-        tracked = "select count(*) from runs join experiments using (experiment_id) where experiments.name = ?"
-        assert store.execute(tracked, ["small"]).fetchone() == (2,)
+        tracked = "select count(*) from runs join experiments e using (experiment_id) "
+        assert store.execute(f"{tracked} where e.name = 'small'").fetchone() == (2,)
 
     # A changed setting under the same name would mix two experiments in one folder.
     changed = write_pipeline(checkout, set={"runner.max_epochs": 3})
