@@ -27,3 +27,14 @@ def test_importing_the_losses_needs_only_torch():
 def test_the_package_has_no_other_names():
     with pytest.raises(AttributeError, match="no attribute 'gumbel'"):
         gol.gumbel  # noqa: B018
+
+
+def test_rooms_import_only_from_those_below(root):
+    """The contracts of .importlinter."""
+    result = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0 and "2 kept, 0 broken" in result.stdout, result.stdout[-3000:]

@@ -1,6 +1,6 @@
 """Runs a training or a detection as a submitit job, here or on Slurm, and waits for its result.
 
-The job is no part of this process: a launcher that is killed leaves it running, and the next one
+The job is not part of this process: a launcher that is killed leaves it running, and the next one
 follows it instead of submitting a second. The result's own files say that the task is done; the
 state of the job matters only while they are missing.
 """

@@ -135,7 +135,7 @@ def _check_references(ids: tuple[int, ...], images: list, pairs: list[tuple]) ->
     if not ids:
         raise UserError("annotations have no category")
     if wrong := [i for i in ids if type(i) is not int]:
-        raise UserError(f"category id {wrong[0]!r} is no whole number")
+        raise UserError(f"category id {wrong[0]!r} must be a whole number")
     for what, values in (("category", ids), ("image", images)):
         if doubles := [value for value, count in Counter(values).items() if count > 1]:
             raise UserError(f"{what} id {doubles[0]} occurs more than once")
@@ -146,7 +146,7 @@ def _check_references(ids: tuple[int, ...], images: list, pairs: list[tuple]) ->
 
 
 def _check_columns(path: str | Path, value: dict[str, Any]) -> None:
-    """Checks types and lengths of a file's columns; a bool is no count."""
+    """Checks types and lengths of a file's columns; a bool does not count."""
 
     def is_count(number: object) -> bool:
         return type(number) is int and number >= 0
@@ -160,7 +160,7 @@ def _check_columns(path: str | Path, value: dict[str, Any]) -> None:
     }
     for key, check in column_checks.items():
         if not isinstance(value[key], list) or not all(map(check, value[key])):
-            raise UserError(f"{path}: key {key!r} is no list of the expected values")
+            raise UserError(f"{path}: key {key!r} must be a list of the expected values")
         if len(value[key]) != len(value["ids"]) or not value[key]:
             raise UserError(f"{path}: key {key!r} has {len(value[key])} entries, not one per id")
     for key in ("images", "annotated_images"):

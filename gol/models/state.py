@@ -35,7 +35,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path} does not fit into memory") from error
     except Exception as error:  # torch raises half a dozen types for a damaged file
         reason = str(error).splitlines()[0]
-        raise DamagedError(f"{path} is no checkpoint of tensors (truncated?): {reason}") from error
+        raise DamagedError(
+            f"{path} is not a checkpoint of tensors (truncated?): {reason}"
+        ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content

@@ -42,7 +42,7 @@ def create_tracking_store(store: str | Path) -> str:
             ``sqlite:///mlflow.db`` or ``http://host:5000``.
 
     Raises:
-        UserError: the path is a folder, is no MLflow database, or cannot be written; the server
+        UserError: the path is a folder, is not an MLflow database, or cannot be written; the server
             does not answer.
     """
     uri = tracking_uri(store)

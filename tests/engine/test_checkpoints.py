@@ -61,7 +61,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     torch.save({"state_dict": Evil()}, tmp_path / "evil.pth", pickle_module=pickle)
-    with pytest.raises(UserError, match="no checkpoint of tensors"):
+    with pytest.raises(UserError, match="not a checkpoint of tensors"):
         load_checkpoint(tmp_path / "evil.pth")
     assert not (tmp_path / "ran").exists()
 

@@ -202,7 +202,7 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path):
             return (Path.touch, (tmp_path / "owned",))
 
     torch.save({"state_dict": {}, "meta": Evil()}, tmp_path / "epoch.pth")
-    with pytest.raises(UserError, match=r"epoch\.pth is no checkpoint of tensors"):
+    with pytest.raises(UserError, match=r"epoch\.pth is not a checkpoint of tensors"):
         load_weights(torch.nn.Linear(1, 1), tmp_path / "epoch.pth")
     assert not (tmp_path / "owned").exists()
 
