@@ -132,6 +132,10 @@ def config(
         values["gol.weights"] = {"_delete_": True, "file": str(weights.resolve())}
     values |= dict(map(read_setting, overrides))
     resolved = load_experiment(experiment, values, data)
+    if weights and resolved.gol.weights:
+        from gol.models import check_weights
+
+        check_weights(resolved)
     if run is None:
         return Result(resolved._cfg_dict.to_dict(), python_config(resolved))
     save_config(resolved, run)

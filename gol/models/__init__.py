@@ -21,6 +21,7 @@ with deferred_imports():
     from mmcv.utils import get_logger
     from mmdet.datasets import build_dataset
     from mmdet.models import LOSSES as MMDET_LOSSES
+    from mmdet.models import build_backbone
     from mmdet.models import build_detector as _build
 
 import gol.data.dataset  # noqa: E402,F401  (registers InstanceDataset)
@@ -29,7 +30,7 @@ from gol.errors import UserError  # noqa: E402
 from gol.losses import LOSSES  # noqa: E402
 from gol.models.weights import load_backbone  # noqa: E402
 
-__all__ = ["build_dataset", "build_detector", "float32_heads", "set_scoring"]
+__all__ = ["build_dataset", "build_detector", "check_weights", "float32_heads", "set_scoring"]
 
 # init_weights otherwise reports every tensor.
 get_logger("mmcv").setLevel(logging.WARNING)
@@ -87,6 +88,16 @@ def build_detector(config: Any, initialise: bool = True) -> torch.nn.Module:
     detector.init_weights()
     vars(detector.backbone).pop("init_weights", None)
     return detector
+
+
+def check_weights(config: Any) -> None:
+    """Loads the weights of a resolved config's backbone, to see now whether they fit.
+
+    Raises:
+        UserError: they are not there, or do not fit.
+    """
+    backbone = build_backbone({**config.model.backbone, "init_cfg": None})
+    load_backbone(backbone, config.gol.weights, config.gol.axes.backbone)
 
 
 def set_scoring(detector: torch.nn.Module, scoring: str) -> None:

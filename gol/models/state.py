@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from gol.errors import UserError
+from gol.models import foreign
 
 
 class DamagedError(UserError):
@@ -43,19 +44,46 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def load_state(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A checkpoint's state dict, bare or below ``state_dict`` or ``model``, and its ``meta``.
+def load_state(
+    path: str | Path, wanted: Mapping[str, torch.Tensor] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A checkpoint's state dict, ours or another program's, and its ``meta``.
+
+    Args:
+        path: file of torch, bare or below ``state_dict``, ``model`` …, or of safetensors.
+        wanted: the model's state dict; the names are made to fit it, as far as prefixes are all
+            that differs, and stderr says what was done.
 
     Raises:
-        UserError: as :func:`load_checkpoint`, or one of the two is of another type.
+        UserError: as :func:`load_checkpoint`, the file is of another kind, or one of the two is of
+            another type.
     """
-    content = load_checkpoint(path)
-    state, meta = content.get("state_dict", content.get("model", content)), content.get("meta")
+    path = Path(path)
+    content = _read(path)
+    (state, note), meta = foreign.find_state(content), content.get("meta")
     if not (isinstance(state, dict) and all(isinstance(key, str) for key in state)):
         raise UserError(f"{path} holds no state dict, which is names to tensors")
     if not isinstance(meta, dict | None):
         raise UserError(f"{path}: its meta is a {type(meta).__name__}, not a dict")
+    if wanted is not None:
+        state, notes = foreign.renamed(state, wanted)
+        foreign.say(path, [note, *notes] if note else notes)
     return state, meta or {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if foreign.is_safetensors(path):
+        return foreign.read_safetensors(path)
+    foreign.refuse_other_files(path)
+    try:
+        with torch.serialization.safe_globals(foreign.SAFE):
+            return load_checkpoint(path)
+    except UserError as error:
+        name = foreign.foreign_object(error.__cause__)
+        if name is None:
+            raise
+        reason = f"it holds {name}, which may run code; save the model's state_dict() alone"
+        raise UserError(f"{path} is not a checkpoint of tensors: {reason}") from error
 
 
 def load_weights(
@@ -65,15 +93,16 @@ def load_weights(
 
     Raises:
         UserError: the checkpoint is of another training than ``fingerprint``, or a tensor is
-            missing, unexpected or of another shape, for instance for want of a class.
+            missing, unexpected, of another shape, for instance for want of a class, or not finite.
     """
-    found, meta = load_state(path)
+    wanted = detector.state_dict()
+    found, meta = load_state(path, wanted)
     if fingerprint and meta.get("fingerprint") != fingerprint:
         raise UserError(f"{path} was trained with another configuration or other annotations")
-    wanted = detector.state_dict()
     # mmcv also saves buffers that torch calls not persistent, such as a loss's class frequencies.
     derived = {name for name, _ in detector.named_buffers()} - wanted.keys()
     found = {key: value for key, value in found.items() if key not in derived}
+    foreign.check_values(path, found, wanted)
     problems = mismatches(found, wanted)
     if problems:
         raise UserError(f"{path} does not fit the model: {listing(problems)}")

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from gol.errors import UserError
+from gol.models.foreign import check_values
 from gol.models.state import listing, load_state, mismatches
 from gol.sources.download import Source
 from gol.sources.weights import weights_path
@@ -27,13 +29,12 @@ def load_backbone(
     Args:
         backbone: ResNet, ResNeXt or SwinTransformer of mmdet.
         weights: as for :func:`gol.sources.weights.weights_path`. The file must be there; it may be
-            of torchvision, open-mmlab or Swin's authors: a state dict, bare or below
-            ``state_dict`` or ``model``.
+            of torchvision, open-mmlab or Swin's authors, or of a whole detector.
         name: of the backbone, for the message that says how to get the file.
 
     Raises:
         UserError: no such file, or one that lacks a tensor, has one too many, or one of another
-            shape.
+            shape or that is not finite.
     """
     path = weights_path(weights)
     if "file" not in weights and not path.exists():
@@ -42,16 +43,27 @@ def load_backbone(
             f"{Source.of(weights).urls[0]} elsewhere and put it there, or name the file by "
             "`gol config EXPERIMENT --weights FILE`"
         )
-    found, _ = load_state(path)
-    if any(key.startswith("layers.") for key in found):  # names of Swin's authors
-        from mmdet.models.utils.ckpt_convert import swin_converter
-
-        found = {key.removeprefix("backbone."): v for key, v in swin_converter(found).items()}
     wanted = backbone.state_dict()
+    found, _ = load_state(path, wanted)
+    if any(key.startswith("layers.") for key in found):  # names of Swin's authors
+        found = _convert_swin(path, found)
     spare = (_UNUSED, _OWN)
     found = {k: v for k, v in found.items() if k in wanted or not any(r.match(k) for r in spare)}
     needed = {k: v for k, v in wanted.items() if k in found or not _OWN.match(k)}
+    check_values(path, found, needed)
     problems = mismatches(found, needed)
     if problems:
         raise UserError(f"{path} does not fit the {type(backbone).__name__}: {listing(problems)}")
     backbone.load_state_dict({**wanted, **found})
+
+
+def _convert_swin(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Swin's authors' names and orders of channels as mmdet's."""
+    from mmdet.models.utils.ckpt_convert import swin_converter
+
+    try:
+        converted = swin_converter(state)
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        reason = "has names of Swin's authors' files, but other tensors"
+        raise UserError(f"{path} {reason}") from error
+    return {key.removeprefix("backbone."): value for key, value in converted.items()}

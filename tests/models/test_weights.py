@@ -193,7 +193,7 @@ def test_what_is_no_state_dict_is_one_line(tmp_path, content):
         path.write_bytes(content)
     else:
         torch.save(content, path)
-    with pytest.raises(UserError, match=r"w\.pth (holds|is no)"):
+    with pytest.raises(UserError, match=r"w\.pth (holds|is a text file, not a checkpoint)"):
         load_backbone(build_backbone(R50), {"file": str(path)})
 
 
@@ -333,6 +333,9 @@ def test_a_file_takes_the_place_of_the_download(published_r50, tmp_path, resnet5
     command = ["config", "activations/gumbel/gumbel_r50_4x4_1x", "--run", str(tmp_path / "run")]
     assert main([*command, "--weights", str(tmp_path / "none.pth")]) == 2
     assert "no file" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    save(tmp_path / "nan.pth", resnet50.state_dict() | {"bn1.bias": torch.full((64,), torch.nan)})
+    assert main([*command, "--weights", str(tmp_path / "nan.pth")]) == 2
+    assert "bn1.bias is not finite" in capsys.readouterr().err and not (tmp_path / "run").exists()
     assert main([*command, "--weights", str(tmp_path / "w.pth")]) == 0
     config = load_config(tmp_path / "run")
     assert config.gol.weights == {"file": str(tmp_path / "w.pth")}
