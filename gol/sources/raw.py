@@ -11,6 +11,7 @@ from gol.files import check_space, configs_folder, read_yaml, write_json
 from gol.progress import format_bytes
 from gol.sources.archive import unpack
 from gol.sources.download import Source, fetch
+from gol.sources.members import is_clutter
 
 
 @cache
@@ -95,7 +96,8 @@ def _make(entry: Mapping[str, Any]) -> None:
         size = format_bytes(archive.stat().st_size)
         _say(f"{made}: unpacked; {archive} ({size}) is no longer needed")
     if count is not None:
-        found = sum(1 for path in made.iterdir() if path.suffix == ".jpg")
+        names = [path.name for path in made.iterdir() if not is_clutter(path.name)]
+        found = sum(name.lower().endswith(".jpg") for name in names)
         if found != count:
             raise UserError(f"{made} has {found} images, not {count}: complete it or move it away")
         write_json(proof(entry), {"images": count})

@@ -68,14 +68,6 @@ def site(tmp_path, monkeypatch):
         yield server
 
 
-def test_what_macos_adds_to_an_archive_is_left_out(tmp_path):
-    members = {"a.json": b"{}", "__MACOSX/._a.json": b"x"}
-    unpack(make_zip(tmp_path / "a.zip", members), tmp_path / "out" / "a.json")
-    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["a.json"]
-    with pytest.raises(UserError, match=r"which is not b\.json"):
-        unpack(make_zip(tmp_path / "b.zip", {".": b"x"}), tmp_path / "out" / "b.json")
-
-
 def tree(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.jpg")}
 
@@ -123,7 +115,8 @@ def test_a_coco_folder_is_linked_and_checked(site, tmp_path):
     own = tmp_path / "own"
     for name, content in (site.images["train2017"] | site.images["val2017"]).items():
         (own / name).parent.mkdir(parents=True, exist_ok=True)
-        (own / name).write_bytes(content)
+        (own / name).with_suffix(".JPG").write_bytes(content)
+    (own / "val2017/._1.jpg").touch()  # of a Mac
     before = sorted(own.rglob("*"))
     for _ in range(2):
         assert main(["download", "--dataset", "small.yaml", "--coco", "own"]) == 0
@@ -191,7 +184,7 @@ def test_a_damaged_archive_leaves_nothing(tmp_path):
     data[data.index(content[:50]) + 9000] ^= 1
     for broken in (bytes(data), bytes(data[:-40]), b"", b"no zip"):
         archive.write_bytes(broken)
-        with pytest.raises(UserError, match="not an intact zip archive"):
+        with pytest.raises(UserError, match=r"not an? (intact )?zip archive"):
             unpack(archive, tmp_path / "a")
         assert sorted(p.name for p in tmp_path.iterdir()) == [".a.lock", "z.zip"]
     make_zip(archive, {"a/": b""})
