@@ -28,6 +28,9 @@ class File:
     obeys_if_range: bool = True
     stall: float = 0  # seconds of silence where it would drop
     gate: Callable | None = None  # called before the body
+    headers: list = field(default_factory=list)  # further ones, as they are
+    redirect: str | None = None  # to this address
+    chunked: int = 0  # how often the content is sent, in chunks without an announced length
 
 
 class Server:
@@ -75,6 +78,12 @@ def serve():
 
 def _answer(handler: BaseHTTPRequestHandler, file: File | None) -> int:
     handler.close_connection = True
+    if file and file.redirect is not None:
+        handler.send_response(302)
+        handler.send_header("Location", file.redirect)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return 0
     if file is None or file.statuses:
         handler.send_response(file.statuses.pop(0) if file else 404)
         handler.send_header("Content-Length", "0")
@@ -96,9 +105,13 @@ def _answer(handler: BaseHTTPRequestHandler, file: File | None) -> int:
     handler.send_header("Content-Type", file.kind)
     if start:
         handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
-    if file.length:
+    if file.chunked:
+        handler.send_header("Transfer-Encoding", "chunked")
+        body = (b"%x\r\n%b\r\n" % (len(body), body)) * file.chunked + b"0\r\n\r\n"
+    elif file.length:
         handler.send_header("Content-Length", str(len(body)))
-    for name, value in (("ETag", file.etag), ("Last-Modified", file.modified)):
+    named = [("ETag", file.etag), ("Last-Modified", file.modified)]
+    for name, value in [*named, *file.headers]:
         if value:
             handler.send_header(name, value)
     handler.end_headers()

@@ -1,6 +1,8 @@
 """Downloads against a server that fails in every way that real ones do."""
 
+import gzip
 import hashlib
+import json
 import os
 import resource
 import shutil
@@ -9,12 +11,14 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 
 import pytest
 from fault_server import serve
 
 from gol.errors import UserError
 from gol.sources import download as module
+from gol.sources import source, transfer
 from gol.sources.download import Source, fetch
 
 MEGA = 1 << 20
@@ -48,14 +52,13 @@ def leftovers(folder):
 
 
 @pytest.mark.parametrize("known", ["all", "prefix", "nothing"])
-def test_a_file_is_fetched_once_and_not_hashed_again(server, content, tmp_path, known, monkeypatch):
+def test_a_file_is_fetched_once(server, content, tmp_path, known):
     facts = {"all": (len(content), sha(content)), "prefix": (None, sha(content)[:8])}
     url = server.add("a/b.bin", content, etag='"1"')
     source = Source((url,), *facts.get(known, (None, None)))
     assert source.name == "b.bin"
     path = fetch(source, tmp_path / "new" / "b.bin")
     assert path.read_bytes() == content and not leftovers(path.parent)
-    monkeypatch.setattr(module, "_sha256", None)  # a second reading would fail
     assert fetch(source, path) == path
     assert len(server.requests) == 1
 
@@ -81,7 +84,7 @@ def test_dropped_connections_are_resumed_where_they_broke(server, content, tmp_p
     # what did not fill a block may be lost with the connection, no more
     positions = [0] + [int(asked[6:-1]) for asked in ranges[1:]]
     assert ranges[0] is None and positions == sorted(set(positions)) and len(positions) == 4
-    assert server.sent < len(content) + 4 * module._BLOCK
+    assert server.sent < len(content) + 4 * transfer._BLOCK
 
 
 FETCH = "import sys; from gol.sources.download import *; fetch(Source((sys.argv[1],)), sys.argv[2])"
@@ -91,7 +94,7 @@ def test_a_killed_process_is_continued_by_the_next(server, content, tmp_path):
     url = server.add("f", content, etag='"1"', drops=[2 * MEGA], stall=60)
     process = subprocess.Popen([sys.executable, "-c", FETCH, url, str(tmp_path / "f")])
     part = tmp_path / "f.part"
-    while not (part.exists() and part.stat().st_size >= 2 * MEGA - module._BLOCK):
+    while not (part.exists() and part.stat().st_size >= 2 * MEGA - transfer._BLOCK):
         assert process.poll() is None
         time.sleep(0.01)
     process.kill()
@@ -99,7 +102,7 @@ def test_a_killed_process_is_continued_by_the_next(server, content, tmp_path):
     assert not (tmp_path / "f").exists()
     assert fetch(Source((url,)), tmp_path / "f").read_bytes() == content
     ((_, asked, sent),) = server.requests  # the first is still stalled
-    assert asked == f"bytes={len(content) - sent}-" and sent <= MEGA + 17 + module._BLOCK
+    assert asked == f"bytes={len(content) - sent}-" and sent <= MEGA + 17 + transfer._BLOCK
 
 
 def test_a_failed_download_is_continued_by_the_next(server, content, tmp_path):
@@ -109,17 +112,13 @@ def test_a_failed_download_is_continued_by_the_next(server, content, tmp_path):
         fetch(source, tmp_path / "f")
     server.files["f"].drops, server.requests[:] = [], []
     assert fetch(source, tmp_path / "f").read_bytes() == content
-    assert server.sent <= MEGA + 17 + module._BLOCK and len(server.requests) == 1
+    assert server.sent <= MEGA + 17 + transfer._BLOCK and len(server.requests) == 1
 
 
-def test_a_read_only_cache_is_used(server, content, tmp_path, monkeypatch):
+def test_a_cache_that_others_fill_is_read_only(content, tmp_path):
     (tmp_path / "f").write_bytes(content)
-
-    def refuse(path, value):
-        raise UserError(f"cannot write {path}: Read-only file system")
-
-    monkeypatch.setattr(module, "write_json", refuse)  # root may write anywhere
-    assert fetch(Source(("http://127.0.0.1:1/f",), None, sha(content)), tmp_path / "f")
+    fetch(Source(("http://127.0.0.1:1/f",), None, sha(content)), tmp_path / "f")
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
 
 def test_a_server_without_ranges_is_asked_for_everything_again(server, content, tmp_path):
@@ -208,7 +207,7 @@ def test_a_busy_server_is_asked_again(server, content, tmp_path):
 
 
 def test_a_stalled_connection_is_given_up_and_resumed(server, content, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_TIMEOUT", (2, 0.3))
+    monkeypatch.setattr(transfer, "_TIMEOUT", (2, 0.3))
     url = server.add("f", content, etag='"1"', drops=[2 * MEGA], stall=3)
     assert fetch(Source((url,)), tmp_path / "f").read_bytes() == content
     assert server.files["f"].drops == []
@@ -249,7 +248,13 @@ def test_a_file_of_this_machine(content, tmp_path):
         source = Source((url,), None, sha(content)[:12])
         assert fetch(source, tmp_path / f"{number}").read_bytes() == content
     with pytest.raises(UserError, match="No such file"):
-        fetch(Source((str(tmp_path / "none"),)), tmp_path / "f")
+        fetch(Source((str(tmp_path / "none"),), None, sha(b"")), tmp_path / "f")
+    with pytest.raises(UserError, match="not a file"):
+        fetch(Source(("file:///dev/zero",), None, sha(b"")), tmp_path / "f")
+    for url in ("file:///etc/passwd", "/etc/passwd", "file://localhost/etc/passwd"):
+        with pytest.raises(UserError, match="only if its sha256 is published"):
+            fetch(Source((url,)), tmp_path / "f")
+    assert hidden(tmp_path) == [".0.lock", ".1.lock", ".f.lock", "0", "1"]
 
 
 def test_two_processes_fetch_a_file_once(server, content, tmp_path):
@@ -306,7 +311,7 @@ def test_a_disk_that_fills_up_keeps_what_came(server, content, tmp_path):
     assert not (tmp_path / "f").exists()
     server.requests[:] = []
     assert fetch(source, tmp_path / "f").read_bytes() == content
-    assert server.sent <= len(content) - 2 * MEGA + module._BLOCK
+    assert server.sent <= len(content) - 2 * MEGA + transfer._BLOCK
 
 
 def test_progress_in_a_log_is_plain_lines(server, content, tmp_path, monkeypatch, capsys):
@@ -317,3 +322,139 @@ def test_progress_in_a_log_is_plain_lines(server, content, tmp_path, monkeypatch
     assert len(lines) > 3 and "\r" not in "".join(lines)
     assert lines[-1].startswith("f  3.1 MB of 3.1 MB  100%  ETA 0:00  ")
     assert lines[-1].endswith(" MB/s")
+
+
+@pytest.mark.parametrize("scheme", ["file:///etc/passwd", "ftp://127.0.0.1/f", "http://[x"])
+def test_redirects_to_other_schemes_are_refused(server, tmp_path, scheme):
+    url = server.add("f", b"", redirect=scheme)
+    with pytest.raises(UserError, match="not the address of a file"):
+        fetch(Source((url,)), tmp_path / "f")
+    assert hidden(tmp_path) == [".f.lock"]
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_a_part_that_is_a_link_is_not_written_through(server, content, tmp_path, kind):
+    url = server.add("f", content, etag='"1"')
+    victim, folder = tmp_path / "own", tmp_path / "folder"
+    victim.write_bytes(content[:9])
+    folder.mkdir()
+    (folder / "f.part").symlink_to(victim) if kind == "symbolic" else os.link(
+        victim, folder / "f.part"
+    )
+    about = {"url": url, "validator": '"1"', "total": len(content)}
+    (folder / ".f.part.json").write_text(json.dumps(about))
+    (folder / "f").symlink_to(tmp_path / "none")
+    assert fetch(Source((url,)), folder / "f").read_bytes() == content
+    assert victim.read_bytes() == content[:9] and not (tmp_path / "none").exists()
+    assert hidden(folder) == [".f.lock", "f"] and not (folder / "f").is_symlink()
+
+
+@pytest.mark.parametrize("known", ["size", "hash"])
+def test_an_endless_body_is_cut_off(server, tmp_path, known, monkeypatch):
+    monkeypatch.setattr(source, "_MOST_OTHER", 5 * MEGA)
+    url = server.add("f", bytes(MEGA), chunked=50)
+    facts = (2 * MEGA, None) if known == "size" else (None, sha(b""))
+    words = r"sends more than (2\.1|5\.2) MB"
+    with pytest.raises(UserError, match=words):
+        fetch(Source((url,), *facts), tmp_path / "f")
+    assert hidden(tmp_path) == [".f.lock"] and len(server.requests) <= 1
+    url = server.add("g", b"", length=False, headers=[("Content-Length", str(6 * MEGA))])
+    with pytest.raises(UserError, match=r"announces 6\.3 MB"):
+        fetch(Source((url,), None, facts[1]), tmp_path / "g")
+
+
+@pytest.mark.parametrize("known", ["all", "nothing"])
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate"])
+def test_a_body_that_arrives_compressed_is_unpacked(server, content, tmp_path, coding, known):
+    body = zlib.compress(content) if coding == "deflate" else gzip.compress(content)
+    url = server.add("f", body, etag='"1"', drops=[MEGA], headers=[("Content-Encoding", coding)])
+    facts = (len(content), sha(content)) if known == "all" else (None, None)
+    assert fetch(Source((url,), *facts), tmp_path / "f").read_bytes() == content
+    assert [asked for _, asked, _ in server.requests] == [None, None]  # never continued
+
+
+def test_a_compressed_body_is_bounded_once_it_is_unpacked(server, tmp_path):
+    bomb = gzip.compress(bytes(20 * MEGA))
+    url = server.add("f", bomb, headers=[("Content-Encoding", "gzip")])
+    with pytest.raises(UserError, match=r"sends more than 1\.0 MB"):
+        fetch(Source((url,), MEGA, sha(b"")), tmp_path / "f")
+    for coding, words in (("br", "unknown Content-Encoding"), ("gzip", "contradicts itself")):
+        url = server.add("f", b"plain", headers=[("Content-Encoding", coding)])
+        with pytest.raises(UserError, match=words):
+            fetch(Source((url,)), tmp_path / "f")
+    assert hidden(tmp_path) == [".f.lock"]
+
+
+@pytest.mark.parametrize(
+    "length", ["-5", "5, 6", "9" * 5000, "9" * 17, "1e3", "+3", "\xb2", "\xd9\xa3", ""]
+)
+def test_an_odd_content_length_is_one_line(server, tmp_path, length):
+    url = server.add("f", b"abc", length=False, headers=[("Content-Length", length)])
+    with pytest.raises(UserError, match=r"how large|contradicts|announces") as error:
+        fetch(Source((url,)), tmp_path / "f")
+    assert len(str(error.value)) < 200 and hidden(tmp_path) == [".f.lock"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("ETag", '"\xff\xfe"'),
+        ("ETag", '"a\r\n b"'),
+        ("ETag", '"' + "x" * 3000 + '"'),
+        ("Last-Modified", "\x00"),
+        ("Content-Range", "bytes 1048576-9/" + "9" * 5000),
+        ("Content-Range", "bytes x-y/z"),
+        ("Content-Type", "\xff"),
+    ],
+)
+def test_other_odd_headers_do_no_harm(server, content, tmp_path, header):
+    url = server.add("f", content, drops=[2 * MEGA], headers=[header])
+    wanted = Source((url,), None, sha(content))
+    assert fetch(wanted, tmp_path / "f").read_bytes() == content
+
+
+SIDECARS = [
+    *(
+        "[]",
+        "3",
+        "null",
+        '"x"',
+        "{}",
+        "\xff",
+        "[" * 5000,
+        '{"url": 1, "validator": 2, "total": "x"}',
+    ),
+    '{"url": "URL", "validator": 5, "total": 100}',
+    '{"url": "URL", "validator": "\\"1\\"", "total": true}',
+    '{"url": "URL", "validator": "\\"1\\"", "total": 100}',  # as if it were complete
+]
+
+
+@pytest.mark.parametrize("sidecar", SIDECARS, ids=range(len(SIDECARS)))
+def test_notes_of_another_form_or_forged_ones_are_not_believed(server, content, tmp_path, sidecar):
+    url = server.add("f", content, etag='"1"')
+    (tmp_path / "f.part").write_bytes(b"x" * 100)
+    (tmp_path / ".f.part.json").write_text(sidecar.replace("URL", url), encoding="latin-1")
+    assert fetch(Source((url,)), tmp_path / "f").read_bytes() == content
+
+
+def test_a_published_hash_is_compared_with_the_content_alone(content, tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(bytes(len(content)))
+    found = path.stat()
+    note = {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns, "sha256": sha(content)}
+    (tmp_path / ".f.sha256.json").write_text(json.dumps(note))  # of an older version, or forged
+    with pytest.raises(UserError, match=r"has the sha256 .*move it away"):
+        fetch(Source(("http://127.0.0.1:1/f",), None, sha(content)), path)
+
+
+@pytest.mark.parametrize("url", ["http://x/", "http://x/..", "http://[x/f", "http://x/a%00", ""])
+def test_an_address_without_a_file_s_name_is_one_line(url):
+    with pytest.raises(UserError, match="must end in a file's name"):
+        _ = Source((url,)).name
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "x" * 64, "0" * 65, 12345678])
+def test_what_is_no_digest_is_refused(digest):
+    with pytest.raises(UserError, match="sha256 must be 8 to 64 hexadecimal digits"):
+        Source.of({"url": "http://x/f", "sha256": digest})
