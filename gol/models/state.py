@@ -74,11 +74,11 @@ def load_state(
 def _read(path: Path) -> dict[str, Any]:
     if foreign.is_safetensors(path):
         return foreign.read_safetensors(path)
-    foreign.refuse_other_files(path)
     try:
         with torch.serialization.safe_globals(foreign.SAFE):
             return load_checkpoint(path)
     except UserError as error:
+        foreign.refuse_other_files(path)  # what it is says more than what torch stumbled over
         name = foreign.foreign_object(error.__cause__)
         if name is None:
             raise

@@ -42,7 +42,7 @@ def refuse_other_forms(path: Path, wanted: str) -> None:
 
 def _form(head: bytes) -> tuple[str, str] | None:
     if not head:
-        return "empty", _FETCH
+        return "empty", "replace it"
     for beginning, form in _BEGINNINGS.items():
         if head.startswith(beginning):
             return form
