@@ -17,7 +17,8 @@ from gol.data.preprocess import preprocess_dataset
 from gol.errors import UserError
 from gol.losses.class_statistics import ClassStatistics
 
-OUTPUTS = ["classes.json", "summary.json", "train.json", "train.store", "val.json", "val.store"]
+JSON = ("classes.json", "summary.json", "train.json", "val.json")
+OUTPUTS = sorted([*JSON, *(f".{name}.sha256" for name in JSON), "train.store", "val.store"])
 
 
 @pytest.fixture(params=[fresh_seed()])

@@ -290,7 +290,7 @@ def damage_header(rng, path):
         (lambda _, p: p.write_bytes(p.read_bytes()[:9]), "is not an annotation store"),
         (lambda _, p: p.write_bytes(b""), "is not an annotation store"),
         (lambda _, p: p.write_text(json.dumps({"images": []})), "is not an annotation store"),
-        (lambda _, p: p.write_bytes(b"GOLSTORE\7" + p.read_bytes()[9:]), "version 7, not 1"),
+        (lambda _, p: p.write_bytes(b"GOLSTORE\7" + p.read_bytes()[9:]), "version 7, not 2"),
         (lambda _, p: p.unlink(), "No such file"),
         (lambda _, p: (p.unlink(), p.mkdir()), "Is a directory"),
     ],

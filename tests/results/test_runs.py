@@ -29,7 +29,7 @@ def test_garbage_inside_a_curve_names_the_line(tmp_path, line):
     run = make_run(tmp_path / "run", lines=3)
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join([lines[0], line, *lines[1:], ""]))
-    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: expected"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2 is damaged"):
         read_curve(run)
 
 
