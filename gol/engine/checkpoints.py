@@ -4,6 +4,8 @@ The layout is mmcv's (``state_dict``, ``optimizer``, ``meta``), so stock mmdet r
 """
 
 import io
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,12 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from gol.errors import validated
+from gol.errors import UserError, validated
 from gol.files import atomic_path
 from gol.models.state import DamagedError, load_checkpoint
 
 KEEP = 2
-_NAMES = "iteration_*.pth"
+_NAME = re.compile(r"iteration_\d{8,}\.pth")
 
 
 class _Form(BaseModel):
@@ -78,7 +80,7 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
             form.
     """
     damaged = 0
-    for path in sorted(folder.glob(_NAMES), reverse=True):
+    for path in reversed(_found(folder)):
         try:
             return read_checkpoint(path)
         except DamagedError as error:
@@ -91,6 +93,17 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+def _found(folder: Path) -> list[Path]:
+    """The checkpoints by iteration; unlike ``Path.glob`` it never passes over an error."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}") from error
+    return [folder / name for name in sorted(names) if _NAME.fullmatch(name)]
+
+
 def prune(folder: Path, newest: Path) -> None:
     """Removes what kills left behind, and the checkpoints before ``newest`` but the last of them.
 
@@ -98,5 +111,5 @@ def prune(folder: Path, newest: Path) -> None:
     """
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
-    for path in sorted(path for path in folder.glob(_NAMES) if path <= newest)[:-KEEP]:
+    for path in [path for path in _found(folder) if path <= newest][:-KEEP]:
         path.unlink(missing_ok=True)

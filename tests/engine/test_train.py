@@ -145,8 +145,9 @@ def test_the_learning_rate_follows_the_batch(tmp_path, tiny_data, capsys):
 def test_other_annotations_are_another_training(tmp_path, demo_data):
     data = shutil.copytree(demo_data, tmp_path / "data")
     run = prepare(tmp_path / "run", data)
-    meta = {"iter": 5, "fingerprint": fingerprint(load_config(run))}
-    save_checkpoint(checkpoint_path(run / "checkpoints", 5), meta=meta)
+    meta = {"iter": 5, "fingerprint": fingerprint(load_config(run)), "seconds": 1, "started": 1}
+    path = checkpoint_path(run / "checkpoints", 5)
+    save_checkpoint(path, state_dict={}, optimizer={}, scaler={}, meta=meta)
     content = json.loads((data / "train.json").read_text())
     content["annotations"].pop()
     AnnotationStore.from_annotations(content).save(data / "train.store")
