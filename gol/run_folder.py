@@ -7,13 +7,14 @@ name                  holds                                         written by
 ``job.json``          which job trains the run                      ``gol launch``
 ``logs/``             output of the jobs and of the workflow's steps ``gol launch``, the workflow
 ``metrics.jsonl``     losses and throughput, a line an iteration    ``gol train``
-``checkpoints/``      the newest two checkpoints                    ``gol train``
+``checkpoints/``      the newest two, and damaged ones, set aside   ``gol train``
 ``model.pth``         the trained weights, in mmcv's layout         ``gol train``
 ``train.json``        the :class:`RunSummary`, last of all          ``gol train``
 ``detections/S.json`` detections scored with activation S           ``gol detect``
 ``evaluation/S.json`` their scores                                  ``gol evaluate``
 ``tracked.txt``       the id of the MLflow run                      the workflow
 ``.train.lock``       nothing; held by the process that trains      ``gol train``
+``.NAME.sha256``      digest of a JSON file, see ``gol.digests``    who writes that file
 ===================== ============================================= =============================
 """
 
