@@ -18,8 +18,10 @@ def check_records(content: bytes) -> bool:
         checksums, nor have those saved with ``torch.serialization.set_crc32_options(False)``.
 
     Raises:
-        Exception: the content is not what was written; zipfile has half a dozen types for that.
+        Exception: the content is not what was written, or empty; zipfile has half a dozen types.
     """
+    if not content:
+        raise EOFError("it is empty")
     if not (content.startswith(b"PK") or zipfile.is_zipfile(BytesIO(content))):
         return False
     with zipfile.ZipFile(BytesIO(content)) as archive:

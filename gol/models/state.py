@@ -29,7 +29,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         DamagedError: its checksums do not fit, or it has none and cannot be decoded.
         UserError: it cannot be read now, or holds anything else.
     """
-    intact = False
+    intact = None
     try:
         file = Path(path).read_bytes()  # at once: what fails from here on is not the reading
         intact = check_records(file)
@@ -42,17 +42,18 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def _refusal(path: str | Path, error: Exception, intact: bool) -> UserError:
-    """Why a checkpoint is not read; ``intact``: it is as it was written."""
+def _refusal(path: str | Path, error: Exception, intact: bool | None) -> UserError:
+    """Why a checkpoint is not read; ``intact``: what its checksums say, None if they do not fit."""
     reason = (str(error) or type(error).__name__).splitlines()[0]
     if isinstance(error, OSError):
         return UserError(f"cannot read {path}: {error.strerror or error}")
     if isinstance(error, MemoryError) or "allocate memory" in reason:  # torch's RuntimeError
         return UserError(f"{path} does not fit into memory")
     # The directory has fields that torch looks at and our check does not.
-    if intact and "PytorchStreamReader" not in reason:
-        return UserError(f"{path} is not a checkpoint of tensors: {reason}")
-    return DamagedError(f"{path} is damaged or not a checkpoint of tensors: {reason}")
+    if intact is None or "PytorchStreamReader" in reason:
+        return DamagedError(f"{path} is damaged or truncated: {reason}")
+    text = f"{path} is not a checkpoint of tensors: {reason}"
+    return UserError(text) if intact else DamagedError(text)
 
 
 def load_state(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
