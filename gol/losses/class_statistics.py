@@ -124,7 +124,7 @@ class ClassStatistics:
         Raises:
             UserError: the file cannot be written.
         """
-        write_json(path, {"schema": SCHEMA, **asdict(self)})
+        write_json(path, {"schema": SCHEMA, **asdict(self)}, writer="gol preprocess")
 
     def image_frequency(self) -> tuple[float, ...]:
         """Returns, per class, image count / annotated images: the losses' class frequency."""

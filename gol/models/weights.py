@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from gol.digests import sha256
 from gol.errors import UserError
 from gol.models.foreign import check_values
 from gol.models.state import listing, load_state, mismatches
@@ -33,8 +34,8 @@ def load_backbone(
         name: of the backbone, for the message that says how to get the file.
 
     Raises:
-        UserError: no such file, or one that lacks a tensor, has one too many, or one of another
-            shape or that is not finite.
+        UserError: no such file, or one that is damaged, lacks a tensor, has one too many, or one of
+            another shape or that is not finite.
     """
     path = weights_path(weights)
     if "file" not in weights and not path.exists():
@@ -43,6 +44,7 @@ def load_backbone(
             f"{Source.of(weights).urls[0]} elsewhere and put it there, or name the file by "
             "`gol config EXPERIMENT --weights FILE`"
         )
+    _check_published(path, weights, name)
     wanted = backbone.state_dict()
     found, _ = load_state(path, wanted)
     if any(key.startswith("layers.") for key in found):  # names of Swin's authors
@@ -67,3 +69,13 @@ def _convert_swin(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
         reason = "has names of Swin's authors' files, but other tensors"
         raise UserError(f"{path} {reason}") from error
     return {key.removeprefix("backbone."): value for key, value in converted.items()}
+
+
+def _check_published(path: Path, weights: Mapping[str, Any], name: str) -> None:
+    """Compares a file of the cache with what was published of its digest, if anything was."""
+    wanted = None if "file" in weights else Source.of(weights).sha256
+    if wanted and not sha256(path).startswith(wanted.lower()):
+        raise UserError(
+            f"{path} is damaged or another file than the published one, whose SHA-256 begins with "
+            f"{wanted[:8]}: move it away, and `gol weights {name}` fetches it again"
+        )

@@ -99,7 +99,11 @@ def draw_demo(
         first += len(splits[split]["images"])
     categories = _categories(kinds, splits["train"]["annotations"], thresholds)
     for split, data in splits.items():
-        write_json(Drawn(folder).annotations(split), data | {"categories": categories})
+        write_json(
+            Drawn(folder).annotations(split),
+            data | {"categories": categories},
+            writer="gol demo",
+        )
     groups = Counter(category["frequency"] for category in categories)
     return {
         split: {"images": len(data["images"]), "objects": len(data["annotations"])}
