@@ -8,7 +8,10 @@ import pytest
 
 from gol.compat import deferred
 
-HEAVY = ("torch._dynamo", "matplotlib", "sklearn", "scipy")
+HEAVY = (
+    *("torch._dynamo", "torch.utils.cpp_extension", "torchvision.datasets", "torchvision.models"),
+    *("matplotlib", "sklearn", "scipy"),
+)
 EAGER = {
     "imports": "import gol.compat.deferred as d; d.UNUSED = (); ",
     "optimizer": (
@@ -170,6 +173,20 @@ module = sys.modules["torchvision.ops.roi_align"]
 import torch._dynamo.utils
 for device in ("cpu", "cuda", "mps"):
     assert module.is_compile_supported(device) == torch._dynamo.utils.is_compile_supported(device)
+""",
+    """
+import torchvision
+from mmcv.runner.checkpoint import get_torchvision_models
+assert "resnet50" in get_torchvision_models()
+assert type(torchvision.models.resnet18()).__module__ == "torchvision.models.resnet"
+assert len(torchvision.datasets.FakeData(3)) == 3
+import torchvision.models.detection as detection
+assert torchvision.models.detection is detection
+""",
+    """
+import setuptools
+from mmcv.utils import CppExtension
+assert isinstance(CppExtension("name", ["file.cpp"]), setuptools.Extension)
 """,
 )
 
