@@ -1,9 +1,9 @@
 """What is not loaded until it is used, and that it is then the real thing."""
 
-import subprocess
 import sys
 import types
 
+import fresh
 import pytest
 
 from gol.compat import deferred
@@ -22,7 +22,7 @@ EAGER = {
 
 def run(code):
     """Runs code in a process of its own; returns what it prints."""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = fresh.run(code)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
