@@ -10,9 +10,11 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gol.digests import check_seal, seal, seal_path
 from gol.errors import UserError, validated
 from gol.progress import format_bytes, progress
 
@@ -59,15 +61,52 @@ def _umask() -> int:
     return mask
 
 
+@contextmanager
+def sealed_path(path: str | Path, writer: str | None) -> Iterator[Path]:
+    """As :func:`atomic_path`, with a digest beside the file that :func:`read_json` checks.
+
+    Args:
+        path: the file.
+        writer: the command that writes it, which is what mends a damaged one; None: no digest.
+
+    Raises:
+        UserError: as :func:`atomic_path`.
+    """
+    path, text = Path(path), ""
+    with atomic_path(path) as temporary:
+        yield temporary
+        if writer:
+            text = seal(path, temporary, writer)
+        # Before the file is replaced: between the two, a crash leaves one that is not checked.
+        seal_path(path).unlink(missing_ok=True)
+    if text:
+        write_text(seal_path(path), text)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, if it is there, and the digest beside it."""
+    path.unlink(missing_ok=True)
+    seal_path(path).unlink(missing_ok=True)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Writes ``text`` (UTF-8) atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:
-    """Writes ``value`` as JSON atomically; NaN is refused, since JSON has none."""
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+def write_json(
+    path: str | Path, value: Any, indent: int | None = None, writer: str | None = None
+) -> None:
+    """Writes ``value`` as JSON atomically; NaN is refused, since JSON has none.
+
+    Args:
+        path: the file.
+        value: plain data.
+        indent: as for ``json.dump``.
+        writer: as for :func:`sealed_path`; every file that a later step reads has one.
+    """
+    with sealed_path(path, writer) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(_json_pieces(value, indent))
         file.write("\n")
 
@@ -114,11 +153,12 @@ def read_json(path: str | Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-        UserError: the file is missing, unreadable, truncated or not JSON.
+        UserError: the file is missing, unreadable, damaged, truncated or not JSON.
     """
     try:
-        with uncollected(), open(path, encoding="utf-8-sig") as file:  # Windows editors add a BOM
-            return json.load(file)
+        with uncollected(), open(path, "rb") as file:
+            check_seal(path, file)
+            return json.load(TextIOWrapper(file, "utf-8-sig"))  # Windows editors add a BOM
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -7,13 +7,14 @@ name                  holds                                         written by
 ``job.json``          which job trains the run                      ``gol launch``
 ``logs/``             output of the jobs and of the workflow's steps ``gol launch``, the workflow
 ``metrics.jsonl``     losses and throughput, a line an iteration    ``gol train``
-``checkpoints/``      the newest two checkpoints                    ``gol train``
+``checkpoints/``      the newest two, and damaged ones, set aside   ``gol train``
 ``model.pth``         the trained weights, in mmcv's layout         ``gol train``
 ``train.json``        the :class:`RunSummary`, last of all          ``gol train``
 ``detections/S.json`` detections scored with activation S           ``gol detect``
 ``evaluation/S.json`` their scores                                  ``gol evaluate``
 ``tracked.txt``       the id of the MLflow run                      the workflow
 ``.train.lock``       nothing; held by the process that trains      ``gol train``
+``.NAME.sha256``      digest of a JSON file, see ``gol.digests``    who writes that file
 ===================== ============================================= =============================
 """
 
@@ -23,7 +24,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from gol.errors import UserError
-from gol.files import read_model, write_json
+from gol.files import read_model, remove, write_json
 
 
 class RunSummary(BaseModel):
@@ -40,6 +41,7 @@ class RunSummary(BaseModel):
         started: when the training began.
         finished: when it was done.
         versions: package to version.
+        raw_annotations: split to the SHA-256 of the file that ``gol preprocess`` made it of.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -54,6 +56,7 @@ class RunSummary(BaseModel):
     started: float
     finished: float
     versions: dict[str, str] = {}
+    raw_annotations: dict[str, str] = {}  # unknown before 0.4.0
 
 
 class RunFolder:
@@ -125,7 +128,7 @@ class RunFolder:
 
     def write_summary(self, summary: RunSummary) -> None:
         """Writes the summary, which makes the run a finished one."""
-        write_json(self.summary, summary.model_dump(), indent=1)
+        write_json(self.summary, summary.model_dump(), indent=1, writer="gol train")
 
     def finished(self, fingerprint: str) -> RunSummary | None:
         """The summary, if this configuration's training is done; else None.
@@ -167,4 +170,4 @@ class RunFolder:
         """Removes what a training left, so that the next begins at the beginning."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         for path in (self.summary, self.weights, self.metrics, self.job):
-            path.unlink(missing_ok=True)
+            remove(path)

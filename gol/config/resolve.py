@@ -95,7 +95,7 @@ def load_experiment(
 
 def save_config(config: Any, run: Path) -> None:
     """Writes a resolved config as ``config.json`` into a run folder."""
-    write_json(RunFolder(run).config, config._cfg_dict.to_dict(), indent=1)
+    write_json(RunFolder(run).config, config._cfg_dict.to_dict(), indent=1, writer="gol config")
 
 
 def python_config(config: Any) -> str:
@@ -157,10 +157,15 @@ def fingerprint(config: Any) -> str:
         UserError: the annotation file cannot be read.
     """
     values = getattr(config, "_cfg_dict", config)
-    train = values["data"]["train"]
     content = json.dumps(values, sort_keys=True)
-    annotations = file_digest(train.get("dataset", train)["ann_file"])
+    annotations = file_digest(training_annotations(config))
     return hashlib.sha256(f"{content}{annotations}".encode()).hexdigest()
+
+
+def training_annotations(config: Any) -> str:
+    """The file of the training annotations that a resolved config names."""
+    train = config["data"]["train"]
+    return train.get("dataset", train)["ann_file"]
 
 
 def _set_schedule(config: Any, values: Mapping) -> None:

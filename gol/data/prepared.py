@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from gol.files import read_json
 
 SPLITS = ("train", "val")
 
@@ -39,6 +42,22 @@ class Prepared:
     def problems(self) -> Path:
         """All that is wrong with the raw annotations; there only if they were refused."""
         return self.folder / "problems.json"
+
+
+def raw_digests(annotations: str | Path) -> dict[str, str]:
+    """Split to the SHA-256 of its raw annotation file, where the prepared folder says it.
+
+    Args:
+        annotations: a file of the folder.
+
+    Raises:
+        UserError: the folder's summary is damaged.
+    """
+    file = Prepared(Path(annotations).parent).summary
+    summary: Any = read_json(file) if file.is_file() else {}
+    parts = {split: summary.get(split) for split in SPLITS} if isinstance(summary, dict) else {}
+    found = {split: part.get("sha256") for split, part in parts.items() if isinstance(part, dict)}
+    return {split: digest for split, digest in found.items() if isinstance(digest, str)}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 from gol.data.annotations import Problem, examine, load_annotations
 from gol.data.prepared import Prepared
 from gol.data.store import AnnotationStore
+from gol.digests import sha256
 from gol.errors import UserError
 from gol.files import uncollected, write_json
 from gol.groups import GROUPS, THRESHOLDS
@@ -52,8 +53,8 @@ def preprocess_dataset(
         drop_bad: leaves out annotations whose box or mask is wrong, instead of refusing.
 
     Returns:
-        Per split the number of images, objects, crowds and so on and the repaired problems; the
-        number of classes per group; and under ``text`` a summary to print.
+        Per split the number of images, objects, crowds and so on, the repaired problems and the
+        raw file's SHA-256; the number of classes per group; and under ``text`` a summary to print.
 
     Raises:
         UserError: the files have errors. One line gives their number and an example of each
@@ -70,21 +71,21 @@ def preprocess_dataset(
     train, statistics = _normalise_train(splits["train"][0], thresholds, train_annotations)
     val = _normalise_val(splits["val"][0], train["categories"], val_annotations)
     summary = {
-        "train": _describe(train, splits["train"][1]),
-        "val": _describe(val, splits["val"][1]),
+        "train": _describe(train, splits["train"][1], train_annotations),
+        "val": _describe(val, splits["val"][1], val_annotations),
         "classes": _groups(train["categories"]),
     }
     summary["text"] = _text(summary)
     for split, data in (("train", train), ("val", val)):
         _write(prepared.annotations(split), data)
-    statistics.save(prepared.classes)
-    write_json(prepared.summary, summary, indent=2)
+    statistics.save(prepared.classes, "gol preprocess")
+    write_json(prepared.summary, summary, indent=2, writer="gol preprocess")
     prepared.problems.unlink(missing_ok=True)
     return summary
 
 
 def _write(file: Path, data: dict[str, Any]) -> None:
-    write_json(file, data)
+    write_json(file, data, writer="gol preprocess")
     AnnotationStore.from_annotations(data, file).save(file.with_suffix(".store"))
 
 
@@ -177,7 +178,7 @@ def _groups(categories: list[dict]) -> dict[str, int]:
     return {group: counts[group] for group in GROUPS}
 
 
-def _describe(data: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
+def _describe(data: dict[str, Any], problems: list[Problem], raw: str | Path) -> dict[str, Any]:
     objects = [a for a in data["annotations"] if not a["iscrowd"]]
     present = {a["category_id"] for a in objects}
     return {
@@ -187,6 +188,7 @@ def _describe(data: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
         "crowds": len(data["annotations"]) - len(objects),
         "classes_with_objects": _groups([c for c in data["categories"] if c["id"] in present]),
         "problems": [asdict(problem) for problem in problems],
+        "sha256": sha256(raw),
     }
 
 

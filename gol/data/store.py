@@ -3,9 +3,11 @@
 ``gol preprocess`` writes it once, beside the JSON. A rank that opens it reads only the header;
 pages are loaded when an image is asked for, and all processes on a machine share them.
 
-One file, little-endian: magic, version, length of the header; the header (JSON: the categories,
-the length of each array, a digest of all that); the arrays of ``_LAYOUT``, each at a multiple of
-64 bytes. N images, A annotations, P parts of segmentations (see ``gol.data.packing``).
+One file, little-endian: magic, version, length and CRC-32 of the header; the header (JSON: the
+categories, the length of each array, checksums of its blocks, a digest of all content); the arrays
+of ``_LAYOUT``, each at a multiple of 64 bytes. N images, A annotations, P parts of segmentations
+(see ``gol.data.packing``). The header is checked when the file is opened, a block when it is first
+read. Version 1, of 0.3.0, has the digest alone, and is read to its end when it is opened.
 """
 
 import hashlib
@@ -14,6 +16,7 @@ import math
 import mmap
 import os
 import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import pairwise
@@ -22,12 +25,13 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
+from gol.data.blocks import CheckedArray, checksums
 from gol.data.packing import offsets, pack, unpack
 from gol.errors import UserError
 from gol.files import atomic_path, read_json
 
-_MAGIC, _VERSION = b"GOLSTORE", 1
-_START = struct.Struct("<8sII")
+_MAGIC, _VERSION = b"GOLSTORE", 2
+_START, _HEADER_CHECKSUM = struct.Struct("<8sII"), struct.Struct("<I")
 _ALIGN = 64
 _LAYOUT = {
     "image_id": "<i8",  # (N)
@@ -59,10 +63,10 @@ class AnnotationStore:
         category_id: (A) int64.
     """
 
-    def __init__(self, categories: list[dict], arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, categories: list[dict], arrays: Mapping[str, Any]) -> None:
         self.categories, self._arrays = categories, arrays
-        self.image_id, self.image_size = arrays["image_id"], arrays["image_size"]
-        self.first, self.category_id = arrays["first"], arrays["category_id"]
+        self.image_id, self.image_size = arrays["image_id"][:], arrays["image_size"][:]
+        self.first, self.category_id = arrays["first"][:], arrays["category_id"][:]
         self._opened: tuple[Path, str] | None = None  # the file, and its digest
 
     @classmethod
@@ -83,6 +87,11 @@ class AnnotationStore:
             name: np.frombuffer(content, _LAYOUT[name], header["lengths"][name], place)
             for name, place in places.items()
         }
+        if "blocks" not in header:
+            _check_digest(header, arrays, path)
+        else:
+            blocks, damaged = header["blocks"], _damaged(path)
+            arrays = {k: CheckedArray(array, blocks[k], damaged) for k, array in arrays.items()}
         store = cls(header["categories"], arrays)
         store._opened = path, header["digest"]
         return store
@@ -112,19 +121,19 @@ class AnnotationStore:
         Raises:
             UserError: the folder cannot be written or the disk is full.
         """
-        arrays = {k: np.ascontiguousarray(self._arrays[k], _base(k)) for k in _LAYOUT}
+        arrays = {k: np.ascontiguousarray(self._arrays[k][:], _base(k)) for k in _LAYOUT}
         header: dict[str, Any] = {
             "categories": self.categories,
             "lengths": {name: len(array) for name, array in arrays.items()},
         }
-        digest = hashlib.sha256(json.dumps(header).encode())
-        for array in arrays.values():
-            digest.update(array)
-        text = json.dumps({"digest": digest.hexdigest(), **header}).encode()
-        begin = _aligned(_START.size + len(text))
+        header["digest"] = _digest(header, arrays)
+        header["blocks"] = {name: checksums(array) for name, array in arrays.items()}
+        text = json.dumps(header).encode()
+        start = _START.pack(_MAGIC, _VERSION, len(text)) + _HEADER_CHECKSUM.pack(zlib.crc32(text))
+        begin = _aligned(len(start) + len(text))
         places, end = _places(header["lengths"], begin)
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            file.write(_START.pack(_MAGIC, _VERSION, len(text)) + text)
+            file.write(start + text)
             for name, place in places.items():
                 file.seek(place)
                 file.write(arrays[name])
@@ -161,7 +170,8 @@ class AnnotationStore:
         low, high = parts[0], parts[-1]
         forms = self._arrays["part_form"][low:high].tolist()
         ends = self._arrays["byte_first"][low : high + 1].tolist()
-        content = memoryview(self._arrays["bytes"])
+        content = memoryview(self._arrays["bytes"][ends[0] : ends[-1]])
+        ends = [end - ends[0] for end in ends]
         columns["segmentation"] = [
             unpack(forms[a - low : b - low], ends[a - low : b - low + 1], content)
             for a, b in pairwise(parts)
@@ -222,24 +232,45 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], int]:
     if start[: len(_MAGIC)] != _MAGIC or len(start) < _START.size:
         raise UserError(f"{path} is not an annotation store: write one with `gol preprocess`")
     _, version, length = _START.unpack(start)
-    if version != _VERSION:
+    if version not in (1, _VERSION):
         raise UserError(
             f"{path} is an annotation store of version {version}, not {_VERSION}: "
             "write it again with `gol preprocess`"
         )
-    text, size = file.read(length), os.fstat(file.fileno()).st_size
-    damaged = f"{path} is truncated or damaged: write it again with `gol preprocess`"
-    begin = _aligned(_START.size + length)
+    size, checksum = os.fstat(file.fileno()).st_size, b""
+    if version > 1:
+        checksum = file.read(_HEADER_CHECKSUM.size)
+    text = file.read(min(length, size))
+    begin = _aligned(_START.size + len(checksum) + length)
     try:
+        if version > 1 and _HEADER_CHECKSUM.pack(zlib.crc32(text)) != checksum:
+            raise ValueError
         header = json.loads(text)
         end = _places(header["lengths"], begin)[1]
         if not (isinstance(header["digest"], str) and isinstance(header["categories"], list)):
-            raise UserError(damaged)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(damaged) from error
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(_damaged(path)) from error
     if size != end:
-        raise UserError(damaged)
+        raise UserError(_damaged(path))
     return header, begin
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} is truncated or damaged: write it again with `gol preprocess`"
+
+
+def _check_digest(header: dict[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    if _digest({key: header[key] for key in ("categories", "lengths")}, arrays) != header["digest"]:
+        raise UserError(_damaged(path))
+
+
+def _digest(header: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of categories, lengths and arrays."""
+    digest = hashlib.sha256(json.dumps(header).encode())
+    for array in arrays.values():
+        digest.update(array)
+    return digest.hexdigest()
 
 
 def _places(lengths: Mapping[str, int], begin: int) -> tuple[dict[str, int], int]:
@@ -247,6 +278,8 @@ def _places(lengths: Mapping[str, int], begin: int) -> tuple[dict[str, int], int
     places = {}
     end = begin
     for name, dtype in _LAYOUT.items():
+        if type(lengths[name]) is not int or lengths[name] < 0:
+            raise ValueError(f"length of {name}")
         places[name] = _aligned(end)
         end = places[name] + lengths[name] * np.dtype(dtype).itemsize
     return places, end

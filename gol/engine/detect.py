@@ -20,7 +20,7 @@ from gol.engine.distributed import Ranks, join
 from gol.engine.preemption import Preemption
 from gol.engine.shards import write_sharded
 from gol.errors import UserError, choices
-from gol.models.state import load_weights
+from gol.models.state import DamagedError, load_weights
 from gol.run_folder import RunFolder
 
 _BATCH = 16  # most images at once
@@ -73,7 +73,11 @@ def _detector(
 
     # The weights come from the checkpoint: nothing is loaded to be overwritten.
     detector = build_detector(config, initialise=False)
-    load_weights(detector, weights, fingerprint)
+    try:
+        load_weights(detector, weights, fingerprint)
+    except DamagedError as error:
+        remedy = "; remove it, and `gol train` writes it again from the last checkpoint"
+        raise UserError(f"{error}{remedy if fingerprint else ''}") from error
     set_scoring(detector, scoring)
     if config.gol.precision != "float32":
         float32_heads(detector)

@@ -1,12 +1,13 @@
 """What a run writes while it trains: one JSON object an iteration, and progress for people."""
 
-import json
 import math
 import sys
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+from gol.digests import log_lines, sealed_line
 from gol.errors import UserError
 from gol.files import write_text
 
@@ -18,7 +19,8 @@ class RunLog:
     """Appends to ``metrics.jsonl`` and prints progress with throughput and remaining time.
 
     Args:
-        path: the file; lines after ``start`` (of a run that was killed) are dropped.
+        path: the file; lines after ``start`` (of a run that was killed) are dropped, and damaged
+            ones, which it says.
         start: iterations already done.
         total: iterations in all.
         epoch_length: iterations an epoch.
@@ -28,8 +30,7 @@ class RunLog:
     def __init__(self, path: Path, start: int, total: int, epoch_length: int, name: str) -> None:
         self.path, self.start, self.total = path, start, total
         self.epoch_length, self.name = epoch_length, name
-        kept = [line for line in _lines(path) if line["iteration"] <= start]
-        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        write_text(path, "".join(f"{line}\n" for line in _lines(path, start)))
         self.started = self.printed = time.monotonic()
         self.images = 0
 
@@ -65,17 +66,20 @@ class RunLog:
             with open(self.path, "a", encoding="utf-8") as file:
                 # A skipped float16 step has no finite gradient, and JSON no word for that.
                 finite = {k: v if math.isfinite(v) else None for k, v in line.items()}
-                file.write(json.dumps(finite, allow_nan=False) + "\n")
+                file.write(sealed_line(finite))
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
 
 
-def _lines(path: Path) -> list[dict]:
-    """The readable lines; the last one of a killed run may be cut short."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
+def _lines(path: Path, last: int) -> Iterator[str]:
+    """The lines up to the iteration ``last``."""
+    damaged = []
+    for number, (text, line) in enumerate(log_lines(path) if path.exists() else (), start=1):
+        iteration = (line or {}).get("iteration")
+        if not isinstance(iteration, int):
+            damaged.append(number)
+        elif iteration <= last:
+            yield text
+    if damaged:
+        text = f"{path}: damaged and left out: line {', '.join(map(str, damaged))}"
+        print(text, file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gol.engine.distributed import Ranks
 from gol.errors import UserError
-from gol.files import atomic_path, json_items
+from gol.files import json_items, sealed_path
 
 
 def write_sharded(out: str | Path, chunks: Iterable[list], ranks: Ranks) -> int:
@@ -58,7 +58,7 @@ def _write_part(path: Path, chunks: Iterable[list]) -> int:
 def _merge(out: Path, parts: list[Path]) -> None:
     with ExitStack() as stack:
         files = [stack.enter_context(open(path, encoding="utf-8")) for path in parts]
-        temporary = stack.enter_context(atomic_path(out))
+        temporary = stack.enter_context(sealed_path(out, "gol detect"))
         with open(temporary, "w", encoding="utf-8") as merged:
             merged.write("[")
             empty = True

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gol import __version__
-from gol.config.resolve import fingerprint, load_config
+from gol.config.resolve import fingerprint, load_config, training_annotations
+from gol.data.prepared import raw_digests
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.distributed import Ranks, join
 from gol.engine.preemption import Preemption
@@ -85,6 +86,7 @@ def _train(run: RunFolder, config: Any, ranks: Ranks, preemption: Preemption) ->
     if done := ranks.broadcast(_finished(run, wanted) if ranks.is_main else None):
         return done
     torch.set_num_threads(config.gol.threads)
+    raw = raw_digests(training_annotations(config))  # not at the end: it may be damaged
     trainer = Trainer(config, ranks)
     meta = trainer.resume(run, wanted)
     clock = _Clock(meta["started"], meta["seconds"], config.gol)
@@ -107,10 +109,14 @@ def _train(run: RunFolder, config: Any, ranks: Ranks, preemption: Preemption) ->
             ranks.barrier()  # a slow disk must not count against an exchange of gradients
         if stop and finished < total:
             return None
-    return ranks.broadcast(_finish(run, wanted, trainer, clock) if ranks.is_main else None)
+    if not ranks.is_main:
+        return ranks.broadcast(None)
+    return ranks.broadcast(_finish(run, wanted, trainer, clock, raw))
 
 
-def _finish(run: RunFolder, wanted: str, trainer: "Trainer", clock: "_Clock") -> RunSummary:
+def _finish(
+    run: RunFolder, wanted: str, trainer: "Trainer", clock: "_Clock", raw: dict[str, str]
+) -> RunSummary:
     """Writes the weights and, last, the summary."""
     meta = {"CLASSES": list(trainer.classes), "fingerprint": wanted, "gol": __version__}
     save_checkpoint(run.weights, state_dict=trainer.detector.state_dict(), meta=meta)
@@ -126,6 +132,7 @@ def _finish(run: RunFolder, wanted: str, trainer: "Trainer", clock: "_Clock") ->
         started=clock.started,
         finished=time.time(),
         versions=_versions(),
+        raw_annotations=raw,
     )
     run.write_summary(summary)
     return summary

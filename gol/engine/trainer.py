@@ -13,6 +13,7 @@ import math
 import sys
 import time
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,12 +21,18 @@ from torch import Tensor, nn
 
 from gol.compat.deferred import no_compiler
 from gol.data.loader import EpochLoader, derive_seed, to_device
-from gol.engine.checkpoints import checkpoint_path, newest_checkpoint, prune, save_checkpoint
+from gol.engine.checkpoints import (
+    checkpoint_path,
+    newest_checkpoint,
+    prune,
+    read_checkpoint,
+    save_checkpoint,
+)
 from gol.engine.distributed import Ranks
 from gol.engine.exchange import Exchange
 from gol.engine.running_statistics import RunningStatistics
 from gol.errors import UserError, choices
-from gol.models.state import load_checkpoint
+from gol.models.state import listing, mismatches
 from gol.run_folder import RunFolder
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -142,21 +149,32 @@ class Trainer:
             (``started``).
 
         Raises:
-            UserError: it is of a training with another fingerprint.
+            UserError: it is of a training with another fingerprint, or does not fit; a checkpoint
+                cannot be read now.
         """
         content = newest_checkpoint(run.checkpoints) if self.ranks.is_main else None
         done = self.ranks.broadcast(content["meta"]["iter"] if content else None)
         if done is None:
             return {"iter": 0, "seconds": 0.0, "started": time.time()}
-        content = content or load_checkpoint(checkpoint_path(run.checkpoints, done))
+        path = checkpoint_path(run.checkpoints, done)
+        content = content or read_checkpoint(path)
         if content["meta"]["fingerprint"] != fingerprint:
             raise run.refusal()
-        self.detector.load_state_dict(content["state_dict"])
-        with no_compiler():
-            self.optimizer.load_state_dict(content["optimizer"])
-        if content["scaler"] and self.scaler.torch.is_enabled():  # empty if it began on a CPU
-            self.scaler.torch.load_state_dict(content["scaler"])
+        self._load(content, path)
         return content["meta"]
+
+    def _load(self, content: dict[str, Any], path: Path) -> None:
+        problems = mismatches(content["state_dict"], self.detector.state_dict())
+        try:
+            if problems:
+                raise ValueError(listing(problems))
+            self.detector.load_state_dict(content["state_dict"])
+            with no_compiler():
+                self.optimizer.load_state_dict(content["optimizer"])
+            if content["scaler"] and self.scaler.torch.is_enabled():  # empty if it began on a CPU
+                self.scaler.torch.load_state_dict(content["scaler"])
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(f"{path} does not fit the model: {error}") from error
 
     def save(
         self, run: RunFolder, done: int, fingerprint: str, started: float, seconds: float

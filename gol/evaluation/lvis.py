@@ -129,7 +129,7 @@ def evaluate_file(
     result.setdefault("segm", dict.fromkeys(METRICS))
     for entry in result["per_class"]:
         entry.setdefault("segm_AP", None)
-    write_json(out, result, indent=1)
+    write_json(out, result, indent=1, writer="gol evaluate")
     return result
 
 

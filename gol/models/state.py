@@ -1,6 +1,7 @@
 """State dicts and checkpoints, read without unpickling code and matched name by name."""
 
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import numpy as np
 import torch
 
 from gol.errors import UserError
+from gol.models.records import check_records
 
 
 class DamagedError(UserError):
-    """A file that can be read but holds no checkpoint."""
+    """A file that was read to its end and does not hold what was written."""
 
 
 _SHOWN = 20  # problems of names and shapes in a message
@@ -24,23 +26,34 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint onto the CPU; tensors, numbers and plain values only, never code.
 
     Raises:
-        UserError: the file is missing, truncated, or holds anything else.
+        DamagedError: its checksums do not fit, or it has none and cannot be decoded.
+        UserError: it cannot be read now, or holds anything else.
     """
+    intact = None
     try:
+        file = Path(path).read_bytes()  # at once: what fails from here on is not the reading
+        intact = check_records(file)
         with torch.serialization.safe_globals(_NUMPY):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except MemoryError as error:
-        raise UserError(f"{path} does not fit into memory") from error
+            content = torch.load(BytesIO(file), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a damaged file
-        reason = str(error).splitlines()[0]
-        raise DamagedError(
-            f"{path} is not a checkpoint of tensors (truncated?): {reason}"
-        ) from error
+        raise _refusal(path, error, intact) from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content
+
+
+def _refusal(path: str | Path, error: Exception, intact: bool | None) -> UserError:
+    """Why a checkpoint is not read; ``intact``: what its checksums say, None if they do not fit."""
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    if isinstance(error, OSError):
+        return UserError(f"cannot read {path}: {error.strerror or error}")
+    if isinstance(error, MemoryError) or "allocate memory" in reason:  # torch's RuntimeError
+        return UserError(f"{path} does not fit into memory")
+    # The directory has fields that torch looks at and our check does not.
+    if intact is None or "PytorchStreamReader" in reason:
+        return DamagedError(f"{path} is damaged or truncated: {reason}")
+    text = f"{path} is not a checkpoint of tensors: {reason}"
+    return UserError(text) if intact else DamagedError(text)
 
 
 def load_state(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -85,11 +98,20 @@ def mismatches(found: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> 
     problems = [f"missing {key}" for key in wanted if key not in found]
     problems += [f"unexpected {key}" for key in found if key not in wanted]
     for key in wanted.keys() & found.keys():
-        shape = getattr(found[key], "shape", None)
+        value = found[key]
+        shape = getattr(value, "shape", None)
         if shape != wanted[key].shape:
-            shape = type(found[key]).__name__ if shape is None else tuple(shape)
+            shape = type(value).__name__ if shape is None else tuple(shape)
             problems.append(f"{key} is {shape}, the model has {tuple(wanted[key].shape)}")
+        elif not _is_plain(value):
+            problems.append(f"{key} is quantised, sparse or not a tensor")
     return problems
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a tensor that another one's numbers can be replaced by."""
+    plain = isinstance(value, torch.Tensor) and value.layout == torch.strided
+    return plain and not value.is_quantized
 
 
 def listing(problems: list[str]) -> str:

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from gol.digests import sha256
 from gol.errors import UserError
 from gol.models.state import listing, load_state, mismatches
 from gol.sources.download import Source
@@ -32,8 +34,8 @@ def load_backbone(
         name: of the backbone, for the message that says how to get the file.
 
     Raises:
-        UserError: no such file, or one that lacks a tensor, has one too many, or one of another
-            shape.
+        UserError: no such file, or one that is damaged, lacks a tensor, has one too many, or one of
+            another shape.
     """
     path = weights_path(weights)
     if "file" not in weights and not path.exists():
@@ -42,6 +44,7 @@ def load_backbone(
             f"{Source.of(weights).urls[0]} elsewhere and put it there, or name the file by "
             "`gol config EXPERIMENT --weights FILE`"
         )
+    _check_published(path, weights, name)
     found, _ = load_state(path)
     if any(key.startswith("layers.") for key in found):  # names of Swin's authors
         from mmdet.models.utils.ckpt_convert import swin_converter
@@ -55,3 +58,13 @@ def load_backbone(
     if problems:
         raise UserError(f"{path} does not fit the {type(backbone).__name__}: {listing(problems)}")
     backbone.load_state_dict({**wanted, **found})
+
+
+def _check_published(path: Path, weights: Mapping[str, Any], name: str) -> None:
+    """Compares a file of the cache with what was published of its digest, if anything was."""
+    wanted = None if "file" in weights else Source.of(weights).sha256
+    if wanted and not sha256(path).startswith(wanted.lower()):
+        raise UserError(
+            f"{path} is damaged or another file than the published one, whose SHA-256 begins with "
+            f"{wanted[:8]}: move it away, and `gol weights {name}` fetches it again"
+        )

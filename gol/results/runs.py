@@ -5,7 +5,7 @@ resolved config, whose key ``gol`` says who the run is, the summary and the metr
 and the scores of each scoring, which is the activation used at test time.
 """
 
-import json
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Real
@@ -15,6 +15,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from gol.config.own import Identity
+from gol.digests import log_lines
 from gol.errors import UserError
 from gol.files import read_model
 from gol.run_folder import RunFolder, RunSummary
@@ -141,31 +142,33 @@ def read_runs(folders: Iterable[str | Path]) -> list[Run]:
 def read_curve(folder: str | Path) -> list[dict[str, float]]:
     """Reads a run's metrics: one dict of numbers for each logged iteration, in order.
 
-    A last line without its line feed is what a killed process leaves behind and is dropped.
+    A last line that was cut short is what a killed process leaves behind and is dropped.
     An iteration that was logged twice, as after a resume, counts once, with its last values.
+    Where the end of a finished run's metrics is missing, it says so.
 
     Raises:
-        UserError: the file is missing, or a line is not a JSON object with ``iteration`` and
-            ``time``.
+        UserError: the file is missing, or a line is damaged or not a JSON object with
+            ``iteration`` and ``time``.
     """
-    path = RunFolder(folder).metrics
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    points = {}
-    for number, line in enumerate(text.split("\n")[:-1], start=1):
+    run = RunFolder(folder)
+    path, points = run.metrics, {}
+    for number, (_, point) in enumerate(log_lines(path), start=1):
         try:
-            point = json.loads(line)
+            if point is None:
+                raise ValueError
             points[int(point["iteration"])] = {
                 key: float(value)
                 for key, value in {**point, "time": float(point["time"])}.items()
                 if isinstance(value, Real)
             }
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise UserError(
-                f"{path}, line {number}: expected a JSON object with numbers 'iteration' and 'time'"
+                f"{path}, line {number} is damaged or not a JSON object with numbers 'iteration' "
+                "and 'time': remove it to go on without it"
             ) from error
+    done = run.read_summary().iterations if run.summary.exists() else 0
+    if max(points, default=0) < done:
+        print(f"{path} ends before iteration {done}: its end is lost", file=sys.stderr)
     return [points[iteration] for iteration in sorted(points)]
 
 

@@ -154,6 +154,7 @@ def _tags(run: Run) -> dict[str, str]:
         "gol.fingerprint": run.train.fingerprint,
         "gol.content": _content(run),
         **{f"version.{name}": version for name, version in run.train.versions.items()},
+        **{f"raw_annotations.{k}": digest for k, digest in run.train.raw_annotations.items()},
         # MLflow's interface and load_table find table artifacts by this tag.
         "mlflow.loggedArtifacts": json.dumps([{"path": "per_class.json", "type": "table"}]),
     }

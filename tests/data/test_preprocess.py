@@ -1,6 +1,7 @@
 """Any data set comes out in one schema that mmdet, lvis-api and hotcoco read; or not at all."""
 
 import copy
+import hashlib
 import json
 import os
 import shutil
@@ -13,11 +14,13 @@ from seeds import fresh_seed
 
 from gol import compat
 from gol.data.demo.draw import draw_demo
+from gol.data.prepared import raw_digests
 from gol.data.preprocess import preprocess_dataset
 from gol.errors import UserError
 from gol.losses.class_statistics import ClassStatistics
 
-OUTPUTS = ["classes.json", "summary.json", "train.json", "train.store", "val.json", "val.store"]
+JSON = ("classes.json", "summary.json", "train.json", "val.json")
+OUTPUTS = sorted([*JSON, *(f".{name}.sha256" for name in JSON), "train.store", "val.store"])
 
 
 @pytest.fixture(params=[fresh_seed()])
@@ -67,6 +70,9 @@ def test_nothing_is_lost_and_the_images_are_found(prepared):
     raw, images, out, summary = prepared
     assert sorted(os.listdir(out)) == OUTPUTS
     assert summary == read(out, "summary")
+    for split, file in zip(("train", "val"), raw, strict=True):
+        assert summary[split]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert raw_digests(out / "train.store") == {s: summary[s]["sha256"] for s in ("train", "val")}
     for split, file, folder in zip(("train", "val"), raw, images, strict=True):
         before, after = json.loads(file.read_text()), read(out, split)
         assert after["annotations"] == [{**a, "iscrowd": 0} for a in before["annotations"]]

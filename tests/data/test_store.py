@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from coco_files import random_coco
+from old_store import downgrade
 from seeds import fresh_seed
 
 from gol import compat
@@ -290,7 +291,7 @@ def damage_header(rng, path):
         (lambda _, p: p.write_bytes(p.read_bytes()[:9]), "is not an annotation store"),
         (lambda _, p: p.write_bytes(b""), "is not an annotation store"),
         (lambda _, p: p.write_text(json.dumps({"images": []})), "is not an annotation store"),
-        (lambda _, p: p.write_bytes(b"GOLSTORE\7" + p.read_bytes()[9:]), "version 7, not 1"),
+        (lambda _, p: p.write_bytes(b"GOLSTORE\7" + p.read_bytes()[9:]), "version 7, not 2"),
         (lambda _, p: p.unlink(), "No such file"),
         (lambda _, p: (p.unlink(), p.mkdir()), "Is a directory"),
     ],
@@ -302,6 +303,34 @@ def test_what_is_no_store(rng, tmp_path, spoil, named):
         with pytest.raises(UserError, match=named) as error:
             read(store)
         assert str(store) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_store_of_0_3_0_is_read_checked_and_has_the_same_digest(rng, tmp_path):
+    """Fingerprints, and with them finished runs, rest on the digest."""
+    path = write(tmp_path, random_file(rng))[1]
+    digest, wanted = file_digest(path), AnnotationStore.open(path).dataset()
+    downgrade(path)
+    assert file_digest(path) == digest
+    assert same(AnnotationStore.open(path).dataset(), wanted)
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1  # in the array bytes
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is truncated or damaged"):
+        AnnotationStore.open(path)
+
+
+def test_a_damaged_mask_is_noticed_when_its_image_is_read(rng, tmp_path, monkeypatch):
+    """And not before: opening a store must not read all of it."""
+    monkeypatch.setattr("gol.data.blocks.BLOCK", 512)
+    path = write(tmp_path, random_file(rng, images=300))[1]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # the last image with annotations
+    path.write_bytes(content)
+    store = AnnotationStore.open(path)
+    last = int(np.flatnonzero(np.diff(store.first))[-1])
+    assert store.annotations(0) is not None and store.image(last)
+    with pytest.raises(UserError, match=r"train\.store is truncated or damaged: write it again"):
+        store.annotations(last)
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,8 @@ def test_detections_of_several_ranks_are_those_of_one(alone, tmp_path, monkeypat
         assert [code for code, _, _ in results] == [0] * world, results
         assert [text.split()[-1] for _, text, _ in results] == [str(count)] * world
         assert (tmp_path / "many.json").read_bytes() == (tmp_path / "one.json").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["many.json", "one.json"]
+    seals = [".many.json.sha256", ".one.json.sha256"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*seals, "many.json", "one.json"]
 
 
 @pytest.mark.slow

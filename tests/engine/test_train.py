@@ -18,6 +18,7 @@ from gol.data.store import AnnotationStore
 from gol.engine.checkpoints import checkpoint_path, save_checkpoint
 from gol.engine.train import train
 from gol.errors import UserError
+from gol.models.state import load_checkpoint
 
 #: Three iterations on the tiny data, each of one micro-batch as on a GPU with enough memory.
 SHORT = {"data.samples_per_gpu": 8, "runner.max_epochs": 1}
@@ -28,6 +29,7 @@ def test_what_a_training_writes(alone):
     assert summary["iterations"] == 16 and summary["device"] == "cpu"
     assert summary["seconds"] > 0 and summary["images_per_second"] > 0
     assert [line["iteration"] for line in losses(alone)] == [10, 16]
+    assert {*summary["raw_annotations"]} == {"train", "val"}
     assert all({"loss_cls", "loss_bbox", "loss_mask"} <= line.keys() for line in losses(alone))
     kept = sorted(path.name for path in (alone / "checkpoints").iterdir())
     assert kept == ["iteration_00000015.pth", "iteration_00000016.pth"]
@@ -145,13 +147,35 @@ def test_the_learning_rate_follows_the_batch(tmp_path, tiny_data, capsys):
 def test_other_annotations_are_another_training(tmp_path, demo_data):
     data = shutil.copytree(demo_data, tmp_path / "data")
     run = prepare(tmp_path / "run", data)
-    meta = {"iter": 5, "fingerprint": fingerprint(load_config(run))}
-    save_checkpoint(checkpoint_path(run / "checkpoints", 5), meta=meta)
+    meta = {"iter": 5, "fingerprint": fingerprint(load_config(run)), "seconds": 1, "started": 1}
+    path = checkpoint_path(run / "checkpoints", 5)
+    save_checkpoint(path, state_dict={}, optimizer={}, scaler={}, meta=meta)
     content = json.loads((data / "train.json").read_text())
     content["annotations"].pop()
     AnnotationStore.from_annotations(content).save(data / "train.store")
     with pytest.raises(UserError, match="or other annotations"):
         train(run, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda c: c.update(optimizer={}), "does not fit the model"),
+        (lambda c: c.update(optimizer={"state": {}, "param_groups": []}), "different number of"),
+        (lambda c: c.update(state_dict={}), "does not fit the model: missing backbone"),
+        (lambda c: c["state_dict"].update(x=torch.zeros(1)), "unexpected x"),
+        (lambda c: c.pop("scaler"), "is not a checkpoint of `gol train`: key 'scaler' is missing"),
+    ],
+)
+def test_a_planted_checkpoint_is_named_in_one_line(finished, spoil, words):
+    (finished / "train.json").unlink()
+    newest = checkpoint_path(finished / "checkpoints", 16)
+    content = load_checkpoint(newest)
+    spoil(content)
+    save_checkpoint(newest, **content)
+    with pytest.raises(UserError, match=words) as caught:
+        train(finished, "cpu")
+    assert "\n" not in str(caught.value) and newest.exists()
 
 
 @pytest.mark.parametrize("classifier", axis_values("classifier"))

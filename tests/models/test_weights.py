@@ -193,7 +193,7 @@ def test_what_is_no_state_dict_is_one_line(tmp_path, content):
         path.write_bytes(content)
     else:
         torch.save(content, path)
-    with pytest.raises(UserError, match=r"w\.pth (holds|is no)"):
+    with pytest.raises(UserError, match=r"w\.pth (holds|is not)"):
         load_backbone(build_backbone(R50), {"file": str(path)})
 
 

@@ -7,6 +7,7 @@ import shutil
 import pytest
 from run_folders import edit, make_run
 
+from gol.digests import sealed_line
 from gol.errors import UserError
 from gol.results.runs import read_curve, read_run
 
@@ -29,7 +30,7 @@ def test_garbage_inside_a_curve_names_the_line(tmp_path, line):
     run = make_run(tmp_path / "run", lines=3)
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join([lines[0], line, *lines[1:], ""]))
-    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: expected"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2 is damaged"):
         read_curve(run)
 
 
@@ -92,3 +93,20 @@ def test_an_incomplete_run_is_one_line_that_names_the_file_and_key(tmp_path, spo
         read_run(run)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_line_of_a_curve_and_a_lost_end_are_said(tmp_path, capsys):
+    run = make_run(tmp_path / "run", lines=5)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    sealed = [sealed_line(line) for line in lines]
+    (run / "metrics.jsonl").write_text("".join(sealed))
+    whole = read_curve(run)
+    assert [point["loss"] for point in whole] == [line["loss"] for line in lines]
+    assert "crc32" not in whole[0] and capsys.readouterr().err == ""
+    (run / "metrics.jsonl").write_text("".join(sealed[:3]) + sealed[3][:50])
+    assert read_curve(run) == whole[:3]
+    assert "metrics.jsonl ends before iteration 50: its end is lost" in capsys.readouterr().err
+    changed = sealed[1].replace('"iteration": 20', '"iteration": 40')
+    (run / "metrics.jsonl").write_text("".join([sealed[0], changed, *sealed[2:]]))
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2 is damaged"):
+        read_curve(run)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_folders import make_run
+from run_folders import edit, make_run
 
 from gol.errors import UserError
 from gol.results.runs import read_curve
@@ -91,6 +91,7 @@ def test_a_run_arrives_complete(tmp_path, store):
     salt = random.randrange(10**6)
     print("salt", salt)
     run = make_run(tmp_path / "run", "sigmoid", 3, ("softmax", "sigmoid"), salt=salt)
+    edit(run / "train.json", raw_annotations={"train": "4f1c"})
     train = json.loads((run / "train.json").read_text())
     client = connect(create_tracking_store(store))
     run_id = log_run(run, store, "demo")
@@ -102,6 +103,7 @@ def test_a_run_arrives_complete(tmp_path, store):
     assert logged.info.end_time == round(1000 * train["finished"])
     assert logged.data.tags["gol.fingerprint"] == train["fingerprint"]
     assert logged.data.tags["version.torch"] == train["versions"]["torch"]
+    assert logged.data.tags["raw_annotations.train"] == "4f1c"
     axes = json.loads((run / "config.json").read_text())["gol"]["axes"]
     others = {"seed": "3", "scoring": "softmax", "label": "Sigmoid", "experiment": "demo/sigmoid"}
     assert logged.data.params.items() >= {**axes, **others}.items()
