@@ -1,5 +1,6 @@
 """Axes in, one resolved mmdet config out."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from gol.config.experiments import experiment
 from gol.config.overrides import apply_overrides
 from gol.config.own import Own, own_part
 from gol.config.transforms import set_data
+from gol.config.trusted import CUSTOM_IMPORTS, check_trusted
 from gol.data.prepared import Prepared
 from gol.data.store import file_digest
 from gol.errors import UserError, shown, validated
@@ -66,7 +68,7 @@ def load_experiment(
     set_heads(config.model, values, dataset, class_statistics(dataset, axes.dataset, prepared))
     set_data(config, values, dataset, prepared)
     _set_schedule(config, values)
-    config.custom_imports = {"imports": ["gol.models"], "allow_failed_imports": False}
+    config.custom_imports = copy.deepcopy(CUSTOM_IMPORTS)
     config.seed = seed
     own = {
         "experiment": name,
@@ -127,10 +129,12 @@ def load_config(run: str | Path) -> Any:
     """A run folder's resolved config as an mmcv ``Config``; no code is executed.
 
     Raises:
-        UserError: as :func:`read_config`, or its key ``gol`` lacks something.
+        UserError: as :func:`read_config`, or its key ``gol`` lacks something, or it names what
+            could run code.
     """
-    content = read_config(run)
-    own_part(content, str(RunFolder(run).config))
+    content, path = read_config(run), str(RunFolder(run).config)
+    own_part(content, path)
+    check_trusted(content, path)
     return mmcv_config()(_tuples(content))
 
 
