@@ -19,6 +19,7 @@ from gol.config.detector import (
 from gol.config.experiments import experiment
 from gol.config.overrides import apply_overrides
 from gol.config.own import Own, own_part
+from gol.config.python_file import python_text
 from gol.config.transforms import set_data
 from gol.config.trusted import CUSTOM_IMPORTS, check_trusted
 from gol.data.prepared import Prepared
@@ -101,7 +102,11 @@ def save_config(config: Any, run: Path) -> None:
 
 
 def python_config(config: Any) -> str:
-    """The resolved config as a Python file that stock mmdet 2.x tools read."""
+    """The resolved config as a Python file that stock mmdet 2.x tools read.
+
+    Raises:
+        UserError: as :func:`gol.config.python_file.python_text`.
+    """
     runtime = mmdet_config("_base_/default_runtime")._cfg_dict.to_dict()
     values = {**runtime, **config._cfg_dict.to_dict()}
     # mmdet's tools score within the training, and would not if it ended before.
@@ -109,7 +114,7 @@ def python_config(config: Any) -> str:
     own = (values["gol"]["weights"] or {}).get("file")
     if own:  # what gol.weights loads here, mmdet's tools load by init_cfg
         values["model"]["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": own}
-    return type(config)(values).pretty_text
+    return python_text(values)
 
 
 def read_config(run: str | Path) -> dict[str, Any]:
