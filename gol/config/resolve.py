@@ -138,8 +138,8 @@ def load_config(run: str | Path) -> Any:
             could run code.
     """
     content, path = read_config(run), str(RunFolder(run).config)
-    own_part(content, path)
     check_trusted(content, path)
+    own_part(content, path)
     return mmcv_config()(_tuples(content))
 
 

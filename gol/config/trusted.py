@@ -31,6 +31,7 @@ _DISK = {"backend": "disk"}
 _LOOKED_UP = {"nms": ("nms",), "nms_cfg": ("nms",), "roi_layer": ("RoIAlign",)}
 
 _LISTED = 60  # most names in a message, and characters that are compared with them
+_DEEPEST = 50  # lists and objects within each other
 
 Path = tuple[str, ...]
 
@@ -48,7 +49,7 @@ def check_trusted(config: Mapping[str, Any], where: str = "") -> None:
     try:
         _check_keys(config)
         for path, part in _parts(config):
-            if path[:1] in (("model",), ("data",)):
+            if path and path[0] in ("model", "data"):
                 _check_part(path, part)
     except UserError as error:
         raise UserError(f"{where}: {error}" if where else str(error)) from error
@@ -84,14 +85,16 @@ def _check_dataset(where: str, dataset: Any) -> None:
 
 def _parts(config: Any) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Every object with the keys that lead to it; an item of a list stands where its list does."""
-    left: list[tuple[Path, Any]] = [((), config)]
+    left: list[tuple[Path, int, Any]] = [((), 0, config)]
     while left:
-        path, value = left.pop()
+        path, depth, value = left.pop()
+        if depth > _DEEPEST:
+            raise UserError(f"key '{path[0]}' is nested more than {_DEEPEST} deep")
         if isinstance(value, dict):
             yield path, value
-            left += [((*path, name), item) for name, item in value.items()]
+            left += [((*path, name), depth + 1, item) for name, item in value.items()]
         elif isinstance(value, list | tuple):
-            left += [(path, item) for item in value]
+            left += [(path, depth + 1, item) for item in value]
 
 
 def _check_part(path: Path, part: dict[str, Any]) -> None:

@@ -145,6 +145,7 @@ REFUSED = [
         [{"type": "MultiScaleFlipAug", "transforms": [{"type": "InstaBoost"}]}],
         "unknown data.test.pipeline.transforms.type 'InstaBoost'",
     ),
+    ("model.neck.deep", json.loads("[" * 900 + "]" * 900), "'model' is nested more than 50 deep"),
     ("model", [], "key 'model' must be an object, not []"),
 ]
 
