@@ -8,8 +8,6 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 _LONGEST = 80  # characters of a value that a message shows
-
-
 # Up to the last @ of the host's part, or of all where a raw password has a slash.
 _LOGIN = re.compile(r"(?<=://)([^\s/?#]*|[^\s/:@]*:\S*)@")
 # A value of one or two characters is no secret: ?dl=1.

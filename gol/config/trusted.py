@@ -29,7 +29,6 @@ _DATASETS = {
 _DISK = {"backend": "disk"}
 #: Types of parts that mmcv and mmdet look up elsewhere than in a registry, by the part's key.
 _LOOKED_UP = {"nms": ("nms",), "nms_cfg": ("nms",), "roi_layer": ("RoIAlign",)}
-
 _LISTED = 60  # most names in a message, and characters that are compared with them
 _DEEPEST = 50  # lists and objects within each other
 
@@ -47,8 +46,9 @@ def check_trusted(config: Mapping[str, Any], where: str = "") -> None:
         UserError: the first such thing, with what is allowed.
     """
     try:
+        parts = list(_parts(config))
         _check_keys(config)
-        for path, part in _parts(config):
+        for path, part in parts:
             if path and path[0] in ("model", "data"):
                 _check_part(path, part)
     except UserError as error:
@@ -133,7 +133,8 @@ def _allowed(path: Path) -> Collection[str]:
 def _check_name(where: str, name: Any, known: Collection[str]) -> None:
     if not isinstance(name, str) or name not in known:
         if len(known) > _LISTED:
-            known = difflib.get_close_matches(str(name)[:_LISTED], known, n=5, cutoff=0.3)
+            close = difflib.get_close_matches(str(name)[:_LISTED], known, n=5)
+            known = [*close, "any part of a detector in mmdet's registries"]
         raise unknown(where, name, known)
 
 
