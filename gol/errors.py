@@ -3,14 +3,47 @@
 import difflib
 import re
 import typing
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 _LONGEST = 80  # characters of a value that a message shows
+# Up to the last @ of the host's part, or of all where a raw password has a slash.
+_LOGIN = re.compile(r"(?<=://)([^\s/?#]*|[^\s/:@]*:\S*)@")
+# A value of one or two characters is no secret: ?dl=1.
+_ARGUMENT = re.compile(r"([?&#][\w.~%-]+=)[^\s&#'\"]{2,}[^\s&#'\",:;.)]")
+_TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")  # of the direction
+
+
+def without_secrets(text: str) -> str:
+    """The text with ``***`` for what logs in by a URL: user and password, values of its query."""
+    return _ARGUMENT.sub(r"\1***", _LOGIN.sub("***@", text))
+
+
+def visible(text: str, keep: str = "") -> str:
+    """The text with escapes such as ``\\x1b`` for what would steer a terminal or end a line.
+
+    Args:
+        text: any text.
+        keep: characters that stay as they are.
+    """
+
+    def shown_char(char: str) -> str:
+        steers = unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
+        steers |= unicodedata.bidirectional(char) in _TURNING
+        return char.encode("unicode_escape").decode() if steers and char not in keep else char
+
+    return text if text.isprintable() else "".join(map(shown_char, text))
 
 
 class UserError(Exception):
-    """Bad input or a full disk: one line that names what is wrong and what is allowed."""
+    """Bad input or a full disk: one line that names what is wrong and what is allowed.
+
+    What a URL logs in with is hidden, and nothing in the message steers a terminal.
+    """
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(visible(without_secrets(str(part)), keep="\n\t\r") for part in parts))
 
 
 class LostJobError(UserError):

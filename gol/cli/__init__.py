@@ -14,10 +14,12 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 from gol.cli.verbs import VERBS, Verb, build_parser
-from gol.errors import Interrupted, JobFailed, PeerError, UserError
+from gol.errors import Interrupted, JobFailed, PeerError, UserError, visible
 
 # They declare the verbs, in the order of the help.
 from gol.cli import overview, prepare, jobs, results  # noqa: F401  # isort: skip
+
+_LAYOUT = "\n\t"  # of our own texts
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"gol {name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except JobFailed as error:
-        print(f"gol {name}: {error}", file=sys.stderr)
+        print(f"gol {name}: {visible(str(error), keep=_LAYOUT)}", file=sys.stderr)
         return 1
     except Interrupted as error:
         print(f"gol {name}: {error}", file=sys.stderr)
@@ -69,7 +71,7 @@ def _run(verb: Verb, options: dict[str, Any]) -> int:
         return 0
     text = json.dumps(result.value, indent=1, allow_nan=False) if as_json else result.text
     if text:
-        print(text, flush=True)
+        print(text if as_json else visible(text, keep=_LAYOUT), flush=True)
     return result.code
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gol.cli.verbs import JSON, OUT, Result, dataset_names, option, verb, whole
-from gol.errors import UserError
+from gol.errors import UserError, without_secrets
 
 _DATASET = option(
     "--dataset",
@@ -163,7 +163,8 @@ def weights(backbones: list[str]) -> Result:
     for name, source in backbone_weights().items():
         path = cache_path(Source.of(source).name)
         if not backbones or name in backbones:
-            entry = {"name": name, "there": path.exists(), "url": source["url"], "path": str(path)}
+            url = without_secrets(source["url"])
+            entry = {"name": name, "there": path.exists(), "url": url, "path": str(path)}
             files.append(entry)
     if backbones:
         return Result(files, "\n".join(map(str, fetched)))
@@ -202,7 +203,7 @@ def pretrained(
         {
             "name": name,
             "experiment": entry["experiment"],
-            "url": entry["url"],
+            "url": without_secrets(entry["url"]),
             "published": experiment(entry["experiment"]).published,
         }
         for name, entry in checkpoints.pretrained().items()

@@ -18,6 +18,8 @@ from typing import Any
 #: What is imported for whom. ``import a.b`` asks for ``a`` too, ``from a.b import c`` does not.
 UNUSED = (
     "torch._dynamo.utils",  # torchvision's RoIAlign: may it be compiled?
+    "torch.utils.cpp_extension",  # mmcv offers its classes again
+    *("torchvision.datasets", "torchvision.models"),  # torchvision itself
     *("sklearn", "sklearn.mixture"),  # mmdet's PAA head
     "scipy.optimize",  # mmdet's Hungarian assigners
     # mmdet's pictures of detections
@@ -42,9 +44,10 @@ class _StandIn(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name == "__path__" and self._is_package:  # somebody imports another module of it
             return _real(self.__name__).__path__
-        if name.startswith("__"):
+        in_place = sys.modules.get(self.__name__) is self
+        if name.startswith("__") and in_place:
             raise AttributeError(name)
-        if self._eager or sys.modules.get(self.__name__) is not self:
+        if self._eager or not in_place:
             return getattr(_real(self.__name__), name)
         return _later(self.__name__, name)
 

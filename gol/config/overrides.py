@@ -20,6 +20,7 @@ from gol.config.checks import (
 from gol.config.fitting import PLAIN, fitting, is_plain, is_type, read_value
 from gol.config.parts import check_part, part_keys, part_of, takes_text
 from gol.config.registries import arguments
+from gol.config.trusted import check_trusted
 from gol.errors import UserError, choices, shown, unknown
 
 #: What may not be changed, and why.
@@ -46,7 +47,6 @@ _FIXED_NAMES = {
 }
 #: Where keys are parts of parameters' names.
 _ANY_NAME = ("optimizer", "paramwise_cfg", "custom_keys")
-_NMS = ("nms", "nms_cfg")
 
 Path = tuple[str, ...]
 
@@ -92,6 +92,8 @@ def _check(config: dict[str, Any], changed: set[Path]) -> None:
     for part in dict.fromkeys(filter(None, map(part_of, sorted(changed)))):
         check_part(config, part)
     heads, lasts = {path[0] for path in changed}, {path[-1] for path in changed}
+    if "model" in heads or "pipeline" in lasts:
+        check_trusted(config)  # before anything is built
     if heads & {"optimizer", "lr_config"}:
         check_optimizer(config["optimizer"])
         rate, epochs = config["optimizer"]["lr"], config["runner"]["max_epochs"]
@@ -99,7 +101,6 @@ def _check(config: dict[str, Any], changed: set[Path]) -> None:
     if lasts & {"samples_per_gpu", "global_batch"}:
         check_batches(config["data"]["samples_per_gpu"], config["gol"]["global_batch"])
     if "model" in heads:
-        _refuse_evaluated(config["model"])
         with _naming(path for path in changed if path[0] == "model"):
             check_detector(config["model"])
     if "pipeline" in lasts:
@@ -113,19 +114,6 @@ def _naming(paths: Iterable[Path]) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"override {choices(sorted(map('.'.join, paths)))}: {error}") from error
-
-
-def _refuse_evaluated(part: Any) -> None:
-    """mmcv evaluates the type of a non-maximum suppression as Python code."""
-    if isinstance(part, dict):
-        for key, value in part.items():
-            kind = value.get("type", "nms") if key in _NMS and isinstance(value, dict) else "nms"
-            if kind != "nms":
-                raise unknown("type", kind, ["nms"], key)
-            _refuse_evaluated(value)
-    elif isinstance(part, list | tuple):
-        for value in part:
-            _refuse_evaluated(value)
 
 
 def _leaves(config: dict[str, Any], path: Path, value: Any) -> dict[Path, Any]:

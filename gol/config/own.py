@@ -1,5 +1,6 @@
 """The key ``gol`` of a resolved config: what mmdet's tools do not know, as an object."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,12 @@ from gol.errors import shown, validated
 def _is_name(text: str) -> str:
     if not text.isidentifier():
         raise ValueError(f"must be the name of an activation, not {shown(text)}")
+    return text
+
+
+def _is_experiment(text: str) -> str:
+    if not re.fullmatch(r"[\w./@=+-]+", text):
+        raise ValueError(f"must be the name of an experiment, not {shown(text)}")
     return text
 
 
@@ -33,7 +40,7 @@ class Identity(Model):
 
     model_config = ConfigDict(extra="ignore")
 
-    experiment: Text
+    experiment: Annotated[str, AfterValidator(_is_experiment)]
     label: Text
     axes: dict[str, str]
     compare: str | None = None

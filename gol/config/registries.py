@@ -11,6 +11,8 @@ from typing import Any
 
 #: They want a closure, sparse gradients or matrices alone.
 _UNFIT = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
+#: They call what another package has under a name, or a camera.
+_FOREIGN = ("Albu", "Corrupt", "InstaBoost", "LoadImageFromWebcam")
 
 
 def arguments(config: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
@@ -27,9 +29,9 @@ def arguments(config: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     for part in path:
         place = place.get(part) or {} if isinstance(place, dict) else {}
     if path == ("optimizer",):
-        return {**_signature(_optimizers().get(place.get("type"))), "paramwise_cfg": None}
+        return {**_signature(optimizers().get(place.get("type"))), "paramwise_cfg": None}
     if path == ("lr_config",):
-        return _signature(_policies().get(place.get("policy")))
+        return _signature(policies().get(place.get("policy")))
     if path[:1] == ("model",) and not {"train_cfg", "test_cfg"} & set(path) and "type" in place:
         return _signature(registered(place["type"]))
     return {}
@@ -38,9 +40,11 @@ def arguments(config: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
 def types(path: tuple[str, ...], present: str) -> list[str]:
     """The names that may take the place of ``present``, which is a ``type`` or ``policy``."""
     if path == ("optimizer", "type"):
-        return list(_optimizers())
+        return list(optimizers())
     if path == ("lr_config", "policy"):
-        return list(_policies())
+        return list(policies())
+    if path == ("model", "type"):
+        return detectors()
     found = registered(present) if path[0] == "model" and path[-2] != "nms" else None
     if found is None:
         return [present]  # nothing but this one, or a name that mmcv would evaluate
@@ -65,7 +69,8 @@ def _mmcv() -> Iterator[None]:
 
 
 @cache
-def _optimizers() -> dict[str, type]:
+def optimizers() -> dict[str, type]:
+    """Name of an optimizer to its class."""
     with _mmcv():
         from mmcv.runner.optimizer import OPTIMIZERS
 
@@ -73,7 +78,7 @@ def _optimizers() -> dict[str, type]:
 
 
 @cache
-def _policies() -> dict[str, type]:
+def policies() -> dict[str, type]:
     """Name of a policy, as mmcv's configs spell it, to its hook."""
     with _mmcv():
         from mmcv.runner.hooks import HOOKS
@@ -94,6 +99,56 @@ def _registries() -> tuple[Any, ...]:
     from mmdet.models.builder import MODELS
 
     return MODELS, PRIOR_GENERATORS, BBOX_CODERS, BBOX_ASSIGNERS, BBOX_SAMPLERS
+
+
+@cache
+def detectors() -> list[str]:
+    """mmdet's two-stage detectors; some others execute a file that they are given."""
+    models = _registries()[0]
+    from mmdet.models.detectors import TwoStageDetector
+
+    return [name for name, cls in _classes(models) if issubclass(cls, TwoStageDetector)]
+
+
+@cache
+def detector_parts() -> frozenset[str]:
+    """What a detector is made of, down to its layers."""
+    from mmcv.cnn.bricks import registry as layers
+    from mmdet.core.bbox.iou_calculators.builder import IOU_CALCULATORS
+    from mmdet.models.detectors import BaseDetector
+    from mmdet.models.utils.builder import LINEAR_LAYERS
+
+    models, *others = _registries()
+    others += [IOU_CALCULATORS, LINEAR_LAYERS, layers.CONV_LAYERS, layers.NORM_LAYERS]
+    others += [layers.ACTIVATION_LAYERS, layers.PADDING_LAYERS, layers.UPSAMPLE_LAYERS]
+    others += [layers.PLUGIN_LAYERS, layers.DROPOUT_LAYERS]
+    whole = {name for name, cls in _classes(models) if issubclass(cls, BaseDetector)}
+    return frozenset(name for each in (models, *others) for name in each.module_dict) - whole
+
+
+def _classes(registry: Any) -> list[tuple[str, type]]:
+    """Without the functions that stand for the losses of other packages."""
+    return [pair for pair in registry.module_dict.items() if isinstance(pair[1], type)]
+
+
+@cache
+def initializers() -> list[str]:
+    """How a part's first weights may be drawn; without those that are read from a file."""
+    with _mmcv():
+        from mmcv.cnn.utils.weight_init import INITIALIZERS
+
+    return [name for name in INITIALIZERS.module_dict if name != "Pretrained"]
+
+
+@cache
+def transforms() -> list[str]:
+    """What mmdet can do with an image."""
+    import gol.models  # noqa: F401  (patches mmdet, which cannot be imported before)
+
+    # isort: split
+    from mmdet.datasets import PIPELINES
+
+    return [name for name in PIPELINES.module_dict if name not in _FOREIGN]
 
 
 def registered(name: Any) -> type | None:

@@ -1,5 +1,6 @@
 """Axes in, one resolved mmdet config out."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -18,7 +19,9 @@ from gol.config.detector import (
 from gol.config.experiments import experiment
 from gol.config.overrides import apply_overrides
 from gol.config.own import Own, own_part
+from gol.config.python_file import python_text
 from gol.config.transforms import set_data
+from gol.config.trusted import CUSTOM_IMPORTS, check_trusted
 from gol.data.prepared import Prepared
 from gol.data.store import file_digest
 from gol.errors import UserError, shown, validated
@@ -66,7 +69,7 @@ def load_experiment(
     set_heads(config.model, values, dataset, class_statistics(dataset, axes.dataset, prepared))
     set_data(config, values, dataset, prepared)
     _set_schedule(config, values)
-    config.custom_imports = {"imports": ["gol.models"], "allow_failed_imports": False}
+    config.custom_imports = copy.deepcopy(CUSTOM_IMPORTS)
     config.seed = seed
     own = {
         "experiment": name,
@@ -99,7 +102,11 @@ def save_config(config: Any, run: Path) -> None:
 
 
 def python_config(config: Any) -> str:
-    """The resolved config as a Python file that stock mmdet 2.x tools read."""
+    """The resolved config as a Python file that stock mmdet 2.x tools read.
+
+    Raises:
+        UserError: as :func:`gol.config.python_file.python_text`.
+    """
     runtime = mmdet_config("_base_/default_runtime")._cfg_dict.to_dict()
     values = {**runtime, **config._cfg_dict.to_dict()}
     # mmdet's tools score within the training, and would not if it ended before.
@@ -107,7 +114,7 @@ def python_config(config: Any) -> str:
     own = (values["gol"]["weights"] or {}).get("file")
     if own:  # what gol.weights loads here, mmdet's tools load by init_cfg
         values["model"]["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": own}
-    return type(config)(values).pretty_text
+    return python_text(values)
 
 
 def read_config(run: str | Path) -> dict[str, Any]:
@@ -127,10 +134,12 @@ def load_config(run: str | Path) -> Any:
     """A run folder's resolved config as an mmcv ``Config``; no code is executed.
 
     Raises:
-        UserError: as :func:`read_config`, or its key ``gol`` lacks something.
+        UserError: as :func:`read_config`, or its key ``gol`` lacks something, or it names what
+            could run code.
     """
-    content = read_config(run)
-    own_part(content, str(RunFolder(run).config))
+    content, path = read_config(run), str(RunFolder(run).config)
+    check_trusted(content, path)
+    own_part(content, path)
     return mmcv_config()(_tuples(content))
 
 

@@ -78,7 +78,7 @@ def preprocess_dataset(
     summary["text"] = _text(summary)
     for split, data in (("train", train), ("val", val)):
         _write(prepared.annotations(split), data)
-    statistics.save(prepared.classes)
+    statistics.save(prepared.classes, "gol preprocess")
     write_json(prepared.summary, summary, indent=2, writer="gol preprocess")
     prepared.problems.unlink(missing_ok=True)
     return summary

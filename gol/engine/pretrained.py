@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gol.errors import UserError, pick
+from gol.errors import UserError, pick, without_secrets
 from gol.files import configs_folder, read_yaml
 from gol.run_folder import RunFolder
 
@@ -70,7 +70,7 @@ def prepare_run(
     classes = load_state(path)[1].get("CLASSES")
     classes = list(classes) if isinstance(classes, list | tuple) else []
     save_config(config, run.path)
-    meta = {"CLASSES": classes, "fingerprint": wanted, "source": entry["url"]}
+    meta = {"CLASSES": classes, "fingerprint": wanted, "source": without_secrets(entry["url"])}
     save_checkpoint(run.weights, state_dict=detector.state_dict(), meta=meta)
 
 

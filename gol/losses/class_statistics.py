@@ -118,13 +118,17 @@ class ClassStatistics:
         columns = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
         return cls(**{key: columns[key] for key in keys})
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, writer: str | None = None) -> None:
         """Writes the statistics as JSON, atomically.
+
+        Args:
+            path: the file.
+            writer: as for :func:`gol.files.write_json`.
 
         Raises:
             UserError: the file cannot be written.
         """
-        write_json(path, {"schema": SCHEMA, **asdict(self)}, writer="gol preprocess")
+        write_json(path, {"schema": SCHEMA, **asdict(self)}, writer=writer)
 
     def image_frequency(self) -> tuple[float, ...]:
         """Returns, per class, image count / annotated images: the losses' class frequency."""

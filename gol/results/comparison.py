@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gol.config.experiments import experiment as find_experiment
+from gol.results import quoting
 from gol.results.plots import COLOURS, draw_bar, new_figure, save, tidy
 from gol.results.rows import Row
 
@@ -52,7 +53,7 @@ def plot_comparison(
                 if published is not None:  # a bar of 0.0 would not be seen
                     at = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center"}
                     axes.annotate(f"{published:.1f}", (x + width, published), fontsize=6.5, **at)
-        axes.set_xticks(range(len(groups)), list(groups))
+        axes.set_xticks(range(len(groups)), [*map(quoting.figure, groups)])
         axes.set_title(f"{metric} ({text})", loc="left", fontsize=10)
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.6, len(groups) - 0.4)
@@ -60,12 +61,12 @@ def plot_comparison(
     panels[0].set_ylabel("mask AP × 100")
     legend = figure.legend(
         [Patch(**look) for look in looks.values()],
-        looks,
+        [*map(quoting.figure, looks)],
         loc="outside upper left",
         ncols=len(looks),
         frameon=False,
         fontsize=9,
-        title=title,
+        title=quoting.figure(title),
         alignment="left",
     )
     legend.get_title().set_fontweight("bold")

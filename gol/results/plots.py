@@ -13,6 +13,7 @@ import numpy as np
 
 from gol.files import atomic_path
 from gol.groups import GROUPS
+from gol.results import quoting
 from gol.results.rows import Row, Tables, mean_std
 from gol.results.runs import read_curve, read_runs
 
@@ -41,7 +42,7 @@ def plot_groups(tables: Tables, path: str | Path) -> None:
                 look = {"color": style["color"], "hatch": style["hatch"], "edgecolor": "white"}
                 for group, metric in enumerate(_GROUPS):
                     x = group + (index - (len(rows) - 1) / 2) * width
-                    label = row.label if group == 0 else None
+                    label = quoting.figure(row.label) if group == 0 else None
                     draw_bar(axes, x, row.values[metric], width=0.9 * width, label=label, **look)
             ticks = [f"{name}\n({text})" for name, text in _GROUPS.items()]
             axes.set_xticks(range(len(_GROUPS)), ticks)
@@ -101,7 +102,8 @@ def _draw_curve(axes: "Axes", seeds: list, label: str, colour: str) -> None:
         return
     losses = np.stack([np.interp(grid, iterations, loss) for iterations, loss in seeds])
     suffix = f" ({len(seeds)} seeds)" if len(seeds) > 1 else ""
-    axes.plot(grid, losses.mean(0), linewidth=1.6, label=label + suffix, color=colour)
+    label = quoting.figure(label) + suffix
+    axes.plot(grid, losses.mean(0), linewidth=1.6, label=label, color=colour)
     if len(seeds) > 1:
         axes.fill_between(grid, losses.min(0), losses.max(0), color=colour, alpha=0.2, linewidth=0)
 
@@ -125,7 +127,8 @@ def plot_per_class(tables: Tables, path: str | Path) -> None:
                 axes.plot(counts, 100 * aps, ".", color=style["color"], markersize=4, alpha=0.35)
                 centres, means = _binned(counts, 100 * aps)
                 line = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 1.8}
-                axes.plot(centres, means, marker="o", markersize=5, label=row.label, **line)
+                label = quoting.figure(row.label)
+                axes.plot(centres, means, marker="o", markersize=5, label=label, **line)
             # Linear below 1, so that a class without any training image has a place at 0.
             axes.set_xscale("symlog", linthresh=1)
             axes.xaxis.set_major_formatter("{x:g}")
@@ -182,7 +185,7 @@ def add_legend(axes: "Axes", title: str = "") -> None:
             frameon=False,
             fontsize=9,
             handlelength=3,
-            title=title,
+            title=quoting.figure(title),
             alignment="left",
         )
         legend.get_title().set_fontweight("bold")

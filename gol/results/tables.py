@@ -2,10 +2,13 @@
 
 import csv
 import io
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from gol.errors import visible
+from gol.results import quoting
 from gol.results.rows import METRICS, Row, Tables, mean_std
 
 _ABSENT = "–"
@@ -24,10 +27,14 @@ def markdown(tables: Tables) -> str:
     rows = [row for part in tables.values() for row in part]
     if any(row.differences for row in rows):
         head += " Difference: ours − published."
-    parts = [_wrapped([head]), _wrapped(f"**{note}**" for note in _notes(rows))]
+    parts = [_wrapped([head]), _wrapped(f"**{quoting.markdown(note)}**" for note in _notes(rows))]
     for title, part in tables.items():
         lines = [["Method", "n", *METRICS], *(line for row in part for line in _lines(row))]
-        parts += [f"## {title}" if title else "", _aligned(lines), _wrapped(_remarks(part), "- ")]
+        parts += [
+            f"## {quoting.markdown(title)}" if title else "",
+            _aligned(lines),
+            _wrapped(map(quoting.markdown, _remarks(part)), "- "),
+        ]
     parts += ["## Cost" if any(tables) else "", _aligned(_costs(rows))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -67,8 +74,14 @@ def csv_text(tables: Tables) -> str:
     writer = csv.DictWriter(out, rows[0] if rows else (), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        writer.writerow({key: _csv(value) for key, value in row.items()})
     return out.getvalue()
+
+
+def _csv(value: Any) -> Any:
+    if isinstance(value, str):
+        return quoting.csv_cell(value)
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def latex(tables: Tables) -> str:
@@ -76,9 +89,9 @@ def latex(tables: Tables) -> str:
     rows = [row for part in tables.values() for row in part]
     out = [r"% needs \usepackage{booktabs}"]
     for title, part in tables.items():
-        out += [rf"\par\medskip\textbf{{{_escape(title)}}}\par\smallskip"] if title else []
+        out += [rf"\par\medskip\textbf{{{quoting.latex(title)}}}\par\smallskip"] if title else []
         out += [
-            *(f"% {line}" for line in _remarks(part)),
+            *(f"% {visible(line)}" for line in _remarks(part)),
             rf"\begin{{tabular}}{{lr*{{{len(METRICS)}}}{{l}}}}",
             r"\toprule",
             " & ".join(["Method", "$n$", *METRICS]) + r" \\",
@@ -87,7 +100,7 @@ def latex(tables: Tables) -> str:
             r"\bottomrule",
             r"\end{tabular}",
         ]
-    notes = (rf"\par\smallskip{{\footnotesize {_escape(note)}}}" for note in _notes(rows))
+    notes = (rf"\par\smallskip{{\footnotesize {quoting.latex(note)}}}" for note in _notes(rows))
     return "\n".join([*out, *notes, ""])
 
 
@@ -133,13 +146,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     return [f"Measured on {statement.rstrip('.')}." for statement in statements]
 
 
-def _escape(text: str) -> str:
-    names = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(names.get(char, f"\\{char}" if char in "&%$#_{}" else char) for char in text)
-
-
 def _tex(cell: str) -> str:
-    text = _escape(cell.strip())
+    text = quoting.latex(cell.strip())
     symbols = {"↳": r"$\hookrightarrow$", "±": r"$\pm$", "−": "$-$", _ABSENT: "--"}
     for symbol, command in symbols.items():
         text = text.replace(symbol, command)
@@ -159,11 +167,14 @@ def _signed(value: float | None) -> str:
 
 def _wrapped(lines: Iterable[str], bullet: str = "") -> str:
     indent = " " * len(bullet)
-    return "\n".join(textwrap.fill(bullet + line, 100, subsequent_indent=indent) for line in lines)
+    settings = {"subsequent_indent": indent, "break_long_words": False}  # a \ stays with its char
+    text = "\n".join(textwrap.fill(bullet + line, 100, **settings) for line in lines)
+    # What comes to stand first in a line begins no heading, list or quotation.
+    return re.sub(rf"(?m)^({bullet}|{indent})(?=[-+#=>])", r"\1\\", text) if text else text
 
 
 def _aligned(lines: list[list[str]]) -> str:
-    lines = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    lines = [[quoting.markdown(cell) for cell in line] for line in lines]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rule = ["-" * width for width in widths]
     padded = [

@@ -8,13 +8,14 @@ be made again from the run folders.
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gol.config.layout import Figure
-from gol.errors import UserError
+from gol.errors import UserError, shown, without_secrets
 from gol.files import atomic_path, write_json
 from gol.results.runs import Run, read_curve, read_run
 from gol.results.tracking_store import (
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 _BATCH = 1000  # most metrics that one MLflow call takes
+_NAME = re.compile(r"\w[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029]*")
+_LONGEST_NAME = 200
 _NOT_CURVES = ("time", "iteration", "epoch", "eta_seconds")
 
 
@@ -70,11 +73,14 @@ def log_run(run_folder: str | Path, store: str | Path, experiment_name: str) -> 
         experiment_name: MLflow experiment, created when missing.
 
     Raises:
-        UserError: the folder is incomplete or the tracking store cannot be used.
+        UserError: the folder is incomplete, the tracking store cannot be used, or the name would
+            keep the artifacts elsewhere than beside it.
     """
+    uri = tracking_uri(store)
+    if sqlite_path(uri) is not None:
+        _check_name(experiment_name)
     run = read_run(run_folder)
     curve = read_curve(run.folder.path)
-    uri = tracking_uri(store)
     with tempfile.TemporaryDirectory() as folder:
         artifacts = Path(folder)
         _write_artifacts(run, artifacts)
@@ -109,6 +115,15 @@ def _ingest(
     return run_id
 
 
+def _check_name(name: str) -> None:
+    """An experiment's name is that of a folder in ``mlartifacts``."""
+    if not _NAME.fullmatch(name) or len(name.encode()) > _LONGEST_NAME:
+        raise UserError(
+            f"--name {shown(name)}: it names a folder, so it must begin with a letter or digit and "
+            f"have no / or \\, no control character and at most {_LONGEST_NAME} bytes"
+        )
+
+
 def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
     """Finds or creates an MLflow experiment; a sqlite file's artifacts go beside it."""
     database = sqlite_path(uri)
@@ -126,6 +141,8 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
 
 def _find_or_create(run: Run, client: "MlflowClient", experiment_id: str) -> str:
     tags = _tags(run)
+    if not run.train.fingerprint.isalnum():
+        raise UserError(f"{run.folder.summary}: key 'fingerprint' must be a hash")
     known = client.search_runs(
         [experiment_id], filter_string=f"tags.`gol.fingerprint` = '{run.train.fingerprint}'"
     )
@@ -205,7 +222,10 @@ def _write_artifacts(run: Run, folder: Path) -> None:
         if path.suffix != ".jsonl":
             target = folder / path.relative_to(run.folder.path)
             target.parent.mkdir(exist_ok=True)
-            target.write_bytes(path.read_bytes())
+            content = path.read_bytes()
+            if path == run.folder.config:  # it may say where the backbone's weights come from
+                content = without_secrets(content.decode()).encode()
+            target.write_bytes(content)
     write_json(folder / "per_class.json", _class_table(run))
     rows = {"": collect([run.folder.path])}
     plot_curves([run.folder.path], rows, folder / "plots" / Figure.CURVES.file)

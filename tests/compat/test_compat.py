@@ -1,9 +1,7 @@
 """Each patch is needed: without it the old library fails, with it it works."""
 
-import subprocess
-import sys
-
 import pytest
+from fresh import run
 
 # What makes the code work, the code, and the error that comes without.
 NEEDS = {
@@ -19,10 +17,6 @@ NEEDS = {
     ),
     "mmcv._ext for mmdet": ("apply", "import mmdet.models", "mmcv._ext"),
 }
-
-
-def run(code: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
 SLOW = {"mmcv._ext for mmdet"}

@@ -1,14 +1,17 @@
 """What is not loaded until it is used, and that it is then the real thing."""
 
-import subprocess
 import sys
 import types
 
+import fresh
 import pytest
 
 from gol.compat import deferred
 
-HEAVY = ("torch._dynamo", "matplotlib", "sklearn", "scipy")
+HEAVY = (
+    *("torch._dynamo", "torch.utils.cpp_extension", "torchvision.datasets", "torchvision.models"),
+    *("matplotlib", "sklearn", "scipy"),
+)
 EAGER = {
     "imports": "import gol.compat.deferred as d; d.UNUSED = (); ",
     "optimizer": (
@@ -19,7 +22,7 @@ EAGER = {
 
 def run(code):
     """Runs code in a process of its own; returns what it prints."""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    result = fresh.run(code)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -170,6 +173,20 @@ module = sys.modules["torchvision.ops.roi_align"]
 import torch._dynamo.utils
 for device in ("cpu", "cuda", "mps"):
     assert module.is_compile_supported(device) == torch._dynamo.utils.is_compile_supported(device)
+""",
+    """
+import torchvision
+from mmcv.runner.checkpoint import get_torchvision_models
+assert "resnet50" in get_torchvision_models()
+assert type(torchvision.models.resnet18()).__module__ == "torchvision.models.resnet"
+assert len(torchvision.datasets.FakeData(3)) == 3
+import torchvision.models.detection as detection
+assert torchvision.models.detection is detection
+""",
+    """
+import setuptools
+from mmcv.utils import CppExtension
+assert isinstance(CppExtension("name", ["file.cpp"]), setuptools.Extension)
 """,
 )
 

@@ -27,7 +27,8 @@ class Environment:
         Returns:
             What it printed; of one that fails what it printed as errors.
         """
-        removed = ("PYTHONPATH", "VIRTUAL_ENV")
+        # Bytecode of the first program serves the next.
+        removed = ("PYTHONPATH", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE")
         kept = {name: value for name, value in os.environ.items() if name not in removed}
         result = subprocess.run(
             [self.bin / program, *map(str, arguments)],
@@ -86,7 +87,8 @@ def install(uv, wheel, tmp_path_factory) -> Iterator[Callable[..., Environment]]
         folders.append(tmp_path_factory.mktemp("environment"))
         venv = folders[-1] / "venv"
         uv("venv", "--python", sys.executable, venv)
-        uv("pip", "install", "--python", venv, f"{wheel}{extras}", *arguments)
+        options = ("--python", venv, "--no-compile-bytecode")  # few programs run here
+        uv("pip", "install", *options, f"{wheel}{extras}", *arguments)
         return Environment(folders[-1])
 
     yield make

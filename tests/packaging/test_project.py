@@ -198,3 +198,13 @@ def test_make_takes_torch_for_the_cpu_only_where_no_gpu_can_be(
     assert len(probes) == asked and all(probe.startswith("cpu|") for probe in probes)
     assert install.partition("|")[0] == (chosen or ("cpu" if asked and answers else ""))
     assert install.endswith("-c constraints.txt --group dev -e .[all]")
+
+
+def test_each_promise_of_security_names_tests_that_there_are(root):
+    text = (root / "SECURITY.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    promises = text.partition("| promise | test |")[2].partition("\n\n")[0]
+    assert all("::test_" in line for line in promises.splitlines()[2:])
+    assert len(named) > 10
+    for path, name in named:
+        assert f"def {name}(" in (root / path).read_text(), (path, name)

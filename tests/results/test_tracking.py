@@ -359,3 +359,41 @@ def _wait_for(url):
         except OSError:
             time.sleep(0.5)
     pytest.fail(f"{url} does not answer")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../up", "..", "/abs", "a/../../b", "", "a\\b", "line\n", "-x", ".hidden", "x" * 300],
+)
+def test_a_name_writes_nothing_outside_the_store(name, store, tmp_path):
+    before = {*tmp_path.rglob("*"), *tmp_path.parent.glob("*")}
+    run = make_run(tmp_path / "in" / "run")
+    with pytest.raises(UserError, match="it names a folder") as raised:
+        log_run(run, store, name)
+    assert "\n" not in str(raised.value)
+    after = {*tmp_path.rglob("*"), *tmp_path.parent.glob("*")} - {
+        run.parent,
+        *run.parent.rglob("*"),
+    }
+    assert after == before
+
+
+def test_a_name_is_a_folder_beside_the_store_and_a_password_stays_out_of_it(store, tmp_path):
+    run = make_run(tmp_path / "run")
+    content = json.loads((run / "config.json").read_text())
+    content["gol"]["weights"] = {"url": "https://me:s3cret@host/x.pth?token=s3cret"}
+    (run / "config.json").write_text(json.dumps(content))
+    identity = log_run(run, store, "My runs, 10 %")
+    (copied,) = (tmp_path / "mlartifacts" / "My runs, 10 %" / identity).rglob("config.json")
+    content["gol"]["weights"]["url"] = "https://***@host/x.pth?token=***"
+    assert json.loads(copied.read_text()) == content
+
+
+@pytest.mark.parametrize("name", ["demo/../../x y", "demo/\x1b[31m", "demo/a\nb", ""])
+def test_a_config_names_an_experiment_and_nothing_else(name, store, tmp_path):
+    run = make_run(tmp_path / "run")
+    content = json.loads((run / "config.json").read_text())
+    content["gol"]["experiment"] = name
+    (run / "config.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"'gol\.experiment' must be the name of an exp"):
+        log_run(run, store, "demo")

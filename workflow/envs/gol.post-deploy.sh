@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# Snakemake runs this in the new environment: the exact versions of pyproject.toml.
+# Snakemake runs this in the new environment: the exact versions of constraints.txt.
 set -euo pipefail
-UV_PROJECT_ENVIRONMENT="$CONDA_PREFIX" uv sync --inexact --no-dev
+uv pip install --python "$CONDA_PREFIX/bin/python" -c constraints.txt -e '.[all]'

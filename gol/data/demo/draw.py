@@ -17,7 +17,7 @@ from gol.data.demo.shapes import Combination
 from gol.data.masks import mask_to_polygons
 from gol.data.prepared import SPLITS, Drawn
 from gol.errors import UserError
-from gol.files import configs_folder, read_json, read_yaml, write_json
+from gol.files import configs_folder, read_json, read_yaml, remove, write_json
 from gol.groups import GROUPS, THRESHOLDS, frequency_group
 
 DESCRIPTION = "GOL demo: long-tailed shapes"
@@ -130,7 +130,7 @@ def _clear(folder: Path) -> None:
             raise UserError(f"{file} belongs to another data set; name an empty folder")
     try:
         for file in files:
-            file.unlink(missing_ok=True)
+            remove(file)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
 

@@ -1,0 +1,35 @@
+"""Labels, titles and notes are a person's text: as they are, whatever they are written into."""
+
+import re
+
+from gol.errors import visible
+
+_MARKUP = re.compile(r"[\\`*\[\]<|$~]|(?<!\w)_|_(?!\w)|&(?=#?\w+;)")
+_TEX_NAMES = {"\\": "textbackslash", "~": "textasciitilde", "^": "textasciicircum"}
+_TEX_NAMES |= {"<": "textless", ">": "textgreater"}
+_FORMULA = ("=", "+", "-", "@")
+
+
+def markdown(text: str) -> str:
+    """The text in Markdown: no markup, HTML, formula, link or end of a table's cell."""
+    return _MARKUP.sub(r"\\\g<0>", visible(text))
+
+
+def latex(text: str) -> str:
+    """The text in LaTeX; at the beginning of a row it is no argument of the row before."""
+    special = {char: rf"\{name}{{}}" for char, name in _TEX_NAMES.items()}
+    special |= {char: rf"\{char}" for char in "&%$#_{}"}
+    escaped = "".join(special.get(char, char) for char in visible(text))
+    return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped
+
+
+def csv_cell(text: str) -> str:
+    """The text in CSV, with the apostrophe that keeps spreadsheets from computing a formula."""
+    shown = visible(text)
+    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
+
+
+def figure(text: str) -> str:
+    """The text in a figure of matplotlib's: no formula, and with a place in the legend."""
+    shown = visible(text).replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
