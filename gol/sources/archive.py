@@ -18,7 +18,7 @@ _RATIO, _SMALL = 200, 16 << 20
 _BLOCK = 1 << 20
 
 
-def unpack(archive: str | Path, target: str | Path) -> Path:
+def unpack(archive: str | Path, target: str | Path, whole: bool = False) -> Path:
     """Unpacks the file or folder ``target.name`` of a zip archive to ``target``.
 
     Nothing happens if ``target`` exists. Otherwise it appears whole, by a rename, after every
@@ -27,6 +27,7 @@ def unpack(archive: str | Path, target: str | Path) -> Path:
     Args:
         archive: zip whose members all are ``target.name`` or below it.
         target: file or folder to make.
+        whole: makes ``target`` a folder of all that the archive holds, whatever its names.
 
     Returns:
         ``target``.
@@ -40,15 +41,15 @@ def unpack(archive: str | Path, target: str | Path) -> Path:
     try:
         with exclusive(target, f"{target}: waiting for the process that unpacks it"):
             if not target.exists():
-                _extract(archive, target, temporary)
+                _extract(archive, target, temporary, whole)
     except OSError as error:
         raise UserError(f"cannot write {error.filename or target}: {error.strerror}") from error
     return target
 
 
-def _extract(archive: Path, target: Path, temporary: Path) -> None:
+def _extract(archive: Path, target: Path, temporary: Path, whole: bool) -> None:
     with _reading(archive) as file:
-        wanted = members(archive, file, target.name)
+        wanted = members(archive, file, target.name, whole)
         size = sum(member.file_size for member in wanted.values())
         if size > max(_RATIO * archive.stat().st_size, _SMALL):
             raise UserError(f"{archive} would fill {format_bytes(size)}, too much for its own size")
@@ -59,7 +60,7 @@ def _extract(archive: Path, target: Path, temporary: Path) -> None:
                 for path, member in wanted.items():
                     _write(file, member, temporary / path)
                     progress.add(member.file_size)
-            os.replace(temporary / target.name, target)
+            os.replace(temporary if whole else temporary / target.name, target)
         finally:
             _remove(temporary)
 

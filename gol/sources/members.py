@@ -20,13 +20,14 @@ def is_clutter(name: str) -> bool:
     return name.startswith("._") or name.lower() in ("__macosx", ".ds_store", "thumbs.db")
 
 
-def members(archive: Path, file: ZipFile, root: str) -> dict[str, ZipInfo]:
+def members(archive: Path, file: ZipFile, root: str, whole: bool = False) -> dict[str, ZipInfo]:
     """The files to unpack, by their paths; a desktop's clutter is left out.
 
     Args:
         archive: where ``file`` is, for the messages and to be read beside it.
         file: the open archive.
         root: the file or folder that all members are, or are below of.
+        whole: any other will do too.
 
     Raises:
         UserError: another path, the same one twice, a link, an encrypted member …
@@ -40,7 +41,8 @@ def members(archive: Path, file: ZipFile, root: str) -> dict[str, ZipInfo]:
         parts += [last] if last else []  # a folder's name ends in a slash
         if any(map(is_clutter, parts)):
             continue
-        if parts[:1] != [root] or any(_is_odd(part) for part in parts):
+        strange = not parts if whole else parts[:1] != [root]
+        if strange or any(_is_odd(part) for part in parts):
             raise UserError(f"{archive} holds {shown(member.orig_filename)}, which is not {root}")
         _check_kind(archive, member, bool(last))
         for depth in range(1, len(parts) + 1):

@@ -89,6 +89,18 @@ def test_links_and_devices_are_refused(tmp_path, kind):
     refuse(make_zip(tmp_path / "z.zip", entry("a/1"), link), "'a/link', which is a link or another")
 
 
+def test_a_whole_archive_becomes_a_folder(tmp_path):
+    path = make_zip(tmp_path / "z.zip", entry("1.jpg"), entry("b/2.jpg"), entry(".DS_Store"))
+    unpack(path, tmp_path / "a", whole=True)
+    files = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    assert sorted(path.name for path in files) == ["1.jpg", "2.jpg"]
+    for name in ("", "/", "/etc/x", "../x", "b/../../x"):
+        make_zip(path, entry("1.jpg"), entry(name))
+        with pytest.raises(UserError, match="which is not c"):
+            unpack(path, tmp_path / "c", whole=True)
+        assert not (tmp_path / "c").exists()
+
+
 def patched(path, offset, value):
     """An archive whose member has another 16-bit field, in both of its headers."""
     data = bytearray(make_zip(path, entry("a/1")).read_bytes())
