@@ -1,0 +1,299 @@
+"""``gol import``: from an export as it is to annotations that ``gol preprocess`` takes."""
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gol.data.imports import coco, cvat, labelme, via, voc, yolo
+from gol.data.imports.classes import merge_classes
+from gol.data.imports.export import Export, Labels
+from gol.data.imports.findings import Findings
+from gol.data.imports.repair import Answers, Repair
+from gol.errors import UserError, choices, pick
+from gol.files import uncollected, write_json
+from gol.progress import progress
+from gol.sources.archive import unpack
+
+FORMATS: dict[str, ModuleType] = {
+    "coco": coco,
+    "cvat": cvat,
+    "labelme": labelme,
+    "via": via,
+    "voc": voc,
+    "yolo": yolo,
+}
+REPORT = "import.json"
+_SMALL = 32  # px: mmdet leaves images with a shorter side out of training
+_ORDER = ("train", "val", "test", None)
+
+Split = dict[str, list[dict[str, Any]]]
+
+
+@uncollected()
+def import_export(
+    source: str | Path,
+    out: str | Path,
+    form: str | None = None,
+    images: str | Path | None = None,
+    answers: Answers | None = None,
+    drop_bad: bool = False,
+) -> dict[str, Any]:
+    """Reads an export and writes it in the LVIS schema, with a report of what was changed.
+
+    ``train.json``, ``val.json`` and ``test.json`` are what the export says is of these splits,
+    ``annotations.json`` the rest; each image's ``file_name`` is relative to the image folder. The
+    images stay where they are; those of a zip are unpacked into ``out``.
+
+    Args:
+        source: a folder, a zip archive, or a label file whose images lie beside or below it.
+        out: folder to write to.
+        form: a key of :data:`FORMATS`; None: the one that is recognised.
+        images: image folder, where it is another one.
+        answers: what to do where an export may mean two things.
+        drop_bad: leaves out what is wrong instead of refusing the export.
+
+    Returns:
+        What ``import.json`` holds: source, format, image folder, counts of each split, all
+        changes by kind with examples, and under ``text`` a summary to print.
+
+    Raises:
+        UserError: nothing is recognised, something is wrong, or an answer is needed; nothing was
+            written but what a zip holds.
+    """
+    source, out, answers = Path(source), Path(out), answers or Answers()
+    _check_out(source, out)
+    findings = Findings(drop_bad)
+    export = _open(source, out, Path(images) if images else None)
+    form, files = _recognise(export, source, form)
+    read = FORMATS[form].read
+    if form == "via":
+        read = partial(read, class_key=answers.class_key)
+    parts = sorted(read(export, files, findings), key=lambda part: _ORDER.index(part.split))
+    categories, maps = merge_classes(parts, findings)
+    _read_sizes(export, parts)
+    splits: dict[str | None, Split] = {}
+    for part, classes in zip(parts, maps, strict=True):
+        found = Repair(part, classes, export, answers, findings).repaired()
+        _join(splits.setdefault(part.split, {"images": [], "annotations": []}), *found)
+    _settle_crowds(splits, answers, findings)
+    if advice := findings.advice():
+        raise UserError(f"{source}: {advice}")
+    _refuse_empty(source, splits)
+    _note_leaks(splits, findings)
+    _note_unused(export, splits, findings)
+    summary = _summary(source, export, form, splits, categories, findings, out)
+    _write(out, splits, categories, summary)
+    return summary
+
+
+def _check_out(source: Path, out: Path) -> None:
+    if not source.exists():
+        raise UserError(f"no file or folder {source}")
+    if source.is_dir() and out.resolve() == source.resolve():
+        raise UserError(f"{out} is the export itself: give another folder to write to")
+    taken = [name for name in map(_file_name, _ORDER) if (out / name).exists()]
+    if taken and not (out / REPORT).exists():
+        raise UserError(f"{out} has a {taken[0]} that `gol import` did not write: give another one")
+
+
+def _file_name(split: str | None) -> str:
+    return f"{split or 'annotations'}.json"
+
+
+def _open(source: Path, out: Path, images: Path | None) -> Export:
+    if images and not images.is_dir():
+        raise UserError(f"no folder {images}")
+    if source.is_dir():
+        return Export(source, None, images, out)
+    if source.suffix.lower() == ".zip":
+        with open(source, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+        out.mkdir(parents=True, exist_ok=True)
+        folder = unpack(source, out / f"{source.stem}-{digest}", whole=True)
+        return Export(folder, None, images, None)
+    return Export(source.parent, source, images, None)
+
+
+def _recognise(export: Export, source: Path, form: str | None) -> tuple[str, list[Path]]:
+    """The format, and the label files that are of it."""
+    wanted = {form: pick("format", form, FORMATS)} if form else FORMATS
+    found = {name: files for name, module in wanted.items() if (files := module.find(export))}
+    if len(found) == 1:
+        return next(iter(found.items()))
+    if found:
+        counts = choices(f"{name} ({len(files)} files)" for name, files in found.items())
+        raise UserError(f"{source} holds labels of several formats: {counts}: say --format")
+    if export.unreadable:
+        raise export.unreadable
+    raise UserError(f"{source} holds no labels of the formats {choices(wanted)}")
+
+
+def _read_sizes(export: Export, parts: list[Labels]) -> None:
+    """Reads the headers of all images; a network disk answers many questions at once."""
+
+    def look(item: tuple[Labels, Any]) -> None:
+        part, entry = item
+        with suppress(UserError):  # is reported with its image
+            name = entry.get("file_name") if isinstance(entry, dict) else None
+            found = export.image(name, part) if isinstance(name, str) else None
+            if found:
+                export.size(found)
+
+    total = sum(len(part.images) for part in parts)
+    items = ((part, entry) for part in parts for entry in part.images)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in progress(pool.map(look, items), f"reading images in {export.images}", total):
+            pass
+
+
+def _join(split: Split, images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> None:
+    """Adds what another label file says of a split; its ids come after those that are there."""
+    if split["images"]:
+        shift = max(image["id"] for image in split["images"])
+        own = {image["id"]: shift + number for number, image in enumerate(images, 1)}
+        first = max((a["id"] for a in split["annotations"]), default=0) + 1
+        images = [{**image, "id": own[image["id"]]} for image in images]
+        annotations = [
+            {**annotation, "id": number, "image_id": own[annotation["image_id"]]}
+            for number, annotation in enumerate(annotations, first)
+        ]
+    split["images"] += images
+    split["annotations"] += annotations
+
+
+def _annotations(splits: dict[str | None, Split]) -> Iterable[dict[str, Any]]:
+    return chain.from_iterable(split["annotations"] for split in splits.values())
+
+
+def _settle_crowds(splits: dict[str | None, Split], answers: Answers, findings: Findings) -> None:
+    crowds = [annotation for annotation in _annotations(splits) if annotation["iscrowd"]]
+    if not crowds:
+        return
+    example, count = f"annotation {crowds[0]['id']}", len(crowds)
+    if answers.crowd == "objects":
+        for annotation in crowds:
+            annotation["iscrowd"] = 0
+        findings.add("crowd region taken as an object", example, count)
+    elif answers.crowd is None and all(a["iscrowd"] for a in _annotations(splits)):
+        findings.add("all annotations are crowd regions (iscrowd)", example, count)
+    else:
+        findings.add("crowd region (iscrowd)", example, count)
+
+
+def _refuse_empty(source: Path, splits: dict[str | None, Split]) -> None:
+    if not any(split["images"] for split in splits.values()):
+        raise UserError(f"{source}: no image is left")
+    if not any(_annotations(splits)):
+        raise UserError(f"{source}: no object is left")
+
+
+def _note_leaks(splits: dict[str | None, Split], findings: Findings) -> None:
+    seen: dict[str, str] = {}
+    for name, split in splits.items():
+        for image in split["images"]:
+            other = seen.setdefault(image["file_name"], _file_name(name))
+            if other != _file_name(name):
+                example = f"{image['file_name']} is in {other} and {_file_name(name)}"
+                findings.add("image in more than one split", example)
+
+
+def _note_unused(export: Export, splits: dict[str | None, Split], findings: Findings) -> None:
+    used = {image["file_name"] for split in splits.values() for image in split["images"]}
+    folders = {Path(name).parent for name in used}
+    names = [export.image_name(path) for path in export.pictures]
+    left = [str(n) for n in names if str(n) not in used and Path(n).parent in folders]
+    if left:
+        findings.add("image that no label mentions", left[0], len(left))
+
+
+def _summary(
+    source: Path,
+    export: Export,
+    form: str,
+    splits: dict[str | None, Split],
+    categories: list[dict[str, Any]],
+    findings: Findings,
+    out: Path,
+) -> dict[str, Any]:
+    first = next(iter(splits.values()))
+    present = {a["category_id"] for a in first["annotations"] if _counts(a)}
+    summary = {
+        "source": str(source),
+        "format": form,
+        "images": str(export.images),
+        "classes": len(categories),
+        "classes_without_object": [c["name"] for c in categories if c["id"] not in present],
+        "splits": {_file_name(name): _describe(split) for name, split in splits.items()},
+        "changes": [asdict(problem) for problem in findings.problems()],
+    }
+    return {**summary, "text": _text(summary, out)}
+
+
+def _counts(annotation: dict[str, Any]) -> bool:
+    """Whether an annotation is an object to learn and to find."""
+    return not (annotation["iscrowd"] or annotation.get("ignore"))
+
+
+def _describe(split: Split) -> dict[str, int]:
+    annotations, images = split["annotations"], split["images"]
+    objects = [annotation for annotation in annotations if _counts(annotation)]
+    return {
+        "images": len(images),
+        "images_without_object": len(images) - len({a["image_id"] for a in objects}),
+        "small_images": sum(min(i["width"], i["height"]) < _SMALL for i in images),
+        "objects": len(objects),
+        "crowds": sum(a["iscrowd"] for a in annotations),
+        "ignored": sum(bool(a.get("ignore")) for a in annotations),
+    }
+
+
+def _text(summary: dict[str, Any], out: Path) -> str:
+    lines = [f"{summary['format']}: {summary['classes']} classes, images in {summary['images']}"]
+    for name, part in summary["splits"].items():
+        lost = {
+            "crowd regions": part["crowds"],
+            "objects to be ignored": part["ignored"],
+            f"images with a side under {_SMALL} px, which training leaves out": part[
+                "small_images"
+            ],
+        }
+        more = "".join(f"; {count} {what}" for what, count in lost.items() if count)
+        lines.append(
+            f"{out / name}: {part['objects']} objects in {part['images']} images "
+            f"({part['images_without_object']} without){more}"
+        )
+    if names := summary["classes_without_object"]:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        first = next(iter(summary["splits"]))
+        lines.append(
+            f"{len(names)} classes without an object in {first}: {choices(names[:3])}{more}"
+        )
+    for change in summary["changes"]:
+        count, kind, severity = change["count"], change["kind"], change["severity"]
+        lines.append(f"{count} x {kind} ({severity}), as {change['examples'][0]}")
+    if "val.json" not in summary["splits"]:
+        name = next(iter(summary["splits"]))
+        lines.append(f"next: gol split {out / name} --out {out / 'split'}")
+    return "\n".join(lines)
+
+
+def _write(
+    out: Path,
+    splits: dict[str | None, Split],
+    categories: list[dict[str, Any]],
+    summary: dict[str, Any],
+) -> None:
+    for name in map(_file_name, _ORDER):
+        if name not in summary["splits"]:
+            (out / name).unlink(missing_ok=True)  # of an earlier import
+    # First, so that a second call may overwrite what an interrupted one has left.
+    write_json(out / REPORT, summary, indent=2)
+    for name, split in splits.items():
+        write_json(out / _file_name(name), {**split, "categories": categories})
