@@ -22,7 +22,8 @@ from gol.files import write_json
 GROUP_KEYS = ("video_id", "video", "sequence", "sequence_id", "scene", "location", "place")
 _COUNTED = ("frequency", "image_count", "instance_count")
 _COPY = re.compile(r"\.rf\.[0-9a-zA-Z]+(?=\.\w+$)")  # Roboflow's mark of augmented copies
-_STEPS = 20  # per group and class that is missing from a side
+_FAR = 0.02  # share of the images that is worth a word
+_STEPS = 2000  # of the search for a division that has all classes on both sides
 
 
 class Division:
@@ -84,7 +85,7 @@ class Division:
         """Moves groups of classes that are missing from a side, at best without loss elsewhere."""
         missing = self.missing()
         best, least = list(self.val), len(missing)
-        for _ in range(_STEPS * len(missing) * 10):
+        for _ in range(_STEPS):
             if not missing:
                 return
             groups = self.groups[self.random.choice(missing)]
@@ -112,12 +113,19 @@ class Division:
         """Moves groups that no class needs where they are, while that brings the share nearer."""
         order = list(range(len(self.sizes)))
         self.random.shuffle(order)
-        count = sum(size for size, there in zip(self.sizes, self.val, strict=True) if there)
-        for group in order:
-            moved = count + self.sizes[group] * (-1 if self.val[group] else 1)
-            if abs(moved - self.wanted) < abs(count - self.wanted) and self._loss(group) <= 0:
-                self._move(group)
-                count = moved
+        order.sort(key=lambda group: len(self.classes[group]))  # those that are needed least
+        count, moving = self._images_in_val(), True
+        while moving:
+            moving = False
+            for group in order:
+                moved = count + self.sizes[group] * (-1 if self.val[group] else 1)
+                nearer = abs(moved - self.wanted) < abs(count - self.wanted)
+                if nearer and self._loss(group) <= 0:
+                    self._move(group)
+                    count, moving = moved, True
+
+    def _images_in_val(self) -> int:
+        return sum(size for size, there in zip(self.sizes, self.val, strict=True) if there)
 
 
 def split_annotations(
@@ -158,6 +166,9 @@ def split_annotations(
     chosen = zip(groups.values(), division.find(), strict=True)
     val = {image for images, there in chosen if there for image in images}
     parts = {"train": _part(data, val, False), "val": _part(data, val, True)}
+    for name, part in parts.items():
+        if not part["images"]:
+            raise UserError(f"{file}: {name} would be empty: too few images share their classes")
     summary = {
         "source": str(file),
         "seed": seed,
@@ -166,7 +177,7 @@ def split_annotations(
         "splits": {name: _describe(part) for name, part in parts.items()},
         "classes_of_one_group": _names(data, (k for k, g in division.groups.items() if len(g) < 2)),
         "classes_not_in_both": _names(data, division.missing()),
-        "notes": _notes(data, by),
+        "notes": [*_far(parts, share), *_notes(data, by)],
     }
     summary["text"] = _text(summary, targets)
     for name, part in parts.items():
@@ -202,14 +213,19 @@ def _groups(data: dict[str, Any], file: Path, by: str | None) -> dict[Any, list[
 def _classes(data: dict[str, Any], file: Path) -> dict[Any, set[Any]]:
     """The classes of the objects in each image."""
     present: dict[Any, set[Any]] = defaultdict(set)
-    kinds = {id_key(category.get("id")) for category in data["categories"]}
+    kinds, images = (
+        {id_key(entry.get("id")) for entry in data[section] if isinstance(entry, dict)}
+        for section in ("categories", "images")
+    )
+    if not all(isinstance(category, dict) and "id" in category for category in data["categories"]):
+        raise UserError(f"{file}: a category has no id: `gol import` mends that")
     for index, annotation in enumerate(data["annotations"]):
         keys = annotation if isinstance(annotation, dict) else {}
-        image, kind = id_key(keys.get("image_id")), id_key(keys.get("category_id"))
-        if kind not in kinds:
-            raise UserError(f"{file}: annotations[{index}] has category_id {shown(kind)}")
+        for key, known in (("image_id", images), ("category_id", kinds)):
+            if id_key(keys.get(key)) not in known:
+                raise UserError(f"{file}: annotations[{index}] has {key} {shown(keys.get(key))}")
         if not (keys.get("iscrowd") or keys.get("ignore")):
-            present[image].add(kind)
+            present[id_key(keys["image_id"])].add(id_key(keys["category_id"]))
     return present
 
 
@@ -235,6 +251,15 @@ def _names(data: dict[str, Any], kinds: Iterable[Any]) -> list[str]:
     return sorted(str(names[kind]) for kind in kinds)
 
 
+def _far(parts: dict[str, dict[str, Any]], share: float) -> list[str]:
+    """What to say where val is not as large as was asked for."""
+    val = len(parts["val"]["images"])
+    reached = val / (val + len(parts["train"]["images"]))
+    if abs(reached - share) < _FAR:
+        return []
+    return [f"val has {reached:.0%} of the images, not {share:.0%}: classes and groups need it"]
+
+
 def _notes(data: dict[str, Any], by: str | None) -> list[str]:
     """What may leak from train to val."""
     notes = []
@@ -246,10 +271,8 @@ def _notes(data: dict[str, Any], by: str | None) -> list[str]:
     for key in GROUP_KEYS:
         values = [str(image[key]) for image in data["images"] if image.get(key) is not None]
         if len(set(values)) < len(values):
-            notes.append(
-                f"{len(values)} images share {len(set(values))} values of {key}, and may look alike "
-                f"in train and val: --by {key} keeps them together"
-            )
+            shared = f"{len(values)} images share {len(set(values))} values of {key}"
+            notes.append(f"{shared} and may look alike: --by {key} keeps them together")
     return notes
 
 

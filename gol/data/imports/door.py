@@ -71,7 +71,7 @@ def import_export(
     _check_out(source, out)
     findings = Findings(drop_bad)
     export = _open(source, out, Path(images) if images else None)
-    form, files = _recognise(export, source, form)
+    form, files = _recognise(export, source, form, findings)
     read = FORMATS[form].read
     if form == "via":
         read = partial(read, class_key=answers.class_key)
@@ -121,17 +121,24 @@ def _open(source: Path, out: Path, images: Path | None) -> Export:
     return Export(source.parent, source, images, None)
 
 
-def _recognise(export: Export, source: Path, form: str | None) -> tuple[str, list[Path]]:
+def _recognise(
+    export: Export, source: Path, form: str | None, findings: Findings
+) -> tuple[str, list[Path]]:
     """The format, and the label files that are of it."""
     wanted = {form: pick("format", form, FORMATS)} if form else FORMATS
     found = {name: files for name, module in wanted.items() if (files := module.find(export))}
     if len(found) == 1:
-        return next(iter(found.items()))
+        form, files = found.popitem()
+        suffixes = {path.suffix for path in files}
+        for path, reason in export.unreadable.items():
+            if path.suffix in suffixes:
+                findings.add("unreadable label file", reason)
+        return form, files
     if found:
         counts = choices(f"{name} ({len(files)} files)" for name, files in found.items())
         raise UserError(f"{source} holds labels of several formats: {counts}: say --format")
     if export.unreadable:
-        raise export.unreadable
+        raise UserError(next(iter(export.unreadable.values())))
     raise UserError(f"{source} holds no labels of the formats {choices(wanted)}")
 
 

@@ -1,5 +1,6 @@
 """The files of an export, and what a reader makes of them."""
 
+import json
 import os
 import re
 from collections import defaultdict
@@ -14,7 +15,6 @@ from xml.etree import ElementTree
 from PIL import Image
 
 from gol.errors import UserError
-from gol.files import read_json
 
 IMAGE_SUFFIXES = {
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"),
@@ -92,8 +92,8 @@ class Export:
         self._json: dict[Path, Any] = {}
         self._xml: dict[Path, Any] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
-        #: Why a file could not be read, in case there is no other.
-        self.unreadable: UserError | None = None
+        #: Label files that could not be read, and why.
+        self.unreadable: dict[Path, str] = {}
 
     def files(self, *suffixes: str) -> list[Path]:
         """The label files with one of these suffixes, which are in lower case."""
@@ -121,9 +121,10 @@ class Export:
         """The content of a JSON file, read once; None if it is not valid JSON."""
         if path not in self._json:
             try:
-                content = read_json(path)
-            except UserError as error:
-                content, self.unreadable = None, self.unreadable or error
+                content = json.loads(path.read_bytes())  # UTF-8, 16 or 32, with a BOM or without
+            except (OSError, ValueError, RecursionError) as error:
+                content = None
+                self.unreadable[path] = f"{path} is not valid JSON (truncated?): {error}"
             if isinstance(content, dict):
                 content.pop("imageData", None)  # LabelMe's copy of the image
             self._json[path] = content
@@ -137,8 +138,7 @@ class Export:
                 self._xml[path] = ElementTree.parse(path, parser).getroot()
             except (OSError, ElementTree.ParseError, ValueError, LookupError, UserError) as error:
                 self._xml[path] = None
-                reason = UserError(f"{path} is not valid XML (truncated?): {error}")
-                self.unreadable = self.unreadable or reason
+                self.unreadable[path] = f"{path} is not valid XML (truncated?): {error}"
         return self._xml[path]
 
     @cached_property
@@ -170,7 +170,14 @@ class Export:
         found = self._by_name.get(wanted.name)
         if not found:
             wanted = PurePosixPath(unquote(str(wanted).split("?")[0]))
-            found = self._by_name.get(wanted.name) or self._by_name.get(wanted.stem)
+            found = self._by_name.get(wanted.name) or self._by_name.get(wanted.stem, [])
+
+        def fits(path: PurePosixPath) -> bool:
+            """Whether it is not a file of another split, unless its folder is named."""
+            splits = {split_of(path.parent), labels.split, None}
+            return len(splits) < 3 or path.parent.name == wanted.parent.name
+
+        found = [path for path in found if fits(path)]
         if not found:
             return None
 

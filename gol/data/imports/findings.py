@@ -9,6 +9,11 @@ REPAIRED, LEFT_OUT, NOTE = "repaired: ", "left out", "note"
 KINDS = {
     # means one thing only
     "annotation ids that were missing or repeated": REPAIRED + "numbered anew",
+    "id or size written as text or with a decimal point": REPAIRED + "taken as a whole number",
+    "flag written as a text": REPAIRED + "taken as true or false",
+    "file name with backslashes": REPAIRED + "taken as /",
+    "NaN or infinity in a field that nobody reads": REPAIRED + "null",
+    "polygon that was not in a list": REPAIRED + "put in one",
     "image ids that were no whole numbers": REPAIRED + "numbered anew",
     "class ids that were no whole numbers": REPAIRED + "numbered anew",
     "classes with another id in this split": REPAIRED + "matched by name",
@@ -17,7 +22,7 @@ KINDS = {
     "missing image size": REPAIRED + "taken from the file",
     "missing box": REPAIRED + "computed from the mask",
     "missing area": REPAIRED + "computed from the mask",
-    "box or mask up to 1 % outside the image": REPAIRED + "clipped",
+    "box or mask up to 1 % or 2 px outside the image": REPAIRED + "clipped",
     "polygon without three points": REPAIRED + "polygon left out",
     "circle or ellipse": REPAIRED + "drawn as a polygon",
     "regions without a class": REPAIRED + "class 'object'",
@@ -27,7 +32,7 @@ KINDS = {
     "object without an area": LEFT_OUT,
     "image that no label mentions": LEFT_OUT,
     # as the options say
-    "crowd region (iscrowd)": NOTE,
+    "crowd region (iscrowd)": "no object; --crowd objects takes them as such",
     "crowd region taken as an object": "as --crowd objects says",
     "box taken as a mask": "as --boxes rectangles says",
     "box without a mask": "left out, as --boxes drop says",
@@ -45,6 +50,7 @@ ERRORS = {
     "marks what was painted with a brush so), --crowd regions leaves them crowds",
     "image of another size": "--sizes file takes the annotations as pixels of the file, "
     "--sizes scale resizes them to it",
+    "unreadable label file": "",
     "missing image file": "--images names their folder",
     "several image files of that name": "--images names their folder",
     "unreadable image file": "",

@@ -10,9 +10,8 @@ from gol.data.imports.values import number, numbers, whole
 from gol.data.masks import compress_rle, mask_area, run_lengths
 from gol.errors import shown
 
-_OUTSIDE = 0.01  # of the image's side, and at least 1 px: what a mouse or rounding explains
+_OUTSIDE, _LEAST = 0.01, 2  # share of a side, and pixels, that a mouse or rounding explains
 
-Found = Callable[[str], None]
 Mask = list[list[float]] | dict[str, Any]
 
 
@@ -90,7 +89,8 @@ def _rle(raw: dict[str, Any], place: Place) -> Mask | None:
 
 def _polygons(raw: Any, place: Place) -> Mask | None:
     if isinstance(raw, list) and not isinstance(raw[0], list):
-        raw = [raw]  # one polygon that is not in a list
+        raw = [raw]
+        place.found("polygon that was not in a list", "")
     polygons = []
     for points in raw if isinstance(raw, list) else [raw]:
         if isinstance(points, list) and points and all(isinstance(p, list) for p in points):
@@ -125,7 +125,7 @@ def _within(
         place.found("box or mask outside the image", detail)
         return None
     if outside > 0:
-        place.found("box or mask up to 1 % outside the image", "")
+        place.found("box or mask up to 1 % or 2 px outside the image", "")
         shapes = [[min(max(v, 0), limits[i % 2]) for i, v in enumerate(s)] for s in shapes]
         changed = True
     if polygons:
@@ -149,7 +149,7 @@ def _within(
 
 def _outside(shape: list[float], limits: tuple[int, int]) -> float:
     """How far a shape reaches beyond the image, as a share of its side."""
-    least = 1 / _OUTSIDE
+    least = _LEAST / _OUTSIDE
     return max(
         max(-value, value - limits[i % 2]) / max(limits[i % 2], least)
         for i, value in enumerate(shape)

@@ -103,6 +103,9 @@ class Repair:
         self._check_size(key, file, stated, size)
         known = {"id": key, "file_name": file, "width": size[0], "height": size[1]}
         image = {**plain(entry), **known}
+        if image != {**entry, **known}:
+            self._found("NaN or infinity in a field that nobody reads", file)
+        self._check_whole(entry, ("id", "width", "height"), file)
         for name in _LISTS:
             if isinstance(image.get(name), list):
                 listed = (self.classes.get(id_key(value)) for value in image[name])
@@ -114,6 +117,8 @@ class Repair:
         name = entry.get("file_name") or entry.get("coco_url")
         if not isinstance(name, str):
             raise _Refused("missing image file", f"image {shown(entry.get('id'))} has no file_name")
+        if "\\" in name:
+            self._found("file name with backslashes", name)
         try:
             file = self.export.image(name, self.part)
         except UserError as error:
@@ -124,6 +129,12 @@ class Repair:
             return file, self.export.size(file)
         except UserError as error:
             raise _Refused("unreadable image file", str(error)) from error
+
+    def _check_whole(self, entry: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
+        """Says of numbers that have another form."""
+        values = (entry.get(key) for key in keys)
+        if any(type(value) is not int and whole(value) is not None for value in values):
+            self._found("id or size written as text or with a decimal point", where)
 
     def _check_size(
         self, key: Any, file: str, stated: tuple[int | None, ...], found: tuple[int, int]
@@ -166,6 +177,9 @@ class Repair:
                 self._found(kind, f"{where} {detail}".rstrip())
 
             place = Place(size, self._scales.get(key), answer, found, self.part.has_ids)
+            self._check_whole(entry, ("id", "image_id", "category_id"), where)
+            if any(isinstance(entry.get(name), str) for name in flags):
+                found("flag written as a text", "")
             shape = repair_object(entry, place)
             if shape is not None:
                 ids = {"id": entry.get("id"), "image_id": image["id"], "category_id": category}
