@@ -14,8 +14,9 @@ from random import Random
 from typing import Any
 
 from gol.data.annotations import load_annotations
+from gol.data.imports.summary import is_object
 from gol.data.imports.values import id_key, plain
-from gol.errors import UserError, choices, shown
+from gol.errors import UserError, choices, first_few, shown
 from gol.files import write_json
 
 #: Keys that tools give images of one video or place.
@@ -224,7 +225,7 @@ def _classes(data: dict[str, Any], file: Path) -> dict[Any, set[Any]]:
         for key, known in (("image_id", images), ("category_id", kinds)):
             if id_key(keys.get(key)) not in known:
                 raise UserError(f"{file}: annotations[{index}] has {key} {shown(keys.get(key))}")
-        if not (keys.get("iscrowd") or keys.get("ignore")):
+        if is_object(keys):
             present[id_key(keys["image_id"])].add(id_key(keys["category_id"]))
     return present
 
@@ -241,7 +242,7 @@ def _part(data: dict[str, Any], val: set[Any], inside: bool) -> dict[str, Any]:
 
 
 def _describe(part: dict[str, Any]) -> dict[str, int]:
-    objects = [a for a in part["annotations"] if not (a.get("iscrowd") or a.get("ignore"))]
+    objects = [a for a in part["annotations"] if is_object(a)]
     classes = {id_key(a["category_id"]) for a in objects}
     return {"images": len(part["images"]), "objects": len(objects), "classes": len(classes)}
 
@@ -288,6 +289,5 @@ def _text(summary: dict[str, Any], targets: dict[str, Path]) -> str:
     }
     for key, reason in reasons.items():
         if names := summary[key]:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            lines.append(f"{len(names)} classes {reason}: {choices(names[:3])}{more}")
+            lines.append(f"{len(names)} classes {reason}: {first_few(names)}")
     return "\n".join([*lines, *summary["notes"]])

@@ -1,7 +1,7 @@
 """CVAT's own XML 1.1, for images and for videos."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -32,7 +32,7 @@ def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
         name, root = export.name(path), export.xml(path)
         names += [label.findtext("name", "") for label in root.iterfind("meta//label")]
         for keys, subset, shapes in (*_images(root), *_frames(root, name.stem)):
-            split = split_of(subset) or split_of(name)
+            split = split_of(PurePosixPath(subset)) or split_of(name)
             labels = found.setdefault((path, split), Labels(name, split))
             image = labels.add_image(**keys)
             _read(image, shapes, f"{name}: {image['file_name']}", labels, findings)

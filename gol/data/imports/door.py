@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ from gol.data.imports.classes import merge_classes
 from gol.data.imports.export import Export, Labels
 from gol.data.imports.findings import Findings
 from gol.data.imports.repair import Answers, Repair
+from gol.data.imports.summary import Split, file_name, summarise
 from gol.errors import UserError, choices, pick
 from gol.files import uncollected, write_json
 from gol.progress import progress
@@ -30,10 +30,7 @@ FORMATS: dict[str, ModuleType] = {
     "yolo": yolo,
 }
 REPORT = "import.json"
-_SMALL = 32  # px: mmdet leaves images with a shorter side out of training
 _ORDER = ("train", "val", "test", None)
-
-Split = dict[str, list[dict[str, Any]]]
 
 
 @uncollected()
@@ -82,14 +79,18 @@ def import_export(
     for part, classes in zip(parts, maps, strict=True):
         found = Repair(part, classes, export, answers, findings).repaired()
         _join(splits.setdefault(part.split, {"images": [], "annotations": []}), *found)
+    for split in splits.values():
+        _one_entry_each(split, findings)
     _settle_crowds(splits, answers, findings)
     if advice := findings.advice():
         raise UserError(f"{source}: {advice}")
     _refuse_empty(source, splits)
     _note_leaks(splits, findings)
     _note_unused(export, splits, findings)
-    summary = _summary(source, export, form, splits, categories, findings, out)
-    _write(out, splits, categories, summary)
+    written = {file_name(name): split for name, split in splits.items()}
+    facts = {"source": str(source), "format": form, "images": str(export.images)}
+    summary = summarise(facts, written, categories, findings, out)
+    _write(out, written, categories, summary)
     return summary
 
 
@@ -98,13 +99,9 @@ def _check_out(source: Path, out: Path) -> None:
         raise UserError(f"no file or folder {source}")
     if source.is_dir() and out.resolve() == source.resolve():
         raise UserError(f"{out} is the export itself: give another folder to write to")
-    taken = [name for name in map(_file_name, _ORDER) if (out / name).exists()]
+    taken = [name for name in map(file_name, _ORDER) if (out / name).exists()]
     if taken and not (out / REPORT).exists():
         raise UserError(f"{out} has a {taken[0]} that `gol import` did not write: give another one")
-
-
-def _file_name(split: str | None) -> str:
-    return f"{split or 'annotations'}.json"
 
 
 def _open(source: Path, out: Path, images: Path | None) -> Export:
@@ -175,6 +172,19 @@ def _join(split: Split, images: list[dict[str, Any]], annotations: list[dict[str
     split["annotations"] += annotations
 
 
+def _one_entry_each(split: Split, findings: Findings) -> None:
+    """Joins the entries of an image: several label files, or one, may name it twice."""
+    first = {image["file_name"]: image for image in reversed(split["images"])}
+    own = {image["id"]: first[image["file_name"]]["id"] for image in split["images"]}
+    twice = [image for image in split["images"] if own[image["id"]] != image["id"]]
+    if twice:
+        kind = "image entries that were there twice"
+        findings.add(kind, twice[0]["file_name"], len(twice))
+        split["images"][:] = reversed(first.values())
+        for annotation in split["annotations"]:
+            annotation["image_id"] = own[annotation["image_id"]]
+
+
 def _annotations(splits: dict[str | None, Split]) -> Iterable[dict[str, Any]]:
     return chain.from_iterable(split["annotations"] for split in splits.values())
 
@@ -205,9 +215,9 @@ def _note_leaks(splits: dict[str | None, Split], findings: Findings) -> None:
     seen: dict[str, str] = {}
     for name, split in splits.items():
         for image in split["images"]:
-            other = seen.setdefault(image["file_name"], _file_name(name))
-            if other != _file_name(name):
-                example = f"{image['file_name']} is in {other} and {_file_name(name)}"
+            other = seen.setdefault(image["file_name"], file_name(name))
+            if other != file_name(name):
+                example = f"{image['file_name']} is in {other} and {file_name(name)}"
                 findings.add("image in more than one split", example)
 
 
@@ -220,87 +230,16 @@ def _note_unused(export: Export, splits: dict[str | None, Split], findings: Find
         findings.add("image that no label mentions", left[0], len(left))
 
 
-def _summary(
-    source: Path,
-    export: Export,
-    form: str,
-    splits: dict[str | None, Split],
-    categories: list[dict[str, Any]],
-    findings: Findings,
-    out: Path,
-) -> dict[str, Any]:
-    first = next(iter(splits.values()))
-    present = {a["category_id"] for a in first["annotations"] if _counts(a)}
-    summary = {
-        "source": str(source),
-        "format": form,
-        "images": str(export.images),
-        "classes": len(categories),
-        "classes_without_object": [c["name"] for c in categories if c["id"] not in present],
-        "splits": {_file_name(name): _describe(split) for name, split in splits.items()},
-        "changes": [asdict(problem) for problem in findings.problems()],
-    }
-    return {**summary, "text": _text(summary, out)}
-
-
-def _counts(annotation: dict[str, Any]) -> bool:
-    """Whether an annotation is an object to learn and to find."""
-    return not (annotation["iscrowd"] or annotation.get("ignore"))
-
-
-def _describe(split: Split) -> dict[str, int]:
-    annotations, images = split["annotations"], split["images"]
-    objects = [annotation for annotation in annotations if _counts(annotation)]
-    return {
-        "images": len(images),
-        "images_without_object": len(images) - len({a["image_id"] for a in objects}),
-        "small_images": sum(min(i["width"], i["height"]) < _SMALL for i in images),
-        "objects": len(objects),
-        "crowds": sum(a["iscrowd"] for a in annotations),
-        "ignored": sum(bool(a.get("ignore")) for a in annotations),
-    }
-
-
-def _text(summary: dict[str, Any], out: Path) -> str:
-    lines = [f"{summary['format']}: {summary['classes']} classes, images in {summary['images']}"]
-    for name, part in summary["splits"].items():
-        lost = {
-            "crowd regions": part["crowds"],
-            "objects to be ignored": part["ignored"],
-            f"images with a side under {_SMALL} px, which training leaves out": part[
-                "small_images"
-            ],
-        }
-        more = "".join(f"; {count} {what}" for what, count in lost.items() if count)
-        lines.append(
-            f"{out / name}: {part['objects']} objects in {part['images']} images "
-            f"({part['images_without_object']} without){more}"
-        )
-    if names := summary["classes_without_object"]:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        first = next(iter(summary["splits"]))
-        lines.append(
-            f"{len(names)} classes without an object in {first}: {choices(names[:3])}{more}"
-        )
-    for change in summary["changes"]:
-        count, kind, severity = change["count"], change["kind"], change["severity"]
-        lines.append(f"{count} x {kind} ({severity}), as {change['examples'][0]}")
-    if "val.json" not in summary["splits"]:
-        name = next(iter(summary["splits"]))
-        lines.append(f"next: gol split {out / name} --out {out / 'split'}")
-    return "\n".join(lines)
-
-
 def _write(
     out: Path,
-    splits: dict[str | None, Split],
+    written: dict[str, Split],
     categories: list[dict[str, Any]],
     summary: dict[str, Any],
 ) -> None:
-    for name in map(_file_name, _ORDER):
-        if name not in summary["splits"]:
+    for name in map(file_name, _ORDER):
+        if name not in written:
             (out / name).unlink(missing_ok=True)  # of an earlier import
     # First, so that a second call may overwrite what an interrupted one has left.
     write_json(out / REPORT, summary, indent=2)
-    for name, split in splits.items():
-        write_json(out / _file_name(name), {**split, "categories": categories})
+    for name, split in written.items():
+        write_json(out / name, {**split, "categories": categories})
