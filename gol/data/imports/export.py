@@ -20,6 +20,8 @@ IMAGE_SUFFIXES = {
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"),
     *(".avif", ".jp2", ".tga"),
 }
+#: Folders of VOC whose pictures are labels.
+MASK_FOLDERS = ("SegmentationClass", "SegmentationObject")
 _ORIENTATION, _SIDEWAYS = 0x0112, 5  # Exif tag; from this value on width and height are swapped
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -88,7 +90,7 @@ class Export:
         self.root, self.images = root, images or root
         self.paths = [only] if only else sorted(_walk(root, without))
         self.pictures = sorted(_walk(self.images, without)) if only or images else self.paths
-        self.pictures = [path for path in self.pictures if path.suffix.lower() in IMAGE_SUFFIXES]
+        self.pictures = [path for path in self.pictures if _is_photo(path)]
         self._json: dict[Path, Any] = {}
         self._xml: dict[Path, Any] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
@@ -200,6 +202,10 @@ class _Builder(ElementTree.TreeBuilder):
     def doctype(self, *_: object) -> None:
         # Entities, which could read files or grow without end, are declared in one.
         raise UserError("no label file needs a DOCTYPE")
+
+
+def _is_photo(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.parent.name not in MASK_FOLDERS
 
 
 def _size(path: Path) -> tuple[int, int]:

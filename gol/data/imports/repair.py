@@ -133,7 +133,9 @@ class Repair:
     def _check_whole(self, entry: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
         """Says of numbers that have another form."""
         values = (entry.get(key) for key in keys)
-        if any(type(value) is not int and whole(value) is not None for value in values):
+        if self.part.has_ids and any(
+            type(value) is not int and whole(value) is not None for value in values
+        ):
             self._found("id or size written as text or with a decimal point", where)
 
     def _check_size(

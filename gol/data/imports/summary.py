@@ -84,4 +84,8 @@ def _lines(summary: dict[str, Any], out: Path) -> list[str]:
         lines.append(f"{count} x {kind} ({severity}), as {change['examples'][0]}")
     if "val.json" not in summary["splits"]:
         return [*lines, f"next: gol split {out / first} --out {out / 'split'}"]
-    return lines
+    keys = (
+        f"{name}: {{annotations: {out / file_name(name)}, images: {summary['images']}}}"
+        for name in ("train", "val")
+    )
+    return [*lines, "keys of a dataset file for these:", *keys]

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from PIL import Image
 
-from gol.data.imports.export import Export, Labels, split_of
+from gol.data.imports.export import MASK_FOLDERS, Export, Labels, split_of
 from gol.data.imports.findings import Findings
 from gol.data.imports.shapes import box, pasted
 from gol.data.imports.values import flag, number, numbers
@@ -52,7 +52,7 @@ def _image_sets(export: Export) -> dict[str, str]:
 def _instances(export: Export) -> dict[str, Path]:
     """The picture of the instances of every image that has one."""
     paths = export.files(".png")
-    return {path.stem: path for path in paths if path.parent.name == "SegmentationObject"}
+    return {path.stem: path for path in paths if path.parent.name == MASK_FOLDERS[1]}
 
 
 def _read(
