@@ -9,7 +9,11 @@ from gol.cli.verbs import JSON, OUT, Result, option, verb, whole
 @verb(
     option("source", type=Path, help="folder, zip or label file, as a labelling tool exports it"),
     OUT,
-    option("--format", dest="form", help="coco, cvat, labelme, via, voc or yolo (default: found)"),
+    option(
+        "--format",
+        dest="form",
+        help="coco, cvat, labelme, sagemaker, via, voc or yolo (default: found)",
+    ),
     option("--images", type=Path, help="folder of the images, if they are elsewhere"),
     option("--boxes", choices=("rectangles", "drop"), help="what becomes of boxes without masks"),
     option("--crowd", choices=("objects", "regions"), help="what crowd regions (iscrowd) are"),

@@ -230,3 +230,21 @@ def test_via_of_version_1_without_classes_and_with_several_attributes(folder):
     assert [c["name"] for c in written["categories"]] == ["nut"]
     with pytest.raises(UserError, match="unknown region attribute 'kinds'"):
         imported(folder, class_key="kinds")
+
+
+def test_boxes_of_a_sagemaker_manifest(folder):
+    box = {"class_id": 1, "left": 20, "top": 10, "width": 10, "height": 10}
+    line = {
+        "source-ref": "s3://bucket/photos/a.png",
+        "job": {"annotations": [box], "image_size": [{"width": WIDTH, "height": HEIGHT}]},
+        "job-metadata": {"class-map": {"0": "dog", "1": "cat"}, "objects": [{"confidence": 0}]},
+    }
+    (folder / "output.manifest").write_text(json.dumps(line) + "\n")
+    with pytest.raises(UserError, match="--boxes rectangles"):
+        imported(folder)
+    found, said = imported(folder, boxes="rectangles")
+    assert found[0]["bbox"] == [20, 10, 10, 10] and said == {"box taken as a mask": 1}
+    line["job"]["annotations"] = [{**box, "class_id": 2}]
+    (folder / "output.manifest").write_text(json.dumps(line))
+    with pytest.raises(UserError, match=r"1 x malformed label.*line 1"):
+        imported(folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from gol.data.imports import coco, cvat, labelme, via, voc, yolo
+from gol.data.imports import coco, cvat, labelme, sagemaker, via, voc, yolo
 from gol.data.imports.classes import merge_classes
 from gol.data.imports.export import Export, Labels
 from gol.data.imports.findings import Findings
@@ -25,6 +25,7 @@ FORMATS: dict[str, ModuleType] = {
     "coco": coco,
     "cvat": cvat,
     "labelme": labelme,
+    "sagemaker": sagemaker,
     "via": via,
     "voc": voc,
     "yolo": yolo,
