@@ -1,4 +1,4 @@
-"""Whatever is changed in a label file: an import that can be used, or one line and nothing written."""
+"""A changed label file: an import that can be used, or one line and nothing written."""
 
 import json
 import random

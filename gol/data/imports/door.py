@@ -68,12 +68,15 @@ def import_export(
     source, out, answers = Path(source), Path(out), answers or Answers()
     _check_out(source, out)
     findings = Findings(drop_bad)
-    export = _open(source, out, Path(images) if images else None)
-    form, files = _recognise(export, source, form, findings)
-    read = FORMATS[form].read
-    if form == "via":
-        read = partial(read, class_key=answers.class_key)
-    parts = sorted(read(export, files, findings), key=lambda part: _ORDER.index(part.split))
+    try:
+        export = _open(source, out, Path(images) if images else None)
+        form, files = _recognise(export, source, form, findings)
+        read = FORMATS[form].read
+        if form == "via":
+            read = partial(read, class_key=answers.class_key)
+        parts = sorted(read(export, files, findings), key=lambda part: _ORDER.index(part.split))
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or source}: {error.strerror}") from error
     categories, maps = merge_classes(parts, findings)
     _read_sizes(export, parts)
     splits: dict[str | None, Split] = {}
