@@ -34,12 +34,6 @@ def choices(names: object) -> str:
     return ", ".join(str(name) for name in names)  # type: ignore[attr-defined]
 
 
-def first_few(names: Collection[Any]) -> str:
-    """The first three names, and how many more there are."""
-    more = len(names) - 3
-    return choices([*names][:3]) + (f" and {more} more" if more > 0 else "")
-
-
 def shown(value: Any) -> str:
     """A value as a message shows it: one line of at most 80 characters."""
     try:
@@ -51,6 +45,12 @@ def shown(value: Any) -> str:
 def _cut(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def first_few(names: Collection[Any]) -> str:
+    """The first three names, and how many more there are."""
+    more = len(names) - 3
+    return choices([*names][:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def unknown(what: str, name: Any, allowed: Collection[str], where: str = "") -> UserError:
