@@ -321,3 +321,48 @@ def test_what_is_imported_can_be_preprocessed(truth, folder, tmp_path, monkeypat
     assert len(written["annotations"]) == 9
     summary = json.loads((tmp_path / "ready/summary.json").read_text())
     assert not summary["train"]["problems"] and not summary["val"]["problems"]
+
+
+@pytest.mark.parametrize(
+    ("number", "objects", "said"),
+    [
+        ("01", (31, 19), {"root category without objects": 2}),
+        ("05", (31, 19), {"file name with backslashes": 22}),
+        (
+            "06",
+            (31, 19),
+            {"classes with another id in this split": 3, "missing image size": 14},
+        ),
+        ("08", (21, 26), {}),
+        ("09", (31, 19), {"NaN or infinity in a field that nobody reads": 1}),
+        ("10", (31, 19), {}),
+        ("18", (81, 26), {}),
+        ("23", (31, 19), {"annotation ids that were missing or repeated": 50}),
+        ("24", (7, 4), {"crowd region (iscrowd)": 39}),
+        ("26", (31, 19), {"missing box": 50, "missing area": 50}),
+        ("29", (31, 19), {"id or size written as text or with a decimal point": 22}),
+        ("30", (31, 19), {"box or mask up to 1 % or 2 px outside the image": 1}),
+        ("39", (33, 19), {}),
+    ],
+)
+def test_exports_that_once_failed(number, objects, said, shared_data, tmp_path):
+    found = next((shared_data / "cases").glob(f"{number}-*"), None)
+    if found is None:
+        pytest.skip(f"no case {number} in the test data")
+    summary = import_export(found, tmp_path / "out")
+    splits = summary["splits"]
+    assert (splits["train.json"]["objects"], splits["val.json"]["objects"]) == objects
+    assert changes(summary) == said
+
+
+def test_real_photos_in_the_lvis_schema_stay_what_they_are(shared_data, tmp_path):
+    summary = import_export(shared_data / "minicoco_lt", tmp_path / "out")
+    assert not summary["changes"] and summary["classes"] == 80
+    before = json.loads((shared_data / "minicoco_lt/minicoco_lt_val.json").read_text())
+    after = json.loads((tmp_path / "out/val.json").read_text())
+    keys = ("id", "image_id", "category_id", "bbox", "area", "segmentation")
+    for old, new in zip(before["annotations"], after["annotations"], strict=True):
+        assert {key: new[key] for key in keys} == {key: old[key] for key in keys}
+    lists = ("id", "neg_category_ids", "not_exhaustive_category_ids")
+    for old, new in zip(before["images"], after["images"], strict=True):
+        assert {key: new[key] for key in lists} == {key: old[key] for key in lists}
