@@ -82,7 +82,7 @@ def _lines(summary: dict[str, Any], out: Path) -> list[str]:
     for change in summary["changes"]:
         count, kind, severity = change["count"], change["kind"], change["severity"]
         lines.append(f"{count} x {kind} ({severity}), as {change['examples'][0]}")
-    if "val.json" not in summary["splits"]:
+    if not {file_name("train"), file_name("val")} <= summary["splits"].keys():
         return [*lines, f"next: gol split {out / first} --out {out / 'split'}"]
     keys = (
         f"{name}: {{annotations: {out / file_name(name)}, images: {summary['images']}}}"
