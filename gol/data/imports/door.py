@@ -177,16 +177,23 @@ def _join(split: Split, images: list[dict[str, Any]], annotations: list[dict[str
 
 
 def _one_entry_each(split: Split, findings: Findings) -> None:
-    """Joins the entries of an image: several label files, or one, may name it twice."""
+    """Joins the entries of an image that several label files, or one, name twice."""
     first = {image["file_name"]: image for image in reversed(split["images"])}
     own = {image["id"]: first[image["file_name"]]["id"] for image in split["images"]}
     twice = [image for image in split["images"] if own[image["id"]] != image["id"]]
-    if twice:
-        kind = "image entries that were there twice"
-        findings.add(kind, twice[0]["file_name"], len(twice))
-        split["images"][:] = reversed(first.values())
-        for annotation in split["annotations"]:
-            annotation["image_id"] = own[annotation["image_id"]]
+    if not twice:
+        return
+    findings.add("image entries that were there twice", twice[0]["file_name"], len(twice))
+    split["images"][:] = reversed(first.values())
+    objects: dict[str, dict[str, Any]] = {}
+    for annotation in split["annotations"]:
+        annotation["image_id"] = own[annotation["image_id"]]
+        keys = ("image_id", "category_id", "segmentation")
+        known = objects.setdefault(str([annotation[key] for key in keys]), annotation)
+        if known is not annotation:
+            example = f"annotation {annotation['id']} is {known['id']} again"
+            findings.add("object of such an image that was there twice", example)
+    split["annotations"][:] = objects.values()
 
 
 def _annotations(splits: dict[str | None, Split]) -> Iterable[dict[str, Any]]:

@@ -19,6 +19,7 @@ KINDS = {
     "classes with another id in this split": REPAIRED + "matched by name",
     "root category without objects": REPAIRED + "left out",
     "image entries that were there twice": REPAIRED + "joined",
+    "object of such an image that was there twice": REPAIRED + "left out",
     "missing image size": REPAIRED + "taken from the file",
     "missing box": REPAIRED + "computed from the mask",
     "missing area": REPAIRED + "computed from the mask",
