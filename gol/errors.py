@@ -80,6 +80,12 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
+def first_few(names: Collection[Any]) -> str:
+    """The first three names, and how many more there are."""
+    more = len(names) - 3
+    return choices([*names][:3]) + (f" and {more} more" if more > 0 else "")
+
+
 def unknown(what: str, name: Any, allowed: Collection[str], where: str = "") -> UserError:
     """The error for a name that is not allowed: the closest one is suggested and listed first.
 

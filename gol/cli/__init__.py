@@ -17,7 +17,7 @@ from gol.cli.verbs import VERBS, Verb, build_parser
 from gol.errors import Interrupted, JobFailed, PeerError, UserError, visible
 
 # They declare the verbs, in the order of the help.
-from gol.cli import overview, prepare, jobs, results  # noqa: F401  # isort: skip
+from gol.cli import overview, imports, prepare, jobs, results  # noqa: F401  # isort: skip
 
 _LAYOUT = "\n\t"  # of our own texts
 

@@ -13,7 +13,7 @@ from gol.files import check_space, exclusive
 from gol.progress import ByteProgress
 
 
-def unpack(archive: str | Path, target: str | Path) -> Path:
+def unpack(archive: str | Path, target: str | Path, whole: bool = False) -> Path:
     """Unpacks the file or folder ``target.name`` of a zip archive to ``target``.
 
     Nothing happens if ``target`` exists. Otherwise it appears whole, by a rename, after every
@@ -22,6 +22,7 @@ def unpack(archive: str | Path, target: str | Path) -> Path:
     Args:
         archive: zip whose members all are ``target.name`` or below it.
         target: file or folder to make.
+        whole: makes ``target`` a folder of all that the archive holds, whatever its names.
 
     Returns:
         ``target``.
@@ -34,20 +35,21 @@ def unpack(archive: str | Path, target: str | Path) -> Path:
     try:
         with exclusive(target, f"{target}: waiting for the process that unpacks it"):
             if not target.exists():
-                _extract(archive, target, temporary)
+                _extract(archive, target, temporary, whole)
     except OSError as error:
         raise UserError(f"cannot write {error.filename or target}: {error.strerror}") from error
     return target
 
 
-def _extract(archive: Path, target: Path, temporary: Path) -> None:
+def _extract(archive: Path, target: Path, temporary: Path, whole: bool) -> None:
     with _reading(archive) as file:
         members = [member for member in file.infolist() if not member.is_dir()]
         # What macOS adds is not part of the archive.
         members = [member for member in members if not member.filename.startswith("__MACOSX/")]
         for member in members:
             parts = PurePosixPath(member.filename.replace("\\", "/")).parts
-            if ".." in parts or parts[:1] != (target.name,):
+            strange = parts[:1] in ((), ("/",)) if whole else parts[:1] != (target.name,)
+            if ".." in parts or strange:
                 raise UserError(f"{archive} holds {member.filename}, which is not {target.name}")
         if not members:
             raise UserError(f"{archive} does not hold {target.name}")
@@ -59,7 +61,7 @@ def _extract(archive: Path, target: Path, temporary: Path) -> None:
                 for member in members:
                     file.extract(member, temporary)
                     progress.add(member.file_size)
-            os.replace(temporary / target.name, target)
+            os.replace(temporary if whole else temporary / target.name, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
