@@ -198,3 +198,17 @@ def test_make_takes_torch_for_the_cpu_only_where_no_gpu_can_be(
     assert len(probes) == asked and all(probe.startswith("cpu|") for probe in probes)
     assert install.partition("|")[0] == (chosen or ("cpu" if asked and answers else ""))
     assert install.endswith("-c constraints.txt --group dev -e .[all]")
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_make_renews_the_environment_of_a_folder_that_was_moved(root, tmp_path, moved):
+    (tmp_path / ".venv").mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(root / name, tmp_path)
+    place = "/elsewhere" if moved else tmp_path.resolve()
+    (tmp_path / ".venv/pyvenv.cfg").write_text(f"command = python -m venv {place}/.venv\n")
+    (tmp_path / ".venv/.ready").touch()
+    command = ["make", "--dry-run", "table", "PYTHON=python"]
+    steps = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert ("python -m venv .venv --clear" in steps) == moved
+    assert (".venv/bin/gol store" in steps) == moved and "snakemake reproduce_table" in steps
