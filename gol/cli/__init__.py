@@ -13,6 +13,7 @@ from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
+from gol.cli.termination import tidy_termination
 from gol.cli.verbs import VERBS, Verb, build_parser
 from gol.errors import Interrupted, JobFailed, PeerError, UserError
 
@@ -33,7 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return _run(VERBS[name], options)
+        with tidy_termination():
+            return _run(VERBS[name], options)
     except PeerError:
         return 2  # the rank that failed says why
     except UserError as error:
