@@ -16,6 +16,7 @@ from typing import Any
 from gol.cli.termination import tidy_termination
 from gol.cli.verbs import VERBS, Verb, build_parser
 from gol.errors import Interrupted, JobFailed, PeerError, UserError
+from gol.home import supply_home
 
 # They declare the verbs, in the order of the help.
 from gol.cli import overview, prepare, jobs, results  # noqa: F401  # isort: skip
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
+        supply_home()
         with tidy_termination():
             return _run(VERBS[name], options)
     except PeerError:

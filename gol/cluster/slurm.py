@@ -39,8 +39,8 @@ def jobs(fresh: bool = False) -> list[JobInfo] | None:
     """
     from filelock import FileLock, Timeout
 
-    path = _shared_answer()
     try:
+        path = _shared_answer()
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock", timeout=2 * _LIMIT):
             now = time.time()

@@ -1,5 +1,6 @@
 """Settings, records and the reading of logs: what needs no job."""
 
+import resource
 import subprocess
 import sys
 
@@ -106,6 +107,8 @@ def log(folder, text, rank=0):
         ("CANCELLED", "", "cancelled from outside"),
         ("FAILED", "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0", "out of memory"),
         ("FAILED", "OSError: [Errno 28] No space left on device", "the disk is full"),
+        ("FAILED", "OSError: [Errno 122] Disk quota exceeded", "over quota"),
+        ("FAILED", "File size limit exceeded (core dumped)", "over quota"),
         ("FAILED", "Python's own\nMemoryError", "out of memory"),
         ("GONE", "iteration 3/9", "killed without a word"),
         ("FAILED", "iteration 3/9", "failed"),
@@ -116,6 +119,17 @@ def test_the_reason_of_an_end_that_the_job_could_not_give(tmp_path, state, text,
     log(tmp_path, text, rank=1)
     assert explain(state, None, tmp_path, "7").startswith(reason)
     assert last_lines(tmp_path, "7") == "  iteration 1/9"
+
+
+def test_a_job_whose_log_could_not_be_written_has_not_died_without_a_word(tmp_path):
+    log(tmp_path, "")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        reason = explain("GONE", None, tmp_path, "7")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert reason == f"nothing can be written to {tmp_path}: File too large"
 
 
 @pytest.mark.parametrize(
