@@ -59,7 +59,7 @@ def jobs(fresh: bool = False) -> list[JobInfo] | None:
 
 def _shared_answer() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    which = json.dumps([os.environ.get(name) for name in ("SLURM_CONF", "SLURM_CLUSTERS")])
+    which = json.dumps([*map(os.environ.get, ("SLURM_CONF", "SLURM_CLUSTERS")), *_FIELDS])
     return cache / "gol" / f"squeue-{hashlib.sha256(which.encode()).hexdigest()[:8]}.json"
 
 

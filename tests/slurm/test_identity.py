@@ -5,8 +5,8 @@ import signal
 import sys
 
 import pytest
+from launchers import Launcher, prepare
 from slurm_cluster import ACCOUNTANTS, missing
-from test_faults import Launcher, prepare
 
 from gol.cluster.tasks import Training, job_name
 
