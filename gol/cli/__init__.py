@@ -13,8 +13,10 @@ from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
+from gol.cli.termination import tidy_termination
 from gol.cli.verbs import VERBS, Verb, build_parser
 from gol.errors import Interrupted, JobFailed, PeerError, UserError, visible
+from gol.home import supply_home
 
 # They declare the verbs, in the order of the help.
 from gol.cli import overview, imports, prepare, jobs, results  # noqa: F401  # isort: skip
@@ -35,7 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return _run(VERBS[name], options)
+        supply_home()
+        with tidy_termination():
+            return _run(VERBS[name], options)
     except PeerError:
         return 2  # the rank that failed says why
     except UserError as error:

@@ -9,20 +9,22 @@ from typing import Any
 
 import torch.distributed as dist
 
-from gol.errors import LostJobError, PeerError, UserError
+from gol.errors import Interrupted, LostJobError, PeerError, UserError
 
 _POLL = 1.0  # seconds
 _GRACE = 20.0  # seconds from another rank's failure to the end of this one, whatever it does
 _FAREWELL = 5.0  # seconds that a failed rank waits for the others to have read why
 _KEY, _LEFT = "failed", "left"
+_ASKED = f"{Interrupted.__name__}: "
 _LOST = "a rank of the job is gone without a word (killed?); the same command continues"
 
 
 class Watch:
     """Context of a job's work that tells the first failure to all ranks.
 
-    The rank that fails first raises its own error, the others :class:`gol.errors.PeerError`. A
-    rank that cannot even notice, for instance within NCCL, is ended after a grace period.
+    The rank that fails first raises its own error, the others :class:`gol.errors.PeerError`, or
+    :class:`gol.errors.Interrupted` where it was asked to stop. A rank that cannot even notice, for
+    instance within NCCL, is ended after a grace period.
 
     Args:
         rendezvous: torch's store of the job, with keys of this context alone.
@@ -53,6 +55,8 @@ class Watch:
                     time.sleep(_POLL / 20)
         if isinstance(error, Exception) and not self._mine():
             rank, reason = self.failure
+            if reason.startswith(_ASKED):
+                raise Interrupted(reason.removeprefix(_ASKED)) from error
             raise PeerError(f"rank {rank}: {reason}") from error
         if error is not None and _is_lost_peer(error):
             raise LostJobError(_lost(error)) from error
