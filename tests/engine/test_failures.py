@@ -26,7 +26,7 @@ def test_the_reason_wins_over_its_consequence():
     with pytest.raises(UserError, match="the loss is nan") as caught, Watch(shared, 1, 1):
         raise UserError("the loss is nan")
     assert not isinstance(caught.value, PeerError)
-    assert json.loads(shared.get("failed")) == [1, "the loss is nan"]
+    assert json.loads(shared.get("failed")) == [1, "the loss is nan", "fault"]
     # and the first reason stays
     with pytest.raises(PeerError, match="rank 1: the loss is nan"), Watch(shared, 2, 1):
         raise UserError("the loss is inf")
