@@ -200,7 +200,8 @@ def test_crowds_stay_in_train_and_are_not_exhaustive_in_val(coco, tmp_path, rng)
     flagged = {a["id"] for a in train["annotations"] if a["iscrowd"]}
     assert flagged == {a["id"] for a in crowds["train"]}
     assert sum(c["instance_count"] for c in train["categories"]) == len(train["annotations"]) - 5
-    assert (summary["train"]["crowds"], summary["val"]["crowds"]) == (5, 0)
+    assert (summary["train"]["crowds"], summary["val"]["crowds"]) == (5, 5)
+    assert "val: 5 crowd regions" in summary["text"]
     assert not any(a["iscrowd"] for a in val["annotations"])
     assert len(val["annotations"]) == len(coco["val"]["annotations"]) - 5
     for image in val["images"]:
