@@ -27,7 +27,7 @@ def clean_annotation(annotation: dict, image: dict) -> tuple[dict[str, Any] | No
     width, height = image["width"], image["height"]
     area, crowd = annotation.get("area"), annotation.get("iscrowd", 0)
     ignored = annotation.get("ignore") or 0
-    if area is not None and not _are_numbers([area]):
+    if area is not None and not are_numbers([area]):
         return None, [("missing or wrong key", f"has area {shown(area)}")]
     for key, flag in (("iscrowd", crowd), ("ignore", ignored)):
         if flag not in (0, 1):
@@ -52,7 +52,8 @@ def clean_annotation(annotation: dict, image: dict) -> tuple[dict[str, Any] | No
     return clean, found
 
 
-def _are_numbers(values: list) -> bool:
+def are_numbers(values: list) -> bool:
+    """Whether all are finite numbers that a float holds; true and false are none."""
     try:
         return set(map(type, values)) <= {int, float} and all(map(math.isfinite, values))
     except OverflowError:  # a whole number that no float holds
@@ -60,7 +61,7 @@ def _are_numbers(values: list) -> bool:
 
 
 def _clean_box(box: object, width: int, height: int, found: Found) -> list[float] | None:
-    if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
+    if not isinstance(box, list) or len(box) != 4 or not are_numbers(box):
         found.append(("missing or wrong key", f"has bbox {shown(box)}"))
         return None
     x, y, w, h = box
@@ -105,7 +106,7 @@ def _clean_polygons(
     polygons: object, width: int, height: int, found: Found
 ) -> list[list[float]] | None:
     if not isinstance(polygons, list) or not all(
-        isinstance(polygon, list) and _are_numbers(polygon) for polygon in polygons
+        isinstance(polygon, list) and are_numbers(polygon) for polygon in polygons
     ):
         found.append(("missing or wrong key", f"has segmentation {shown(polygons)}"))
         return None
