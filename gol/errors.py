@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 _LONGEST = 80  # characters of a value that a message shows
+_LINE = 4000  # characters of a message
 
 
 class UserError(Exception):
@@ -32,6 +33,13 @@ class Interrupted(Exception):
 def choices(names: object) -> str:
     """The allowed names as one readable phrase, for an error message."""
     return ", ".join(str(name) for name in names)  # type: ignore[attr-defined]
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, as one line of bounded length that cannot steer a terminal."""
+    text = " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= _LINE else f"{text[: _LINE - 1]}…"
 
 
 def shown(value: Any) -> str:

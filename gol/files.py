@@ -61,9 +61,9 @@ def _umask() -> int:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes ``text`` (UTF-8) atomically."""
+    """Writes ``text`` (UTF-8) atomically; what UTF-8 has no code for becomes an escape sequence."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:

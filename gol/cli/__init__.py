@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
 from gol.cli.verbs import VERBS, Verb, build_parser
-from gol.errors import Interrupted, JobFailed, PeerError, UserError
+from gol.errors import Interrupted, JobFailed, PeerError, UserError, one_line
 
 # They declare the verbs, in the order of the help.
 from gol.cli import overview, prepare, jobs, results  # noqa: F401  # isort: skip
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PeerError:
         return 2  # the rank that failed says why
     except UserError as error:
-        print(f"gol {name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"gol {name}: error: {one_line(error)}", file=sys.stderr)
         return 2
     except JobFailed as error:
         print(f"gol {name}: {error}", file=sys.stderr)

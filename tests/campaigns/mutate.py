@@ -14,7 +14,19 @@ VALUES = [
     *(None, True, False, 0, 1, -1, 2, 1.0, 1.5, -0.5, 1e-320, 1e308, -1e308, 2**31, 2**53 + 1),
     *(2**63 - 1, 2**63, -(2**63) - 1, 10**308, 10**400, -(10**400)),
     *(float("nan"), float("inf"), float("-inf")),
-    *("", " ", "text", "1", "NaN", "ü\u202e\u0000", "\ud800", "a\nb\x1b[31m", "../../x", "/", "x" * 999),
+    *(
+        "",
+        " ",
+        "text",
+        "1",
+        "NaN",
+        "ü\u202e\u0000",
+        "\ud800",
+        "a\nb\x1b[31m",
+        "../../x",
+        "/",
+        "x" * 999,
+    ),
     *("{", "${HOME}", "!!python/object:os.system", "&a [*a]", "=1+1", "$x^$", "\\", "|", "'\""),
     *([], {}, [[]], [{}], {"": {}}, [None], [1, "a"], {"a": [{}]}, [0] * 3000, _NESTED),
     *(DEEP, DIGITS),
@@ -113,7 +125,9 @@ def spoiled(content: bytes, rng: random.Random) -> tuple[bytes, str]:
     """Damages a text: cut, doubled, overwritten, or in another encoding."""
     start = rng.randrange(len(content))
     end = min(len(content), start + rng.choice([1, 2, 10, 100]))
-    junk = rng.choice([b"\0", b"\xff", b"NaN", b"}", b"]", b",", b'"', b"[[[[", b"1e999", b"\\u", b"-"])
+    junk = rng.choice(
+        [b"\0", b"\xff", b"NaN", b"}", b"]", b",", b'"', b"[[[[", b"1e999", b"\\u", b"-"]
+    )
     ways = {
         "cut": content[:start],
         "hole": content[:start] + content[end:],

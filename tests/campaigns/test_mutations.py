@@ -1,4 +1,4 @@
-"""Valid inputs, each changed at random, through the command line; whatever is accepted must be right.
+"""Valid inputs, each changed at random, through the command line; what is accepted must be right.
 
 The suite does it a few times for each kind of input. ``GOL_MUTATIONS=1 pytest
 tests/campaigns/test_mutations.py -s`` does it as often as ``LONG`` says and prints what became of
@@ -38,7 +38,9 @@ PREPARED = {"classes.json", "summary.json"} | {
     f"{split}.{kind}" for split in ("train", "val") for kind in ("json", "store")
 }
 
-Case = tuple[list[str], str, Callable[[], str]]  # arguments, what was done, check of what is accepted
+Case = tuple[
+    list[str], str, Callable[[], str]
+]  # arguments, what was done, check of what is accepted
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +209,11 @@ def detections(base: Path, folder: Path, rng: random.Random) -> Case:
     for path, content in paths.items():
         (folder / path).write_bytes(content)
     arguments = ["evaluate", "truth.json", "found.json", "--out", "scores.json"]
-    return arguments, f"{name} {done}", lambda: unequal(folder / "truth.json", folder / "found.json")
+    return (
+        arguments,
+        f"{name} {done}",
+        lambda: unequal(folder / "truth.json", folder / "found.json"),
+    )
 
 
 def configs(base: Path, folder: Path, rng: random.Random) -> Case:
@@ -232,7 +238,14 @@ def configs(base: Path, folder: Path, rng: random.Random) -> Case:
     (folder / "file.yaml").write_bytes(text)
     if kind == "pipeline":
         return ["plan", "file.yaml"], f"pipeline {done}", str
-    arguments = ["config", "demo/gumbel", "--dataset", "file.yaml", "--data", str(base / "prepared")]
+    arguments = [
+        "config",
+        "demo/gumbel",
+        "--dataset",
+        "file.yaml",
+        "--data",
+        str(base / "prepared"),
+    ]
     return [*arguments, "--run", "run"], f"dataset {done}", str
 
 
@@ -258,7 +271,9 @@ def overrides(base: Path, folder: Path, rng: random.Random) -> Case:
         while isinstance(place, dict) and place and (not path or rng.random() < 0.8):
             path.append(rng.choice(list(place)))
             place = place[path[-1]]
-        key = ".".join(path) if rng.random() < 0.9 else rng.choice(["", ".", "a.b", "seed", "masks"])
+        key = (
+            ".".join(path) if rng.random() < 0.9 else rng.choice(["", ".", "a.b", "seed", "masks"])
+        )
         (value,), _ = mutated(place, rng)
         value = rng.choice(VALUES) if rng.random() < 0.4 else value
         text = as_json(value).decode() if rng.random() < 0.7 else str(value)

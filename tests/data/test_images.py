@@ -68,7 +68,9 @@ def test_masks_are_for_the_image_as_it_is_seen(picture, tmp_path, suffix, orient
         ("webp", "RGBA"),
     ],
 )
-def test_what_training_cannot_read_is_refused_by_its_format(picture, tmp_path, suffix, mode, decode):
+def test_what_training_cannot_read_is_refused_by_its_format(
+    picture, tmp_path, suffix, mode, decode
+):
     path = tmp_path / f"a.{suffix}"
     try:
         picture.convert("I" if mode == "I;16" else mode).convert(mode).save(path)
