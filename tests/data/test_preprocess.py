@@ -341,13 +341,13 @@ def test_what_nobody_reads_may_hold_anything(coco, tmp_path, rng, key):
     run(tmp_path, coco)
     for split in coco:
         text = (tmp_path / f"out/{split}.json").read_text()
-        assert "NaN" not in text and "Infinity" not in text
+        json.loads(text, parse_constant=pytest.fail)
 
 
 def test_a_split_that_cannot_be_used_leaves_the_other_unwritten(coco, tmp_path):
     """A val split that failed after the train split was written left half a dataset behind."""
     coco["val"]["images"][0]["file_name"] = "caf\udce9.jpg"
-    with pytest.raises(UserError, match=r"images\[0\] has a name not in UTF-8: .*udce9"):
+    with pytest.raises(UserError, match=r"images\[0\] has a name that is not UTF-8: .*udce9"):
         run(tmp_path, coco)
     assert os.listdir(tmp_path / "out") == ["problems.json"]
 
@@ -417,4 +417,4 @@ def test_drop_bad_is_advised_where_it_helps(coco, tmp_path):
     coco["val"]["annotations"][3]["area"] = "wide"
     with pytest.raises(UserError) as error:
         run(tmp_path, coco)
-    assert "drop_bad" not in str(error.value)
+    assert "`drop_bad" not in str(error.value)
