@@ -19,9 +19,10 @@ from PIL import Image, UnidentifiedImageError
 MIN_SIDE = 32
 
 _ORIENTATION = 0x0112  # Exif tag; 1: upright
-_TURNED = ("JPEG", "PNG", "TIFF")  # formats that OpenCV turns as Exif says
-_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xae\x42\x60\x82"}
+_TURNED = ("JPEG", "MPO", "PNG", "TIFF")  # formats that OpenCV turns as Exif says
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xae\x42\x60\x82"}
 _TAIL = 1024  # bytes at the end of a file among which its end marker must be
+_MOST = 1 << 30  # pixels that OpenCV reads
 _MANY, _LARGE = 1 << 26, Lock()  # pixels from which images are decoded one at a time
 
 Found = tuple[str, str]
@@ -62,7 +63,7 @@ def image_problem(path: Path, size: tuple[int, int], decode: bool) -> Found | No
     try:
         with Image.open(path) as image:
             form, orientation = image.format, _orientation(image)
-            if form in _ENDS and orientation == 1:
+            if form in _ENDS and orientation == 1 and image.width * image.height <= _MOST:
                 read = image.size
             if read in (None, size) and (decode or not _has_end(path, form)):
                 _decode(image)

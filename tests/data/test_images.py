@@ -37,7 +37,7 @@ def trained(path: Path) -> np.ndarray | None:
 
 
 @pytest.mark.parametrize("decode", [True, False])
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["jpg", "mpo", "png", "webp", "tif"])
 @pytest.mark.parametrize("orientation", TURNS)
 def test_masks_are_for_the_image_as_it_is_seen(picture, tmp_path, suffix, orientation, decode):
     path, exif = tmp_path / f"a.{suffix}", Image.Exif()
