@@ -15,7 +15,7 @@ from typing import Any
 
 from gol.cli.termination import tidy_termination
 from gol.cli.verbs import VERBS, Verb, build_parser
-from gol.errors import Interrupted, JobFailed, PeerError, UserError, visible
+from gol.errors import Interrupted, JobFailed, PeerError, UserError, one_line, visible
 from gol.home import supply_home
 
 # They declare the verbs, in the order of the help.
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     except PeerError:
         return 2  # the rank that failed says why
     except UserError as error:
-        print(f"gol {name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"gol {name}: error: {one_line(error)}", file=sys.stderr)
         return 2
     except JobFailed as error:
         print(f"gol {name}: {visible(str(error), keep=_LAYOUT)}", file=sys.stderr)
