@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from contextlib import suppress
-from enum import Enum
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import torch.distributed as dist
@@ -19,7 +19,7 @@ _KEY, _LEFT = "failed", "left"
 _LOST = "a rank of the job is gone without a word (killed?); the same command continues"
 
 
-class _Kind(str, Enum):
+class _Kind(StrEnum):
     FAULT = "fault"
     ASKED = "asked to stop"
     LOST = "another rank is gone"  # a consequence, which gives way to a reason
