@@ -4,8 +4,10 @@ PYTHON ?= $(or $(shell for python in python3.11 python3.12 python3; do \
 UV := .venv/bin/uv
 INSTALL := $(UV) pip install --quiet -p .venv -c constraints.txt
 READY := .venv/.ready
+# The scripts of an environment name its folder: where that was moved it is made anew.
+MOVED := $(shell [ ! -e .venv/pyvenv.cfg ] || grep -qF ' $(CURDIR)/.venv' .venv/pyvenv.cfg || echo --clear)
 
-.PHONY: table quick suite test gpu-check lint constraints clean help
+.PHONY: table quick suite test gpu-check lint constraints clean help moved
 
 table: $(READY)  ## the paper's table on the built-in demo
 	.venv/bin/snakemake reproduce_table
@@ -32,15 +34,19 @@ lint: $(READY)  ## style, the workflow, and what may import what
 
 # Torch for the CPU alone is 3 GB smaller: taken where there is neither an NVIDIA GPU nor a Slurm whose
 # nodes may have one, if its index answers. UV_TORCH_BACKEND decides otherwise.
-$(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+$(READY): pyproject.toml constraints.txt $(if $(MOVED),moved)
+	$(PYTHON) -m venv .venv $(MOVED)
 	.venv/bin/python -m pip install --quiet uv==0.13.9
 	@if [ -z "$$UV_TORCH_BACKEND" ] && ! command -v nvidia-smi >/dev/null && ! command -v sbatch >/dev/null && \
 		UV_HTTP_CONNECT_TIMEOUT=5 UV_HTTP_TIMEOUT=5 UV_HTTP_RETRIES=0 UV_TORCH_BACKEND=cpu \
 		$(INSTALL) --dry-run --no-deps torch 2>/dev/null; \
 	then echo "torch for the CPU alone"; export UV_TORCH_BACKEND=cpu; fi; \
 	$(INSTALL) --group dev -e '.[all]'
+	@if [ -n "$(MOVED)" ] && [ -e mlflow.db ]; then .venv/bin/gol store; fi  # its artifacts moved too
 	touch $@
+
+moved:
+	@echo "this folder was moved: its environment is made anew"
 
 constraints: $(READY)  ## exact versions of everything; UPGRADE=--upgrade takes the newest
 	$(UV) pip compile --quiet --universal --python-version 3.11 --all-extras --group dev \

@@ -37,3 +37,7 @@ rule reproduce_table:
         "workflow/envs/gol.yaml"
     shell:
         "cat {input.table:q} | tee {log:q}"
+
+
+# Snakemake itself ignores a rule that is misspelt in --set-resources.
+check_rules(known.name for known in workflow.rules)

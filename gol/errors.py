@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 _LONGEST = 80  # characters of a value that a message shows
+_LINE = 4000  # characters of a message
 # Up to the last @ of the host's part, or of all where a raw password has a slash.
 _LOGIN = re.compile(r"(?<=://)([^\s/?#]*|[^\s/:@]*:\S*)@")
 # A value of one or two characters is no secret: ?dl=1.
@@ -67,6 +68,11 @@ def choices(names: object) -> str:
     return ", ".join(str(name) for name in names)  # type: ignore[attr-defined]
 
 
+def one_line(error: Exception) -> str:
+    """What an error says, as one line of bounded length."""
+    return _cut(str(error), _LINE)
+
+
 def shown(value: Any) -> str:
     """A value as a message shows it: one line of at most 80 characters."""
     try:
@@ -75,9 +81,15 @@ def shown(value: Any) -> str:
         return f"a {type(value).__name__} that is too large to show"
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, longest: int = _LONGEST) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def first_few(names: Collection[Any]) -> str:
+    """The first three names, and how many more there are."""
+    more = len(names) - 3
+    return choices([*names][:3]) + (f" and {more} more" if more > 0 else "")
 
 
 def unknown(what: str, name: Any, allowed: Collection[str], where: str = "") -> UserError:
@@ -172,6 +184,7 @@ _PHRASES = {
     "too_short": "must have at least {min_length} entries",
     "too_long": "must have at most {max_length} entries",
     "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": "must match {pattern}",
 }
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Model = TypeVar("Model", bound=BaseModel)
 
 _encode = json.JSONEncoder(allow_nan=False).encode
+_MOST_VALUES = 10**6  # of a YAML file
 
 
 @contextmanager
@@ -90,9 +91,9 @@ def remove(path: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes ``text`` (UTF-8) atomically."""
+    """Writes ``text`` (UTF-8) atomically; what UTF-8 has no code for becomes an escape sequence."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(
@@ -161,8 +162,12 @@ def read_json(path: str | Path) -> Any:
             return json.load(TextIOWrapper(file, "utf-8-sig"))  # Windows editors add a BOM
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON (truncated?): {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: its lists and objects are nested too deeply") from error
+    except ValueError as error:
+        # Python refuses whole numbers of more than 4,300 digits.
+        hint = " (truncated?)" if isinstance(error, json.JSONDecodeError) else ""
+        raise UserError(f"{path} is not valid JSON{hint}: {error}") from error
 
 
 def read_model(path: str | Path, model: "type[Model]") -> "Model":
@@ -238,14 +243,28 @@ def parse_yaml(text: str, source: str) -> Any:
         source: where it is from, for the message.
 
     Raises:
-        UserError: it is not YAML.
+        UserError: it is not YAML, or aliases make more than a million values of it.
     """
     import yaml
 
     try:
-        return yaml.load(text, _yaml_loader())
+        value = yaml.load(text, _yaml_loader())
+        if _values(value, {}) > _MOST_VALUES:
+            raise UserError(f"{source}: its aliases (*) stand for too many values")
+        return value
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _values(value: Any, known: dict[int, int]) -> int:
+    """How many values there are once every alias is written out; one within itself: infinite."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = _MOST_VALUES + 1  # until it is known
+        inside = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_values(item, known) for item in inside)
+    return known[id(value)]
 
 
 def read_yaml(path: str | Path) -> Any:

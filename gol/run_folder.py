@@ -27,6 +27,17 @@ from gol.errors import UserError
 from gol.files import read_model, remove, write_json
 
 
+def restart_option(rule: str, run: object = "") -> str:
+    """How another configuration is told to start over, by hand and in the workflow.
+
+    Args:
+        rule: the workflow's.
+        run: the run folder, where the command itself has to be named.
+    """
+    by_hand = f"`gol launch {run} --changed restart`" if run else "--changed restart"
+    return f"{by_hand} (with snakemake: --set-resources {rule}:changed=restart)"
+
+
 class RunSummary(BaseModel):
     """What a finished training was and took; times in seconds, moments as Unix time.
 
@@ -154,7 +165,7 @@ class RunFolder:
         return UserError(
             f"{self} holds a training of another configuration or other annotations: remove that "
             "folder to train anew, give the pipeline another name, or use "
-            f"`gol launch {self} --changed restart`"
+            f"{restart_option('train', self)}"
         )
 
     def progress(self) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from seeds import fresh_seed
 
-from gol.files import read_json, write_json
+from gol.errors import UserError
+from gol.files import parse_yaml, read_json, write_json, write_text
 
 
 def long_value(rng, length):
@@ -40,3 +41,38 @@ def test_a_value_that_json_lacks_leaves_the_old_file(tmp_path):
         write_json(tmp_path / "a.json", {"a": entries})
     assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+LAUGHS = "\n".join(
+    ["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+)
+
+
+@pytest.mark.parametrize("text", [LAUGHS, "&a [*a]", "a: &a {b: *a}"])
+def test_aliases_cannot_fill_the_memory(text):
+    """ "A billion laughs" are 600 bytes, and a repr of them for a message never ends."""
+    with pytest.raises(UserError, match=r"file\.yaml: its aliases"):
+        parse_yaml(text, "file.yaml")
+    assert parse_yaml("a: &a [1, {b: c}]\nd: *a", "") == {
+        "a": [1, {"b": "c"}],
+        "d": [1, {"b": "c"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("9" * 5000, "not valid JSON: .*4300 digits"),
+        ("[1, 2", r"not valid JSON \(truncated\?\)"),
+    ],
+)
+def test_json_that_python_cannot_hold_is_refused(tmp_path, text, words):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_text_that_is_not_utf_8_is_written_with_escapes(tmp_path):
+    write_text(tmp_path / "a", "ü \udce9")
+    assert (tmp_path / "a").read_text(encoding="utf-8") == "ü \\udce9"

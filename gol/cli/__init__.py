@@ -13,11 +13,13 @@ from contextlib import nullcontext, redirect_stdout
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import Any
 
+from gol.cli.termination import tidy_termination
 from gol.cli.verbs import VERBS, Verb, build_parser
-from gol.errors import Interrupted, JobFailed, PeerError, UserError, visible
+from gol.errors import Interrupted, JobFailed, PeerError, UserError, one_line, visible
+from gol.home import supply_home
 
 # They declare the verbs, in the order of the help.
-from gol.cli import overview, prepare, jobs, results  # noqa: F401  # isort: skip
+from gol.cli import overview, imports, prepare, jobs, results  # noqa: F401  # isort: skip
 
 _LAYOUT = "\n\t"  # of our own texts
 
@@ -35,11 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
-        return _run(VERBS[name], options)
+        supply_home()
+        with tidy_termination():
+            return _run(VERBS[name], options)
     except PeerError:
         return 2  # the rank that failed says why
     except UserError as error:
-        print(f"gol {name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"gol {name}: error: {one_line(error)}", file=sys.stderr)
         return 2
     except JobFailed as error:
         print(f"gol {name}: {visible(str(error), keep=_LAYOUT)}", file=sys.stderr)

@@ -72,14 +72,15 @@ def _split(split: str, annotations: Path, folder: Path, advice: str) -> Check:
         return Check(MISSING, f"data {split}", f"no {annotations}: {advice}")
     try:
         images = sample_images(annotations, _SAMPLE)
-    except UserError as error:
+    except (UserError, OSError) as error:
         return Check(MISSING, f"data {split}", str(error))
     if not images:
         return Check(MISSING, f"data {split}", f"{annotations} names no images")
     found = [find_image(image, folder) for image in images]
-    lost = [file_names(image)[0] for image, name in zip(images, found, strict=True) if not name]
+    lost = [image for image, name in zip(images, found, strict=True) if not name]
     if lost:
-        text = f"{len(lost)} of {len(images)} sampled images are not in {folder}, e.g. {lost[0]}"
+        example = next(iter(file_names(lost[0])), "an image without file_name and coco_url")
+        text = f"{len(lost)} of {len(images)} sampled images are not in {folder}, e.g. {example}"
         return Check(MISSING, f"data {split}", f"{text}: {advice}")
     folders = Counter(str((folder / name).parent) for name in found if name)
     places = ", ".join(f"{count} in {place}" for place, count in sorted(folders.items()))

@@ -54,8 +54,9 @@ class Verb:
     """A verb.
 
     Attributes:
-        action: the function; its name is the verb's, its docstring the help. The options arrive as
-            keyword arguments, except ``--json``, which is for :func:`gol.cli.main`.
+        action: the function; its name is the verb's (import_ for ``import``), its docstring the
+            help. The options arrive as keyword arguments, except ``--json``, which is for
+            :func:`gol.cli.main`.
         options: what it takes.
         later: further options that cost an import; asked for when the verb is used.
         extra: the extra of the package that installs what the verb needs.
@@ -84,7 +85,7 @@ def verb(
     """Makes a verb of the decorated function; see :class:`Verb`."""
 
     def declare(action: Callable) -> Callable:
-        VERBS[action.__name__] = Verb(action, options, later, extra)
+        VERBS[action.__name__.rstrip("_")] = Verb(action, options, later, extra)
         return action
 
     return declare

@@ -1,13 +1,15 @@
 """A job's log, which is for people: its progress on stderr, its end, what it says of the end."""
 
 import contextlib
+import os
 import re
-import shutil
 import sys
+import tempfile
 from pathlib import Path
 
-from gol.cluster.outcome import Outcome
+from gol.cluster.outcome import Cause, Outcome
 
+_PROBE = 1 << 20  # bytes that must fit beside a log
 _LINES = 12  # last lines of a log in a message
 _BEGIN = "Starting with "  # submitit's first line of every attempt
 _NOTICE = "submitit "  # begins submitit's own lines
@@ -25,6 +27,7 @@ _STATES = {
 _KILLED = {
     r"oom.kill|Out Of Memory|MemoryError|Cannot allocate memory": "out of memory",
     r"No space left on device": "the disk is full",
+    r"Disk quota exceeded|File too large|File size limit exceeded": str(Cause.QUOTA),
 }
 
 
@@ -71,14 +74,25 @@ def explain(state: str, outcome: Outcome | None, folder: Path, identity: str) ->
         return _STATES[state]
     if outcome:
         return str(outcome)
-    with contextlib.suppress(OSError):
-        if shutil.disk_usage(folder).free < 1 << 20:
-            return f"the disk of {folder} is full"
+    if problem := _unwritable(folder):
+        return problem
     texts = _last_attempt(folder, identity)
     for pattern, reason in _KILLED.items():
         if any(re.search(pattern, text) for text in texts):
             return reason
     return "killed without a word" if state == "GONE" else state.lower()
+
+
+def _unwritable(folder: Path) -> str:
+    """Why nothing can be written to a folder, if that is so: the log could not say it either."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x" * _PROBE)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return f"nothing can be written to {folder}: {error.strerror or error}"
+    return ""
 
 
 def last_lines(folder: Path, identity: str) -> str:

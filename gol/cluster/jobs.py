@@ -21,16 +21,18 @@ FINAL = {
 
 
 class JobInfo(NamedTuple):
-    """One job as Slurm sees it, or as if Slurm saw it."""
+    """One job as Slurm sees it, or as if Slurm saw it; the time in Unix seconds."""
 
     id: str
     state: str
-    restarts: int
-    name: str
-    reason: str
+    restarts: int = 0
+    name: str = ""
+    reason: str = ""
+    submitted: float = 0.0
+    comment: str = ""
 
 
-NO_JOB = JobInfo("", GONE, 0, "", "")
+NO_JOB = JobInfo("", GONE)
 
 
 class JobRecord(BaseModel):
@@ -74,6 +76,21 @@ class JobRecord(BaseModel):
         """Writes the record to its file."""
         write_json(self.file, self.model_dump(exclude_none=True))
 
+    @property
+    def comment(self) -> str:
+        """What the comment of a Slurm job begins with; jobs of 0.3.0 have none."""
+        return f"gol:{self.fingerprint[:16]}"
+
+    def is_of(self, job: JobInfo) -> bool:
+        """Whether a job is the record's own: a controller may give its id to somebody else's.
+
+        A job is submitted after its record was written; Slurm's clock may differ from ours, but not
+        for a job that carries the comment.
+        """
+        if self.id not in (None, job.id) or job.name != self.name:
+            return False
+        return job.comment == self.comment or job.submitted >= int(self.submitted)
+
 
 class Jobs(ABC):
     """One kind of jobs.
@@ -103,5 +120,5 @@ class Jobs(ABC):
         """
 
     @abstractmethod
-    def cancel(self, record: JobRecord) -> None:
-        """Ends the job, or all of its name where the id is not known."""
+    def cancel(self, record: JobRecord) -> bool:
+        """Ends the record's job, and no other; whether there was an answer."""

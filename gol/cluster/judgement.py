@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gol.cluster.jobs import FINAL, GONE
+from gol.run_folder import restart_option
 
 #: Ends that are nobody's fault: not counted where a new checkpoint was reached.
 _BENIGN = {"PREEMPTED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", GONE}
@@ -30,7 +31,10 @@ class Sight:
         title: the task, for people.
         done: whether its result is there.
         job: id of the job of the task; empty where it has none, or none that is known.
+        rule: the workflow's rule that does it.
+        record: the file that names the job.
         state: the job's; None where Slurm does not answer, GONE where there is no job.
+        silent: whether Slurm has never answered this launcher, for as long as it may take.
         followed: whether this launcher has submitted the job, or has seen it alive before.
         other: whether the job is another configuration's.
         other_done: whether that configuration's result is there: the job only tidies up.
@@ -47,7 +51,10 @@ class Sight:
     title: str
     done: bool = False
     job: str = ""
+    rule: str = "train"
+    record: str = ""
     state: str | None = GONE
+    silent: bool = False
     followed: bool = False
     other: bool = False
     other_done: bool = False
@@ -94,6 +101,14 @@ def judge(sight: Sight) -> Verdict:
     over = sight.state in FINAL
     if sight.done:
         action = Action.DONE
+    elif sight.state is None and sight.silent:
+        action, text = (
+            Action.REFUSE,
+            (
+                f"Slurm does not answer about {sight.title}: type this where it does, or remove "
+                f"{sight.record} if its job is gone"
+            ),
+        )
     elif sight.state is None:
         text = f"Slurm does not answer about {sight.title}; waiting"
     elif sight.followed and (sight.requeued or over):
@@ -114,7 +129,7 @@ def _meet(sight: Sight) -> tuple[Action, str]:
         return Action.REPLACE, ""
     return Action.REFUSE, (
         f"job {sight.job} does {sight.title} with another configuration: wait for it, cancel it, "
-        "or use --changed restart"
+        f"or use {restart_option(sight.rule)}"
     )
 
 

@@ -5,6 +5,7 @@ follows it instead of submitting a second. The result's own files say that the t
 state of the job matters only while they are missing.
 """
 
+import re
 import time
 from typing import Any
 
@@ -13,13 +14,15 @@ from gol.cluster.jobs import FINAL, GONE, NO_JOB, JobInfo, JobRecord, Jobs
 from gol.cluster.judgement import Action, Sight, Tally, Verdict, judge
 from gol.cluster.local import LocalJobs
 from gol.cluster.outcome import Cause, read_outcome
+from gol.cluster.reasons import pending
 from gol.cluster.settings import Settings
 from gol.cluster.slurm_jobs import SlurmJobs
 from gol.cluster.tasks import Task, job_name
-from gol.errors import JobFailed, UserError
+from gol.errors import JobFailed, UserError, shown
 
 _VISIBLE = 30.0  # seconds until a file that another machine wrote is seen here
 _CANCEL = 120.0  # seconds to wait for a cancelled job
+_SILENCE = 90.0  # seconds until a Slurm that has never answered counts as absent
 
 
 def launch(task: Task, settings: Settings) -> Any:
@@ -45,6 +48,7 @@ def launch(task: Task, settings: Settings) -> Any:
     from filelock import FileLock, Timeout
 
     fingerprint = task.fingerprint()
+    _check_place(str(task.run.logs.absolute()))
     try:
         task.record.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(task.record.with_name(f".{task.record.stem}.lock"))
@@ -63,6 +67,17 @@ def launch(task: Task, settings: Settings) -> Any:
         ) from error
 
 
+def _check_place(logs: str) -> None:
+    """Refuses what the job's script and the names of its logs cannot carry.
+
+    Slurm and submitit replace %j and the like, and a line break would begin a command.
+    """
+    if re.search(r"[%\\\0-\x1f\x7f]", logs):
+        raise UserError(
+            f"a job's run folder must have no %, backslash or line break in its path: {shown(logs)}"
+        )
+
+
 def _jobs(cluster: str) -> Jobs:
     return SlurmJobs() if cluster == "slurm" else LocalJobs()
 
@@ -76,13 +91,14 @@ class _Launcher:
         self.tally = Tally(0, task.progress())
         self.record = JobRecord.read(task.record)
         self.jobs = _jobs(self.record.cluster if self.record else settings.cluster)
+        self.begin, self.answered = time.monotonic(), False
         self._meet(followed=False)
 
     def _meet(self, followed: bool, restarts: int = 0) -> None:
         """Begins to look at the record's job."""
         self.followed, self.restarts = followed, restarts
         self.ended: float | None = None
-        self.said = ""
+        self.said, self.told = "", set[str]()
         self.tail = Tail(log_path(self.folder, self._job))
 
     @property
@@ -112,6 +128,7 @@ class _Launcher:
         over = state in FINAL
         requeued = self.followed and info is not None and info.restarts > self.restarts
         if info is not None:
+            self.answered = True
             self.restarts = max(self.restarts, info.restarts)
             self.ended = (self.ended or time.monotonic()) if over else None
         settle = _VISIBLE if self.followed and state == "COMPLETED" else self.jobs.settle
@@ -124,7 +141,10 @@ class _Launcher:
             title=self.task.title,
             done=done,
             job=self._job,
+            rule=self.task.rule,
+            record=str(self.task.record),
             state=state,
+            silent=not self.answered and time.monotonic() - self.begin > _SILENCE,
             followed=self.followed,
             other=other,
             other_done=other and self.task.result(self.record.fingerprint) is not None,
@@ -165,12 +185,16 @@ class _Launcher:
             self._submit()
 
     def _state(self, info: JobInfo | None) -> str:
-        """What to say of a job whose state is worth a line."""
+        """What to say of a job whose state is worth a line and was not said yet."""
         if info is None or not self.followed or info.state in ("RUNNING", GONE):
             return ""
-        pending = info.state == "PENDING" and info.reason not in ("", "None")
-        reason = f" ({info.reason})" if pending else ""
-        return f"job {self._job} is {info.state.lower()}{reason}"
+        line = f"job {self._job} is {info.state.lower()}"
+        if info.state == "PENDING" and info.reason not in ("", "None"):
+            line = pending(self._job, info.reason)
+        if line in self.told:  # reasons take turns
+            return ""
+        self.told.add(line)
+        return line
 
     def _submit(self) -> None:
         """Writes down what is about to be submitted, submits it, and writes down its id."""
@@ -194,6 +218,7 @@ class _Launcher:
                 self.task.record.unlink()
             raise
         self.record.write()
+        self.answered = True
         say(f"job {self._job} submitted for {self.task.title}")
         self._meet(followed=True)
 
@@ -201,11 +226,11 @@ class _Launcher:
         """Cancels the job and waits until it is gone."""
         if self.record is None:
             return
-        self.jobs.cancel(self.record)
-        end = time.monotonic() + _CANCEL
+        end, asked = time.monotonic() + _CANCEL, False
         while time.monotonic() < end:
+            asked = asked or self.jobs.cancel(self.record)
             info = self.jobs.find(self.record)
             if info and info.state in FINAL:
                 return
             time.sleep(self.jobs.poll)
-        say(f"job {self._job} could not be cancelled yet: try `scancel` again")
+        say(f"job {self._job} could not be cancelled yet: try `scancel {self._job}` again")

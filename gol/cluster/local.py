@@ -56,13 +56,14 @@ class LocalJobs(Jobs):
             )
         else:
             state = "RUNNING" if _processes(record) else GONE
-        return JobInfo(record.id or "", state, 0, record.name, "")
+        return JobInfo(record.id or "", state, name=record.name)
 
-    def cancel(self, record: JobRecord) -> None:
+    def cancel(self, record: JobRecord) -> bool:
         """Interrupts the job's controller, which ends the tasks."""
         for process in _processes(record):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGINT)
+        return True
 
 
 def _processes(record: JobRecord) -> list[int]:

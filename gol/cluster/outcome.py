@@ -20,8 +20,13 @@ class Cause(StrEnum):
     GPU_MEMORY = "out of GPU memory"
     MEMORY = "out of memory"
     DISK = "the disk is full"
+    QUOTA = "over quota: no more may be written there"
     EXCEPTION = "exception"
     LOST = "lost"  # another process, or its machine, is gone
+
+
+#: What a system says when nothing more can be written; EFBIG is a limit on the size of files.
+_OF_DISK = {errno.ENOSPC: Cause.DISK, errno.EDQUOT: Cause.QUOTA, errno.EFBIG: Cause.QUOTA}
 
 
 class Outcome(BaseModel):
@@ -69,7 +74,7 @@ def _kind(error: BaseException) -> Cause:
         return Cause.GPU_MEMORY
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return Cause.MEMORY
-    return Cause.DISK if getattr(error, "errno", None) == errno.ENOSPC else Cause.EXCEPTION
+    return _OF_DISK.get(getattr(error, "errno", None), Cause.EXCEPTION)
 
 
 def outcome_path(folder: Path, identity: str, rank: int) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gol.cluster.outcome import Outcome, outcome_path
 from gol.errors import LostJobError, PeerError, UserError
+from gol.home import supply_home
 
 if TYPE_CHECKING:
     from gol.cluster.tasks import Task
@@ -35,6 +36,7 @@ class Payload:
         """Does it; exit code 2 after bad input, 1 after the loss of another process."""
         from submitit import JobEnvironment
 
+        supply_home()
         if self.gpus:
             os.environ.pop(_GPUS, None)
             if self.gpus[0] is not None:

@@ -1,11 +1,25 @@
 """How jobs run: the settings that a profile gives, and that ``gol launch`` takes as options."""
 
+import re
 import shlex
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gol.errors import invalid
+from gol.errors import invalid, shown, unknown
+
+#: Options of sbatch by which a job is found, followed or ended: they are not the user's.
+_OURS = {
+    *("array", "chdir", "error", "job-name", "no-requeue", "open-mode", "output", "requeue"),
+    *("signal", "test-only", "time", "wait", "wrap"),
+}
+#: Settings that are code on purpose, of which one may have several lines.
+_MULTILINE = ("setup",)
+#: Names of snakemake's own Slurm plug-in for settings of the same meaning.
+_PLUG_IN = {"gpu": "gpus_per_node"}
+#: Resources that snakemake knows itself, and the profile's number of steps on the login node.
+_SNAKEMAKE = {"disk", "disk_mb", "disk_mib", "mem", "mem_mib", "tmpdir", "here"}
 
 
 class Settings(BaseModel):
@@ -27,14 +41,17 @@ class Settings(BaseModel):
     device: str = Field("", description="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
     slurm_partition: str = Field("", description="partition")
     slurm_account: str = Field("", description="account")
+    qos: str = Field("", description="quality of service")
     runtime: int = Field(
         24 * 60, ge=1, description="minutes until a job has to make room (default: a day)"
     )
     nodes: int = Field(1, ge=1, description="machines")
     tasks_per_node: int = Field(1, ge=1, description="processes per machine: one per GPU")
     gpus_per_node: int = Field(0, ge=0, description="GPUs per machine")
+    gres: str = Field("", description="generic resources, e.g. gpu:a100:4 instead of the former")
     cpus_per_task: int = Field(0, ge=0, description="CPU cores per process")
     mem_mb: int = Field(0, ge=0, description="memory per machine, in MB")
+    mem_mb_per_cpu: int = Field(0, ge=0, description="memory per core instead, in MB")
     constraint: str = Field("", description="features that a machine must have")
     slurm_extra: str = Field(
         "", description="more options of sbatch, e.g. '--qos=high --exclude=n7'"
@@ -60,7 +77,20 @@ class Settings(BaseModel):
     def _check(self) -> "Settings":
         if self.cluster == "local" and self.nodes > 1:
             raise ValueError("nodes must be 1 with cluster 'local'")
-        _ = self.sbatch_options
+        if self.cluster == "slurm" and self.signal_delay >= 60 * self.runtime:
+            raise ValueError(
+                f"signal_delay ({self.signal_delay} seconds) must be shorter than runtime "
+                f"({self.runtime} minutes)"
+            )
+        for name, value in self:
+            # A line of its own in the job's script would be a command.
+            pattern = r"[\0-\x08\x0e-\x1f\x7f]" if name in _MULTILINE else r"[\0-\x1f\x7f]"
+            if isinstance(value, str) and re.search(pattern, value):
+                raise ValueError(f"{name} must be one line of text, not {shown(value)}")
+        for name in self.sbatch_options:  # sbatch takes abbreviations
+            if any(option.startswith(name.replace("_", "-")) for option in _OURS):
+                raise ValueError(f"slurm_extra: --{name} is set by gol (see runtime, signal_delay)")
+        _ = shlex.split(self.srun_extra)
         return self
 
     @property
@@ -77,3 +107,22 @@ class Settings(BaseModel):
             else:
                 raise ValueError(f"slurm_extra: expected --option=value, not '{word}'")
         return options
+
+
+def setting_names(names: Iterable[str], where: str, limits: Iterable[str] = ()) -> dict[str, str]:
+    """The names of snakemake's resources, each with the one that is read here.
+
+    Args:
+        names: given by a profile or on the command line.
+        where: for which rule.
+        limits: resources that the user counts over all steps.
+
+    Raises:
+        UserError: nobody reads that resource; snakemake itself would say nothing.
+    """
+    counted = {name for name in limits if not name.startswith("_")}
+    allowed = [*Settings.model_fields, *sorted({*_PLUG_IN, *_SNAKEMAKE, *counted})]
+    for name in names:
+        if name not in allowed:
+            raise unknown("resource", name, allowed, where)
+    return {name: _PLUG_IN.get(name, name) for name in names}

@@ -7,35 +7,40 @@ hundred of them ask no more often than one.
 import hashlib
 import json
 import os
-import shutil
+import pwd
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gol.cluster.jobs import FINAL, GONE, JobInfo
-from gol.errors import UserError
+from gol.cluster.jobs import FINAL, NO_JOB, JobInfo, JobRecord
 from gol.files import read_json, write_json
 
 _INTERVAL = 4.0  # seconds between two questions to slurmctld
 _LIMIT = 45  # seconds for one call
-_FIELDS = {"JobID": 20, "State": 20, "RestartCnt": 12, "Name": 80, "Reason": 60}
+#: Columns of squeue and their widths; of a comment no more than what is ours.
+_FIELDS = {
+    "JobID": 20,
+    "State": 20,
+    "RestartCnt": 12,
+    "SubmitTime": 20,
+    "Comment": 21,
+    "Name": 80,
+    "Reason": 120,
+}
 
 
 def jobs(fresh: bool = False) -> list[JobInfo] | None:
-    """This user's jobs, also those that ended lately; None if Slurm does not answer.
+    """This user's jobs at least, also those that ended lately; None if Slurm does not answer.
 
     Args:
         fresh: ask Slurm rather than take an answer that is a few seconds old.
-
-    Raises:
-        UserError: there is no squeue on this machine.
     """
     from filelock import FileLock, Timeout
 
-    path = _shared_answer()
     try:
+        path = _shared_answer()
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock", timeout=2 * _LIMIT):
             now = time.time()
@@ -54,15 +59,18 @@ def jobs(fresh: bool = False) -> list[JobInfo] | None:
 
 def _shared_answer() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    which = json.dumps([os.environ.get(name) for name in ("SLURM_CONF", "SLURM_CLUSTERS")])
+    which = json.dumps([*map(os.environ.get, ("SLURM_CONF", "SLURM_CLUSTERS")), *_FIELDS])
     return cache / "gol" / f"squeue-{hashlib.sha256(which.encode()).hexdigest()[:8]}.json"
 
 
 def _ask() -> list[str] | None:
-    if shutil.which("squeue") is None:  # waiting for an answer would never end
-        raise UserError("squeue is not installed here, so jobs of Slurm cannot be followed")
     columns = ",".join(f"{name}:{width}" for name, width in _FIELDS.items())
-    output = _call("squeue", "--noheader", "--states=all", f"--user={os.getuid()}", "-O", columns)
+    mine = [f"--user={os.getuid()}"]
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:  # as in a container: squeue would list nothing for a user without a name
+        mine = []
+    output = _call("squeue", "--noheader", "--states=all", *mine, "-O", columns)
     return None if output is None else output.splitlines()
 
 
@@ -71,49 +79,84 @@ def _parse(lines: list[str] | None) -> list[JobInfo] | None:
         return None
     found = []
     for line in lines:
-        values, start = [], 0
-        for width in _FIELDS.values():
-            values.append(line[start : start + width].strip())
+        values, start = {}, 0
+        for name, width in _FIELDS.items():
+            values[name] = line[start : start + width].strip()
             start += width
-        identity, state, restarts, name, reason = values
-        found.append(JobInfo(identity, state, int(restarts or 0), name, reason))
+        if not (values["JobID"] and values["SubmitTime"].isdecimal()):
+            continue  # the rest of another job's name that has several lines
+        found.append(
+            JobInfo(
+                id=values["JobID"],
+                state=values["State"],
+                restarts=int(values["RestartCnt"] or 0),
+                name=values["Name"],
+                reason=values["Reason"],
+                submitted=float(values["SubmitTime"]),
+                comment=values["Comment"],
+            )
+        )
     return found
 
 
 def _call(*command: str) -> str | None:
-    """A command's output, or None if it failed or took too long."""
+    """A command's output, with times in Unix seconds; None if it failed or took too long."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
+    environment["SLURM_TIME_FORMAT"] = "%s"
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_LIMIT, env=environment
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_LIMIT,
+            env=environment,
         )
     except (subprocess.TimeoutExpired, OSError):
         return None
     return done.stdout if done.returncode == 0 else None
 
 
-def job(identity: str, fresh: bool = False) -> JobInfo | None:
-    """One job, in state GONE if Slurm has forgotten it; None if Slurm does not answer."""
-    found = jobs(fresh)
+def find(record: JobRecord) -> JobInfo | None:
+    """The record's job, in state GONE if Slurm has none of it any more; None if it does not answer.
+
+    Its id may be another job's by now.
+    """
+    found = jobs()
     if found is None:
         return None
-    for info in found:
-        if info.id == identity:
+    known = [info for info in found if info.id == record.id]
+    for info in known or _accounted(record):
+        if record.is_of(info):
             return info
-    recorded = _call("sacct", "-X", "-n", "-P", "-j", identity, "-o", "State") or ""
-    words = recorded.split()  # "CANCELLED by 1000"; nothing without accounting
-    return JobInfo(identity, words[0] if words else GONE, 0, "", "")
+    return NO_JOB._replace(id=record.id or "")
 
 
-def alive_under(name: str) -> list[JobInfo] | None:
-    """This user's jobs of a name that have not ended; None if Slurm does not answer."""
+def _accounted(record: JobRecord) -> list[JobInfo]:
+    """What the accounting knows of a job that squeue has forgotten; nothing where there is none.
+
+    A job that it believes to be alive is lost: squeue would know of it.
+    """
+    fields = ("JobID", "Submit", "State", "JobName")
+    output = _call("sacct", "-X", "-n", "-P", "-j", str(record.id), "-o", ",".join(fields)) or ""
+    found = []
+    for line in output.splitlines():
+        identity, submitted, state, name = [*line.split("|", 3), "", "", ""][:4]
+        state = (state.split() or [""])[0]  # "CANCELLED by 1000"
+        if submitted.isdecimal() and state in FINAL:
+            found.append(JobInfo(identity, state, name=name, submitted=float(submitted)))
+    return found
+
+
+def alive(record: JobRecord) -> list[JobInfo] | None:
+    """The record's jobs that have not ended, by name where it lacks the id; None for no answer."""
     found = jobs(fresh=True)
-    return found and [info for info in found if info.name == name and info.state not in FINAL]
+    return found and [info for info in found if record.is_of(info) and info.state not in FINAL]
 
 
-def cancel(identity: str) -> bool:
-    """Asks Slurm to cancel a job; whether it took the wish."""
-    return _call("scancel", identity) is not None
+def cancel(job: JobInfo) -> bool:
+    """Asks Slurm to cancel a job, unless its id has gone to one of another name; whether it did."""
+    return _call("scancel", f"--name={job.name}", job.id) is not None
 
 
 @contextmanager

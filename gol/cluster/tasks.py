@@ -20,11 +20,13 @@ class Task(Protocol):
     Attributes:
         run: the run that it belongs to, whose logs the job writes.
         title: what it is, for people.
+        rule: the workflow's rule that does it.
         record: the file that says which job does it.
     """
 
     run: RunFolder
     title: str
+    rule: str
     record: Path
 
     def do(self) -> None:
@@ -71,6 +73,8 @@ class Training:
         device: passed on.
     """
 
+    rule = "train"
+
     def __init__(self, run: str | Path, device: str | None = None) -> None:
         self.run, self.device = RunFolder(run), device
         self.title, self.record = f"the training of {run}", self.run.job
@@ -114,6 +118,8 @@ class Detection:
         scoring: activation for the scores; by default the config's first.
         device: passed on.
     """
+
+    rule = "detect"
 
     def __init__(
         self, run: str | Path, out: Path, scoring: str | None = None, device: str | None = None

@@ -18,7 +18,8 @@ _REAL = ("tempearture", "mlp_ratio", "finest_scale", "min_lr")  # though they ma
 _LEAST = {"frozen_stages": -1, "sampling_ratio": 0}
 _SHARE = re.compile(r"(thr|threshold|iou|fraction|flip_ratio|drop_path_rate|binary|momentum)$")
 _MOST = 2**31 - 1
-PLAIN = f"finite numbers (at most {_MOST}) and texts"
+_LEVELS = 20
+PLAIN = f"finite numbers (at most {_MOST}) and texts, in at most {_LEVELS} levels"
 _LONGEST = 10_000  # characters of a value that is not JSON
 
 
@@ -66,8 +67,9 @@ def fitting(path: tuple[str, ...], value: Any, present: Any) -> Any:
         UserError: another type, out of range, or a name that nothing is registered under.
     """
     key = ".".join(path)
-    if not isinstance(present, str):
-        value = _typed(value, key) if present is None or isinstance(value, str) else value
+    read = not isinstance(present, str) and (present is None or isinstance(value, str))
+    if read and is_plain(value):
+        value = _typed(value, key)
     if not is_plain(value):
         raise UserError(f"override {key}: {shown(value)} is not made of {PLAIN}")
     if present is None or (value is None and key in _OPTIONAL):
@@ -145,12 +147,13 @@ def _expectation(name: str, value: Any, present: Any) -> str:
     return f"a{' whole' if whole else ''} number{span}"
 
 
-def is_plain(value: Any) -> bool:
-    """Whether JSON can hold the value."""
+def is_plain(value: Any, levels: int = _LEVELS) -> bool:
+    """Whether JSON can hold the value, and nothing lies deeper in it than ``levels``."""
     if isinstance(value, Mapping):
-        return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
+        inside = levels > 0 and all(isinstance(key, str) for key in value)
+        return inside and all(is_plain(item, levels - 1) for item in value.values())
     if isinstance(value, list | tuple):
-        return all(map(is_plain, value))
+        return levels > 0 and all(is_plain(item, levels - 1) for item in value)
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, int):  # a bool is one

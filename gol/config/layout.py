@@ -5,7 +5,9 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gol.errors import UserError
+from gol.errors import UserError, shown
+
+_LONGEST = 200  # bytes of a file's name without suffix
 
 
 class Figure(StrEnum):
@@ -62,8 +64,11 @@ def check_titles(layout: Layout) -> None:
     taken = dict.fromkeys(Figure, "a figure of every report")
     for title in layout.figures:
         name = file_name(title)
-        if not name:
-            raise UserError(f"figure '{title}': a title needs a letter or digit, for its file")
+        if not name or len(name.encode()) > _LONGEST:
+            raise UserError(
+                f"figure {shown(title)}: a title needs a letter or digit, for its file, and at "
+                f"most {_LONGEST} bytes"
+            )
         if name in taken:
             raise UserError(f"figure '{title}': its file {name}.png is that of {taken[name]}")
         if title in layout.tables:

@@ -6,6 +6,7 @@ complete and check with it.
 
 import re
 import sys
+from pathlib import PurePath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -14,6 +15,8 @@ from gol.config.model import Count, Model, Text
 from gol.errors import shown
 
 _ROW = re.compile(r"[^@]+@[\w.=+-]+")
+_LONGEST = 200  # bytes of a name that becomes a folder's
+_FOLDER = re.compile(r"[\w.=+][\w.=+ -]*")
 
 
 class Row(Model):
@@ -38,7 +41,18 @@ def _checked(item: dict[str, Row | None]) -> dict[str, Row | None]:
     ((name, row),) = item.items()
     if row is not None and not _ROW.fullmatch(name):
         raise ValueError(f"must be NAME@ROW (letters, digits and . = + - _), not {shown(name)}")
+    if len(name.encode()) > _LONGEST:
+        raise ValueError(f"must have at most {_LONGEST} bytes, not {shown(name)}")
     return item
+
+
+def _dataset(path: str) -> str:
+    """A name or a file, whose own name becomes a folder's and a wildcard's value."""
+    name = PurePath(path).stem
+    if path.startswith("-") or not _FOLDER.fullmatch(name) or len(name.encode()) > _LONGEST:
+        allowed = f"letters, digits, spaces and . = + - _, at most {_LONGEST} bytes"
+        raise ValueError(f"must be a dataset or a YAML file named of {allowed}, not {shown(path)}")
+    return path
 
 
 def _unique(items: list[dict[str, Row | None]]) -> list[dict[str, Row | None]]:
@@ -63,9 +77,10 @@ class PipelineFile(Model):
 
     name: str = Field(
         pattern="^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        max_length=_LONGEST,
         description="folder below results/ and name of the MLflow experiment",
     )
-    dataset: str | None = Field(
+    dataset: Annotated[str, AfterValidator(_dataset)] | None = Field(
         None,
         description="a name in configs/datasets, or a YAML file of that kind, for all experiments; "
         "without it each has its own",

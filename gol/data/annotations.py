@@ -5,15 +5,17 @@ One pass finds every problem and makes the clean copy that the rest of the proje
 makes no sense. What is *repaired* is reported and then handled as :data:`KINDS` says.
 """
 
+import math
+import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gol.data.images import file_names, find_image, image_problem
-from gol.data.objects import clean_annotation, describe
-from gol.errors import UserError, choices
+from gol.data.images import any_size, file_names, find_image, image_problem
+from gol.data.objects import clean_annotation
+from gol.errors import UserError, choices, shown
 from gol.files import read_json
 from gol.groups import GROUPS
 from gol.progress import progress
@@ -39,7 +41,16 @@ KINDS = {
     "degenerate polygon": "repaired: polygon left out",
     "zero area": "repaired: annotation left out",
 }
+#: Errors that the dataset's key ``drop_bad`` turns into repairs.
+DROPPABLE = (
+    "box outside the image",
+    "mask outside the image",
+    "mask without a polygon",
+    "RLE that does not fit",
+)
 _EXAMPLES = 3
+_DEEPEST = 20  # levels of what nobody reads
+_LONGEST_SIDE = 1 << 20  # pixels that OpenCV reads
 
 
 @dataclass(frozen=True)
@@ -112,12 +123,25 @@ def examine(
     annotations = _check_annotations(data["annotations"], images, categories, findings, drop_bad)
     names = _check_files(list(images.values()), Path(image_folder), decode, findings)
     clean = {
-        **data,
-        "images": [{**image, "file_name": name} for image, name in names],
+        **{key: _plain(data[key]) for key in ("info", "licenses") if key in data},
+        "images": [{**_plain(image), "file_name": name} for image, name in names],
         "annotations": annotations,
-        "categories": [categories[i] for i in sorted(categories)],
+        "categories": [_plain(categories[i]) for i in sorted(categories)],
     }
     return clean, findings.problems()
+
+
+def _plain(value: Any, levels: int = _DEEPEST) -> Any:
+    """What any program can read as JSON: null for NaN, infinity and what lies too deep."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if not isinstance(value, dict | list):
+        return value
+    if not levels:
+        return None
+    if isinstance(value, dict):
+        return {key: _plain(item, levels - 1) for key, item in value.items()}
+    return [_plain(item, levels - 1) for item in value]
 
 
 class _Findings:
@@ -150,11 +174,41 @@ def _is_ids(value: object) -> bool:
 
 
 def _is_length(value: object) -> bool:
-    return type(value) is int and value > 0
+    return type(value) is int and 0 < value <= _LONGEST_SIDE
+
+
+def _is_count(value: object) -> bool:
+    return _is_id(value) and value >= 0
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""
+    # What JSON escapes as half of a surrogate pair comes from a name that is not UTF-8.
+    return isinstance(value, str) and value != "" and not re.search("[\ud800-\udfff]", value)
+
+
+class _Section(dict[int, dict]):
+    """Entries by id.
+
+    Attributes:
+        refused: the ids of those that were refused, None for one that is missing. What points to
+            them is not reported too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: set[Any] = set()
+
+    def refuse(self, entry: Any) -> None:
+        self.refused.add(_scalar(entry.get("id")) if isinstance(entry, dict) else None)
+
+    def suspects(self, identity: Any) -> bool:
+        """Whether an id that is not here may be that of a refused entry."""
+        identity = _scalar(identity)
+        return identity not in self and not self.refused.isdisjoint((identity, None))
+
+
+def _scalar(value: Any) -> Any:
+    return value if isinstance(value, int | float | str) else None
 
 
 def _check_keys(entry: object, where: str, rules: dict, findings: _Findings) -> bool:
@@ -167,37 +221,36 @@ def _check_keys(entry: object, where: str, rules: dict, findings: _Findings) -> 
             findings.add("missing or wrong key", f"{where} has no {key}")
             return False
         if not accepts(entry[key]):
-            findings.add("missing or wrong key", f"{where} has {key} {describe(entry[key])}")
+            findings.add("missing or wrong key", f"{where} has {key} {shown(entry[key])}")
             return False
     return True
 
 
-def _check_categories(entries: list, findings: _Findings) -> dict[int, dict]:
-    categories: dict[int, dict] = {}
-    names: set[str] = set()
+def _check_categories(entries: list, findings: _Findings) -> _Section:
+    categories, names = _Section(), set()
     optional = {
         "frequency": lambda value: value in tuple(GROUPS),
-        "image_count": lambda value: type(value) is int and value >= 0,
-        "instance_count": lambda value: type(value) is int and value >= 0,
+        "image_count": _is_count,
+        "instance_count": _is_count,
     }
     for index, entry in enumerate(entries):
         rules = {"id": _is_id, "name": _is_text}
         rules |= {k: rule for k, rule in optional.items() if isinstance(entry, dict) and k in entry}
         if not _check_keys(entry, f"categories[{index}]", rules, findings):
+            categories.refuse(entry)
             continue
         if entry["id"] in categories:
             findings.add("duplicate category id", f"id {entry['id']} is categories[{index}] too")
         if entry["name"] in names:
-            findings.add("duplicate category name", f"'{entry['name']}' is categories[{index}] too")
+            example = f"{shown(entry['name'])} is categories[{index}] too"
+            findings.add("duplicate category name", example)
         categories.setdefault(entry["id"], entry)
         names.add(entry["name"])
     return categories
 
 
-def _check_images(
-    entries: list, categories: dict[int, dict], findings: _Findings
-) -> dict[int, dict]:
-    images: dict[int, dict] = {}
+def _check_images(entries: list, categories: _Section, findings: _Findings) -> _Section:
+    images = _Section()
     lists = ("neg_category_ids", "not_exhaustive_category_ids")
     # LVIS has the lists in every image, COCO in none
     rules = {"id": _is_id, "width": _is_length, "height": _is_length}
@@ -208,33 +261,39 @@ def _check_images(
     }
     for index, entry in enumerate(entries):
         where = f"images[{index}]"
-        if not _check_keys(entry, where, rules, findings):
-            continue
-        named = entry.get("file_name") or entry.get("coco_url")
-        if not _is_text(named):
+        fine = _check_keys(entry, where, rules, findings)
+        if fine and not (names := file_names(entry)):
             findings.add("missing or wrong key", f"{where} has neither file_name nor coco_url")
+            fine = False
+        elif fine and not _is_text(names[0]):
+            example = f"{where} has a name that is not UTF-8: {shown(names[0])}"
+            findings.add("missing or wrong key", example)
+            fine = False
+        if not fine:
+            images.refuse(entry)
             continue
         if entry["id"] in images:
             findings.add("duplicate image id", f"id {entry['id']} is {where} too")
         for key in lists:
-            if unknown := set(entry.get(key, ())) - categories.keys():
-                example = f"{where} has {min(unknown)} in {key}"
-                findings.add("unknown category", example)
+            listed = entry.get(key, ())
+            if unknown := [i for i in listed if i not in categories and not categories.suspects(i)]:
+                findings.add("unknown category", f"{where} has {min(unknown)} in {key}")
         images.setdefault(entry["id"], entry)
     return images
 
 
 def _check_annotations(
-    entries: list,
-    images: dict[int, dict],
-    categories: dict[int, dict],
-    findings: _Findings,
-    drop_bad: bool,
+    entries: list, images: _Section, categories: _Section, findings: _Findings, drop_bad: bool
 ) -> list[dict]:
     rules = {key: _is_id for key in ("id", "image_id", "category_id")}
     ids: set[int] = set()
     kept = []
     for index, entry in enumerate(progress(entries, "checking annotations", len(entries))):
+        if isinstance(entry, dict) and any(
+            section.suspects(entry.get(key))
+            for key, section in (("image_id", images), ("category_id", categories))
+        ):
+            continue
         if not _check_keys(entry, f"annotations[{index}]", rules, findings):
             continue
         where = f"annotation {entry['id']}"
@@ -269,7 +328,8 @@ def _check_files(
         return image, name, image_problem(folder / name, (image["width"], image["height"]), decode)
 
     named, what = [], f"checking images in {folder}"
-    with ThreadPoolExecutor(8) as pool:  # a network disk answers many questions at once
+    # A network disk answers many questions at once.
+    with any_size(), ThreadPoolExecutor(8) as pool:
         for image, name, problem in progress(pool.map(look, images), what, len(images)):
             if problem:
                 findings.add(*problem)

@@ -5,11 +5,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import mmcv
 import numpy as np
 from mmdet.datasets import DATASETS, CocoDataset
 from mmdet.datasets.api_wrappers import COCO
+from pycocotools import mask as coco_mask
 
+from gol.data.images import MIN_SIDE, trained_size
+from gol.data.masks import mask_to_polygons
 from gol.data.store import AnnotationStore
 from gol.errors import UserError
 
@@ -27,6 +29,9 @@ class InstanceDataset(CocoDataset):
     def __init__(self, *args: Any, test_mode: bool = False, **settings: Any) -> None:
         # mmdet would filter and flag by a loop over one dict for each image.
         super().__init__(*args, test_mode=True, **settings)
+        steps = self.pipeline.transforms
+        self._polygons = not all(getattr(step, "poly2mask", True) for step in steps)
+        steps.insert(1, _check_size)  # after what loads the image
         self.test_mode = test_mode
         if test_mode:
             return
@@ -59,6 +64,8 @@ class InstanceDataset(CocoDataset):
     def get_ann_info(self, idx: int) -> dict:
         """Boxes, labels and masks of one image, as mmdet's ``CocoDataset`` gives them."""
         annotations = self.store.annotations(self.data_infos.rows[idx])
+        if self._polygons:  # mmdet knows no RLE then
+            annotations = [_with_polygons(annotation) for annotation in annotations]
         return self._parse_ann_info(self.data_infos[idx], annotations)
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -66,14 +73,14 @@ class InstanceDataset(CocoDataset):
         return self.store.image_categories(self.data_infos.rows[idx])
 
     def prepare_train_img(self, idx: int) -> dict:
-        """One training item; a missing or damaged image raises a UserError that names it."""
+        """One training item; an image that is missing, damaged or changed is a UserError."""
         return self._naming_the_image(super().prepare_train_img, idx)
 
     def prepare_test_img(self, idx: int) -> dict:
-        """One test item; a missing or damaged image raises a UserError that names it."""
+        """One test item; an image that is missing, damaged or changed is a UserError."""
         return self._naming_the_image(super().prepare_test_img, idx)
 
-    def _filter_imgs(self, min_size: int = 32) -> np.ndarray:
+    def _filter_imgs(self, min_size: int = MIN_SIDE) -> np.ndarray:
         """The images that mmdet trains on: large enough and with an annotation of a known class."""
         kept = self.store.image_size.min(axis=1) >= min_size
         if self.filter_empty_gt:
@@ -85,11 +92,32 @@ class InstanceDataset(CocoDataset):
     def _naming_the_image(self, prepare: Callable[[int], dict], idx: int) -> dict:
         try:
             return prepare(idx)
+        except UserError:
+            raise
         except Exception as error:
             path = Path(self.img_prefix or "", self.data_infos[idx]["filename"])
-            if not path.is_file() or mmcv.imread(str(path)) is None:
+            if trained_size(path) is None:
                 raise UserError(f"image {path} is missing or damaged") from error
             raise
+
+
+def _check_size(results: dict) -> dict:
+    """A transform: the image that was loaded must have the size that its annotations are for."""
+    info, shape = results["img_info"], results["img"].shape
+    found, wanted = f"{shape[1]} x {shape[0]}", f"{info['width']} x {info['height']}"
+    if found != wanted:
+        raise UserError(f"image {results['filename']} is {found} px, not {wanted}: was it changed?")
+    return results
+
+
+def _with_polygons(annotation: dict[str, Any]) -> dict[str, Any]:
+    """The annotation with polygons of the same pixels where it has an RLE."""
+    rle = annotation["segmentation"]
+    if not isinstance(rle, dict):
+        return annotation
+    if isinstance(rle["counts"], list):
+        rle = coco_mask.frPyObjects(rle, *rle["size"])
+    return annotation | {"segmentation": mask_to_polygons(coco_mask.decode(rle))}
 
 
 class _Images(Sequence):

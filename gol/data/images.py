@@ -1,24 +1,42 @@
-"""Finding the image files of an annotation file and checking that they can be read."""
+"""Finding the image files of an annotation file and checking that training can read them.
+
+Training reads images with OpenCV, which mmcv hands their bytes. What it makes of a JPEG or a PNG
+follows from the header, which Pillow reads in a fraction of the time; anything else it is asked.
+"""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-from PIL import Image
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
 
-_ORIENTATION, _SIDEWAYS = 0x0112, 5  # Exif tag; from this value on width and height are swapped
-_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xae\x42\x60\x82"}
+#: mmdet leaves images with a shorter side out of training.
+MIN_SIDE = 32
+
+_ORIENTATION = 0x0112  # Exif tag; 1: upright
+_TURNED = ("JPEG", "MPO", "PNG", "TIFF")  # formats that OpenCV turns as Exif says
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xae\x42\x60\x82"}
 _TAIL = 1024  # bytes at the end of a file among which its end marker must be
+_MOST = 1 << 30  # pixels that OpenCV reads
+_MANY, _LARGE = 1 << 26, Lock()  # pixels from which images are decoded one at a time
+
+Found = tuple[str, str]
 
 
 def file_names(image: dict[str, Any]) -> list[str]:
     """Where an image's file may be, relative to the image folder, most likely place first.
 
-    Its ``file_name``; then the folder and file of its ``coco_url`` (LVIS names no file, and its
-    val split has images of COCO's train2017); then the file alone.
+    Its ``file_name``, with the separators of Windows too; then the folder and file of its
+    ``coco_url`` (LVIS names no file, and its val split has images of COCO's train2017); then the
+    file alone.
     """
     name, url = image.get("file_name"), image.get("coco_url")
-    names = [name] if name and isinstance(name, str) else []
+    names = [name, name.replace("\\", "/")] if name and isinstance(name, str) else []
     if url and isinstance(url, str):  # pandas writes NaN for what is missing
         parts = url.split("/")
         names += ["/".join(parts[-2:]), parts[-1]]
@@ -30,29 +48,70 @@ def find_image(image: dict[str, Any], folder: Path) -> str | None:
     return next((name for name in file_names(image) if os.path.isfile(folder / name)), None)
 
 
-def image_problem(path: Path, size: tuple[int, int], decode: bool) -> tuple[str, str] | None:
+def image_problem(path: Path, size: tuple[int, int], decode: bool) -> Found | None:
     """What is wrong with an image file, as (kind, detail), or None.
 
     Args:
         path: the file.
-        size: width and height that it must have, in pixels, after it is turned as its Exif data
-            says; OpenCV, and so mmdet, reads it turned.
+        size: width and height in pixels that it must have when training reads it, which is after
+            it was turned as its Exif data says.
         decode: decodes the image; otherwise only its header and its end are read, and the rest
             only if the end marker is not in its place.
     """
+    unreadable = "unreadable image file"
+    form, orientation, read = "file", 1, None
     try:
         with Image.open(path) as image:
-            found = image.size
-            if "exif" in image.info and image.getexif().get(_ORIENTATION, 1) >= _SIDEWAYS:
-                found = found[::-1]
-            if decode or not _has_end(path, image.format):
-                image.draft("L", (1, 1))  # JPEG: reads all blocks, but computes 1/8 of the size
-                image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return "unreadable image file", f"{path}: {error}"
-    if found != size:
-        return "image of another size", "{} is {} x {}, not {} x {}".format(path, *found, *size)
+            form, orientation = image.format, _orientation(image)
+            if form in _ENDS and orientation == 1 and image.width * image.height <= _MOST:
+                read = image.size
+            if read in (None, size) and (decode or not _has_end(path, form)):
+                _decode(image)
+    except UnidentifiedImageError:
+        pass  # OpenCV reads formats that Pillow does not
+    except Exception as error:  # Pillow's readers raise all kinds of them
+        return unreadable, f"{path}: {error or type(error).__name__}"
+    read = read or trained_size(path)
+    if read is None:
+        problem = f"OpenCV, with which training reads images, cannot read this {form}"
+        return unreadable, f"{path}: {problem}: save it as JPEG or PNG"
+    if orientation != 1 and form not in _TURNED:
+        problem = f"training does not turn a {form} as its Exif orientation {orientation} says"
+        return unreadable, f"{path}: {problem}: save it upright"
+    if read != size:
+        return "image of another size", "{} is {} x {}, not {} x {}".format(path, *read, *size)
     return None
+
+
+def trained_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of the image that mmcv makes of a file; None if it cannot."""
+    try:
+        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except (cv2.error, OSError):  # an empty file, more pixels than OpenCV allows
+        return None
+    return None if pixels is None else (pixels.shape[1], pixels.shape[0])
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Lifts Pillow's limit of 179 megapixels, which OpenCV does not share."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _decode(image: Image.Image) -> None:
+    """Reads all of an image; large ones one after the other, for memory."""
+    with _LARGE if image.width * image.height > _MANY else nullcontext():
+        image.draft("L", (1, 1))  # JPEG: reads all blocks, but computes 1/8 of the size
+        image.load()
+
+
+def _orientation(image: Image.Image) -> int:
+    """The Exif orientation; without Exif data Pillow would look for one elsewhere."""
+    return image.getexif().get(_ORIENTATION, 1) if "exif" in image.info else 1
 
 
 def _has_end(path: Path, image_format: str | None) -> bool:

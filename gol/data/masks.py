@@ -79,6 +79,8 @@ def run_lengths(counts: str | bytes | list[int]) -> list[int]:
         value |= (bits & 0x1F) << shift
         shift += 5
         if bits & 0x20:
+            if shift > 60:
+                raise ValueError("counts hold a run of more than 64 bits")
             continue
         if bits & 0x10:
             value -= 1 << shift

@@ -4,17 +4,12 @@ import math
 from typing import Any
 
 from gol.data.masks import compress_rle, mask_area, run_lengths
+from gol.errors import shown
 
 _ROUNDING = 1e-6  # px outside the image that float arithmetic explains
 _TOLERANCE = 1  # px outside the image that an annotation tool's rounding explains
 
 Found = list[tuple[str, str]]
-
-
-def describe(value: object) -> str:
-    """A value for an error message, cut to a readable length."""
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def clean_annotation(annotation: dict, image: dict) -> tuple[dict[str, Any] | None, Found]:
@@ -31,10 +26,12 @@ def clean_annotation(annotation: dict, image: dict) -> tuple[dict[str, Any] | No
     found: Found = []
     width, height = image["width"], image["height"]
     area, crowd = annotation.get("area"), annotation.get("iscrowd", 0)
-    if area is not None and not _are_numbers([area]):
-        return None, [("missing or wrong key", f"has area {describe(area)}")]
-    if crowd not in (0, 1):
-        return None, [("missing or wrong key", f"has iscrowd {describe(crowd)}")]
+    ignored = annotation.get("ignore") or 0
+    if area is not None and not are_numbers([area]):
+        return None, [("missing or wrong key", f"has area {shown(area)}")]
+    for key, flag in (("iscrowd", crowd), ("ignore", ignored)):
+        if flag not in (0, 1):
+            return None, [("missing or wrong key", f"has {key} {shown(flag)}")]
     box = _clean_box(annotation.get("bbox"), width, height, found)
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
@@ -46,31 +43,38 @@ def clean_annotation(annotation: dict, image: dict) -> tuple[dict[str, Any] | No
     if area is None:
         area = mask_area(mask, height, width)
     if area <= 0 or box[2] <= 0 or box[3] <= 0:
-        return None, [*found, ("zero area", f"has bbox {box} and area {area}")]
+        return None, [*found, ("zero area", f"has bbox {shown(box)} and area {shown(area)}")]
     keys = ("id", "image_id", "category_id")
     clean = {key: annotation[key] for key in keys}
     clean |= {"bbox": box, "area": area, "iscrowd": int(crowd), "segmentation": mask}
-    if annotation.get("ignore"):  # mmdet does not train on it, lvis-api does not count it
+    if ignored:  # mmdet does not train on it, lvis-api does not count it
         clean["ignore"] = 1
     return clean, found
 
 
-def _are_numbers(values: list) -> bool:
-    return set(map(type, values)) <= {int, float} and all(map(math.isfinite, values))
+def are_numbers(values: list) -> bool:
+    """Whether all are finite numbers that a float holds; true and false are none."""
+    try:
+        return set(map(type, values)) <= {int, float} and all(map(math.isfinite, values))
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def _clean_box(box: object, width: int, height: int, found: Found) -> list[float] | None:
-    if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
-        found.append(("missing or wrong key", f"has bbox {describe(box)}"))
+    if not isinstance(box, list) or len(box) != 4 or not are_numbers(box):
+        found.append(("missing or wrong key", f"has bbox {shown(box)}"))
         return None
     x, y, w, h = box
+    detail = f"has bbox {shown(box)} in {width} x {height} px"
     outside = max(-x, -y, x + w - width, y + h - height)
     if outside > _TOLERANCE or w < 0 or h < 0:
-        found.append(("box outside the image", f"has bbox {box} in {width} x {height} px"))
+        found.append(("box outside the image", detail))
         return None
     if outside <= _ROUNDING:
         return box
-    found.append(("box up to 1 px outside the image", f"has bbox {box} in {width} x {height} px"))
+    found.append(
+        ("box up to 1 px outside the image", f"has bbox {shown(box)} in {width} x {height} px")
+    )
     left, top = max(x, 0), max(y, 0)
     return [left, top, max(0, min(x + w, width) - left), max(0, min(y + h, height) - top)]
 
@@ -79,10 +83,10 @@ def _clean_rle(rle: dict, width: int, height: int, found: Found) -> dict[str, An
     counts = rle.get("counts")
     kind = "RLE that does not fit"
     if rle.get("size") != [height, width]:
-        found.append((kind, f"has size {describe(rle.get('size'))}, not {[height, width]}"))
+        found.append((kind, f"has size {shown(rle.get('size'))}, not {[height, width]}"))
         return None
     if not isinstance(counts, str | list):
-        found.append(("missing or wrong key", f"has counts {describe(counts)}"))
+        found.append(("missing or wrong key", f"has counts {shown(counts)}"))
         return None
     try:
         runs = run_lengths(counts)
@@ -90,25 +94,25 @@ def _clean_rle(rle: dict, width: int, height: int, found: Found) -> dict[str, An
         found.append((kind, f"is malformed: {error}"))
         return None
     if sum(runs) != width * height:
-        found.append((kind, f"covers {sum(runs)} pixels, not {width * height}"))
+        found.append((kind, f"covers {shown(sum(runs))} pixels, not {width * height}"))
         return None
     if not any(runs[1::2]):
         found.append(("zero area", "has an empty mask"))
         return None
-    return compress_rle(rle)
+    return compress_rle({"size": [height, width], "counts": counts})  # whole, where it has 96.0
 
 
 def _clean_polygons(
     polygons: object, width: int, height: int, found: Found
 ) -> list[list[float]] | None:
     if not isinstance(polygons, list) or not all(
-        isinstance(polygon, list) and _are_numbers(polygon) for polygon in polygons
+        isinstance(polygon, list) and are_numbers(polygon) for polygon in polygons
     ):
-        found.append(("missing or wrong key", f"has segmentation {describe(polygons)}"))
+        found.append(("missing or wrong key", f"has segmentation {shown(polygons)}"))
         return None
     kept = [polygon for polygon in polygons if len(polygon) >= 6 and len(polygon) % 2 == 0]
     if not kept:
-        found.append(("mask without a polygon", f"has segmentation {describe(polygons)}"))
+        found.append(("mask without a polygon", f"has segmentation {shown(polygons)}"))
         return None
     if len(kept) < len(polygons):
         detail = f"has {len(polygons) - len(kept)} of {len(polygons)} without 3 whole points"

@@ -5,14 +5,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gol.data.annotations import Problem, examine, load_annotations
+from gol.data.annotations import DROPPABLE, Problem, examine, load_annotations
+from gol.data.images import MIN_SIDE
 from gol.data.prepared import Prepared
 from gol.data.store import AnnotationStore
 from gol.digests import sha256
-from gol.errors import UserError
+from gol.errors import UserError, choices, shown
 from gol.files import uncollected, write_json
 from gol.groups import GROUPS, THRESHOLDS
 from gol.losses.class_statistics import ClassStatistics
+
+_KINDS = 5  # kinds of errors that the one line names for a file
 
 
 @uncollected()
@@ -53,8 +56,9 @@ def preprocess_dataset(
         drop_bad: leaves out annotations whose box or mask is wrong, instead of refusing.
 
     Returns:
-        Per split the number of images, objects, crowds and so on, the repaired problems and the
-        raw file's SHA-256; the number of classes per group; and under ``text`` a summary to print.
+        Per split the number of images, objects, what of the file does not count (see
+        :func:`_describe`), the repaired problems and the raw file's SHA-256; the number of classes
+        per group; and under ``text`` a summary to print.
 
     Raises:
         UserError: the files have errors. One line gives their number and an example of each
@@ -68,25 +72,28 @@ def preprocess_dataset(
     files = {"train": train_annotations, "val": val_annotations}
     problems = {str(files[split]): found for split, (_, found) in splits.items()}
     _refuse_errors(problems, prepared.problems)
+    for split, purpose in (("train", "train"), ("val", "evaluate")):
+        _refuse_none(*splits[split], files[split], purpose)
     train, statistics = _normalise_train(splits["train"][0], thresholds, train_annotations)
     val = _normalise_val(splits["val"][0], train["categories"], val_annotations)
-    summary = {
-        "train": _describe(train, splits["train"][1], train_annotations),
-        "val": _describe(val, splits["val"][1], val_annotations),
-        "classes": _groups(train["categories"]),
+    summary: dict[str, Any] = {
+        split: _describe(*splits[split], train["categories"]) | {"sha256": sha256(files[split])}
+        for split in ("train", "val")
     }
+    summary["classes"] = _groups(train["categories"])
     summary["text"] = _text(summary)
+    # Both are made before either is written: a file that cannot be leaves no half of a dataset.
+    stores = {
+        split: AnnotationStore.from_annotations(data, files[split])
+        for split, data in (("train", train), ("val", val))
+    }
     for split, data in (("train", train), ("val", val)):
-        _write(prepared.annotations(split), data)
+        write_json(prepared.annotations(split), data, writer="gol preprocess")
+        stores[split].save(prepared.store(split))
     statistics.save(prepared.classes, "gol preprocess")
     write_json(prepared.summary, summary, indent=2, writer="gol preprocess")
     prepared.problems.unlink(missing_ok=True)
     return summary
-
-
-def _write(file: Path, data: dict[str, Any]) -> None:
-    write_json(file, data, writer="gol preprocess")
-    AnnotationStore.from_annotations(data, file).save(file.with_suffix(".store"))
 
 
 def _examine(
@@ -100,18 +107,33 @@ def _examine(
 
 def _refuse_errors(problems: dict[str, list[Problem]], report: Path) -> None:
     fatal = {file: [p for p in found if p.fatal] for file, found in problems.items()}
-    parts = [f"{file}: {', '.join(map(str, found))}" for file, found in fatal.items() if found]
-    if parts:
-        write_json(report, {file: [asdict(p) for p in ps] for file, ps in problems.items()}, 2)
-        raise UserError(f"{'; '.join(parts)}; all problems are listed in {report}")
+    parts = [f"{file}: {_listed(found)}" for file, found in fatal.items() if found]
+    if not parts:
+        return
+    write_json(report, {file: [asdict(p) for p in ps] for file, ps in problems.items()}, 2)
+    kinds = {problem.kind for found in fatal.values() for problem in found}
+    advice = "; `drop_bad: true` in the dataset's file leaves such annotations out"
+    raise UserError(
+        f"{'; '.join(parts)}; all problems are listed in {report}"
+        f"{advice if kinds <= set(DROPPABLE) else ''}"
+    )
+
+
+def _listed(problems: list[Problem]) -> str:
+    more = len(problems) - _KINDS
+    return choices(problems[:_KINDS]) + (f" and {more} more kinds of problems" if more > 0 else "")
 
 
 def _normalise_train(
     data: dict[str, Any], thresholds: tuple[int, int], file: str | Path
 ) -> tuple[dict[str, Any], ClassStatistics]:
     objects = [a for a in data["annotations"] if not a["iscrowd"]]
-    if not objects:
-        raise UserError(f"{file}: key 'annotations' has no object to train on")
+    labelled = {a["image_id"] for a in data["annotations"]}
+    if all(_is_small(image) for image in data["images"] if image["id"] in labelled):
+        raise UserError(
+            f"{file}: all {len(labelled)} images with annotations have a side under {MIN_SIDE} px, "
+            "and such images are left out of training: enlarge them with their annotations"
+        )
     statistics = ClassStatistics.from_annotations({**data, "annotations": objects}, thresholds)
     columns = (statistics.frequencies, statistics.image_counts, statistics.instance_counts)
     categories = [
@@ -138,11 +160,9 @@ def _normalise_val(
     for category in data["categories"]:
         number, name = category["id"], category["name"]
         if known.get(number) != name:
-            other = f"is {known[number]!r}" if number in known else "does not exist"
-            raise UserError(f"{file}: category {number} ({name!r}) {other} in the train split")
+            other = f"is {shown(known[number])}" if number in known else "does not exist"
+            raise UserError(f"{file}: category {number} ({shown(name)}) {other} in the train split")
     objects = [a for a in data["annotations"] if not a["iscrowd"]]
-    if not objects:
-        raise UserError(f"{file}: key 'annotations' has no object to evaluate on")
     return _in_schema(data, objects, categories)
 
 
@@ -178,17 +198,54 @@ def _groups(categories: list[dict]) -> dict[str, int]:
     return {group: counts[group] for group in GROUPS}
 
 
-def _describe(data: dict[str, Any], problems: list[Problem], raw: str | Path) -> dict[str, Any]:
-    objects = [a for a in data["annotations"] if not a["iscrowd"]]
+def _counts(annotation: dict) -> bool:
+    """Whether an annotation is an object to learn and to find."""
+    return not (annotation["iscrowd"] or annotation.get("ignore"))
+
+
+def _is_small(image: dict) -> bool:
+    return min(image["width"], image["height"]) < MIN_SIDE
+
+
+def _refuse_none(
+    data: dict[str, Any], problems: list[Problem], file: str | Path, purpose: str
+) -> None:
+    """Refuses a split without objects, with the reason."""
+    annotations = data["annotations"]
+    if any(map(_counts, annotations)):
+        return
+    reasons = [f"left out were {_listed(problems)}"] if problems else []
+    for key in ("iscrowd", "ignore"):
+        if annotations and all(a.get(key) for a in annotations):
+            reasons.append(f"all {len(annotations)} annotations are {key}")
+    why = f": {'; '.join(reasons)}" if reasons else ""
+    raise UserError(f"{file}: key 'annotations' has no object to {purpose} on{why}")
+
+
+def _describe(
+    data: dict[str, Any], problems: list[Problem], categories: list[dict]
+) -> dict[str, Any]:
+    """What a split holds; besides images and objects all that is there and does not count.
+
+    ``crowds`` and ``ignored`` are annotations that are no objects, ``small_images`` those with a
+    side under ``MIN_SIDE``, which training leaves out with their ``objects_in_small_images``, as
+    it does the ``thin_objects`` of less than 1 px.
+    """
+    objects = [a for a in data["annotations"] if _counts(a)]
     present = {a["category_id"] for a in objects}
+    small = {image["id"] for image in data["images"] if _is_small(image)}
     return {
         "images": len(data["images"]),
         "images_without_object": len(data["images"]) - len({a["image_id"] for a in objects}),
         "objects": len(objects),
-        "crowds": len(data["annotations"]) - len(objects),
-        "classes_with_objects": _groups([c for c in data["categories"] if c["id"] in present]),
+        "crowds": sum(bool(a["iscrowd"]) for a in data["annotations"]),
+        "ignored": sum(bool(a.get("ignore")) for a in data["annotations"]),
+        "small_images": len(small),
+        "objects_in_small_images": sum(a["image_id"] in small for a in objects),
+        "thin_objects": sum(min(a["bbox"][2:]) < 1 for a in objects),
+        "classes_with_objects": _groups([c for c in categories if c["id"] in present]),
+        "classes_without_object": [c["name"] for c in categories if c["id"] not in present],
         "problems": [asdict(problem) for problem in problems],
-        "sha256": sha256(raw),
     }
 
 
@@ -204,8 +261,29 @@ def _text(summary: dict[str, Any]) -> str:
             f"({part['images_without_object']} without); "
             f"classes with objects: {named(part['classes_with_objects'])}"
         )
+        lines += [f"{split}: {loss}" for loss in _losses(part, split)]
         lines += [
             f"{split}: {p['count']} x {p['kind']} ({p['severity']}), as {p['examples'][0]}"
             for p in part["problems"]
         ]
     return "\n".join(lines)
+
+
+def _losses(part: dict[str, Any], split: str) -> list[str]:
+    """What of a split's file does not count, in words."""
+    lines = []
+    if part["crowds"]:
+        lines.append(f"{part['crowds']} crowd regions (iscrowd), which are no objects")
+    if part["ignored"]:
+        lines.append(f"{part['ignored']} annotations to be ignored (ignore), which are no objects")
+    if part["small_images"] and split == "train":
+        lines.append(
+            f"{part['small_images']} of {part['images']} images have a side under {MIN_SIDE} px: "
+            f"training leaves them out, with {part['objects_in_small_images']} objects"
+        )
+    if part["thin_objects"] and split == "train":
+        lines.append(f"{part['thin_objects']} objects under 1 px, which training leaves out")
+    if names := part["classes_without_object"]:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        lines.append(f"{len(names)} classes without an object: {choices(names[:3])}{more}")
+    return lines

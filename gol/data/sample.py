@@ -54,7 +54,9 @@ def _images(path: Path) -> Iterator[dict[str, Any]]:
                 return
             try:
                 entry, position = decode(window, position)
-            except json.JSONDecodeError as error:
+            except RecursionError as error:
+                raise UserError(f"{path}: an image's entry is nested too deeply") from error
+            except ValueError as error:  # cut off by the window; or a number too long for Python
                 more = text.read(_WINDOW)
                 if not more or len(window) - position > _LONGEST:
                     raise UserError(f"{path} is cut off or broken in its list of images") from error

@@ -8,7 +8,9 @@ own, which waits as long as it takes and yet notices at once when a process is g
 
 import itertools
 import os
+import re
 import socket
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -192,13 +194,30 @@ def _meet(address: Address) -> dist.Store:
     if _rendezvous is None:
         numbers = {"rank": address.rank, "world_size": address.world, "timeout": _MEETING}
         try:
-            _rendezvous = next(iter(dist.rendezvous(address.url, **numbers)))[0]
+            with _without_stderr():
+                _rendezvous = next(iter(dist.rendezvous(address.url, **numbers)))[0]
         except (RuntimeError, OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
+            if re.search("address already in use|Ping failed", reason):
+                reason += "; another program has this port: MASTER_PORT chooses one"
             raise LostJobError(
                 f"rank {address.rank} of {address.world} found no others at {address.url}: {reason}"
             ) from error
     return _rendezvous
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Where a port is somebody else's, torch writes a C++ stack for each of many attempts."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def outlive_main(seconds: float = 60) -> None:

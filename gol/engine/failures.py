@@ -5,11 +5,12 @@ import os
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
-from gol.errors import LostJobError, PeerError, UserError
+from gol.errors import Interrupted, LostJobError, PeerError, UserError
 
 _POLL = 1.0  # seconds
 _GRACE = 20.0  # seconds from another rank's failure to the end of this one, whatever it does
@@ -18,11 +19,26 @@ _KEY, _LEFT = "failed", "left"
 _LOST = "a rank of the job is gone without a word (killed?); the same command continues"
 
 
+class _Kind(StrEnum):
+    FAULT = "fault"
+    ASKED = "asked to stop"
+    LOST = "another rank is gone"  # a consequence, which gives way to a reason
+
+
+class _Failure(NamedTuple):
+    """What ended a rank: the rank's number, why, and the kind of it."""
+
+    rank: int
+    reason: str
+    kind: _Kind
+
+
 class Watch:
     """Context of a job's work that tells the first failure to all ranks.
 
-    The rank that fails first raises its own error, the others :class:`gol.errors.PeerError`. A
-    rank that cannot even notice, for instance within NCCL, is ended after a grace period.
+    The rank that fails first raises its own error, the others :class:`gol.errors.PeerError`, or
+    :class:`gol.errors.Interrupted` where it was asked to stop. A rank that cannot even notice, for
+    instance within NCCL, is ended after a grace period.
 
     Args:
         rendezvous: torch's store of the job, with keys of this context alone.
@@ -32,7 +48,7 @@ class Watch:
 
     def __init__(self, rendezvous: dist.Store, rank: int, world: int) -> None:
         self.rendezvous, self.rank, self.world = rendezvous, rank, world
-        self.failure: tuple[int, str] | None = None
+        self.failure: _Failure | None = None
         self.left = threading.Event()
 
     def __enter__(self) -> "Watch":
@@ -52,38 +68,37 @@ class Watch:
                 while self.rendezvous.add(_LEFT, 0) < self.world and time.monotonic() < end:
                     time.sleep(_POLL / 20)
         if isinstance(error, Exception) and not self._mine():
-            rank, reason = self.failure
+            rank, reason, kind = self.failure
+            if kind is _Kind.ASKED:
+                raise Interrupted(reason) from error
             raise PeerError(f"rank {rank}: {reason}") from error
         if error is not None and _is_lost_peer(error):
             raise LostJobError(_lost(error)) from error
 
     def _mine(self) -> bool:
-        return self.failure is None or self.failure[0] == self.rank
+        return self.failure is None or self.failure.rank == self.rank
 
     def report(self, error: BaseException) -> None:
         """Publishes this failure, or learns which one came before.
 
         That another rank is gone is a consequence, and gives way to a reason.
         """
-        text = " ".join(str(error).split()) or "interrupted"
-        reason = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
-        reason = _lost(error) if _is_lost_peer(error) else reason
-        known = self.failure is not None and not self.failure[1].startswith(_LOST)
-        if known or (self.failure is not None and reason.startswith(_LOST)):
+        mine = _failure(self.rank, error)
+        lost = mine.kind is _Kind.LOST
+        if self.failure is not None and (lost or self.failure.kind is not _Kind.LOST):
             return
-        mine = json.dumps([self.rank, reason])
         with suppress(Exception):
-            found = self.rendezvous.compare_set(_KEY, "", mine).decode()
-            if json.loads(found)[1].startswith(_LOST) and not reason.startswith(_LOST):
-                found = self.rendezvous.compare_set(_KEY, found, mine).decode()
-            self.failure = tuple(json.loads(found))
+            found = self.rendezvous.compare_set(_KEY, "", json.dumps(mine))
+            if _read(found).kind is _Kind.LOST and not lost:
+                found = self.rendezvous.compare_set(_KEY, found.decode(), json.dumps(mine))
+            self.failure = _read(found)
 
     def _watch(self) -> None:
         missed = 0
         while self.failure is None and missed < _GRACE and not self.left.wait(_POLL):
             try:
                 if self.rendezvous.check([_KEY]):
-                    self.failure = tuple(json.loads(self.rendezvous.get(_KEY)))
+                    self.failure = _read(self.rendezvous.get(_KEY))
                 missed = 0
             except Exception:
                 missed += 1  # rank 0 is gone, and the rendezvous with it?
@@ -92,6 +107,21 @@ class Watch:
                 dist.group.WORLD.abort()
             if not self.left.wait(_GRACE):
                 os._exit(1)
+
+
+def _failure(rank: int, error: BaseException) -> _Failure:
+    if _is_lost_peer(error):
+        return _Failure(rank, _lost(error), _Kind.LOST)
+    text = " ".join(str(error).split()) or "interrupted"
+    if isinstance(error, Interrupted):
+        return _Failure(rank, text, _Kind.ASKED)
+    reason = text if isinstance(error, UserError) else f"{type(error).__name__}: {text}"
+    return _Failure(rank, reason, _Kind.FAULT)
+
+
+def _read(text: bytes) -> _Failure:
+    rank, reason, kind = json.loads(text)
+    return _Failure(rank, reason, _Kind(kind))
 
 
 def _lost(error: BaseException) -> str:

@@ -1,13 +1,13 @@
 """One JSON list written by several ranks, whole or not at all, the same however many they are."""
 
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 
 from gol.engine.distributed import Ranks
 from gol.errors import UserError
-from gol.files import json_items, sealed_path
+from gol.files import exclusive, json_items, sealed_path
 
 
 def write_sharded(out: str | Path, chunks: Iterable[list], ranks: Ranks) -> int:
@@ -30,18 +30,31 @@ def write_sharded(out: str | Path, chunks: Iterable[list], ranks: Ranks) -> int:
     out = Path(out)
     parts = [out.with_name(f".{out.name}.part{rank}") for rank in range(ranks.world)]
     try:
-        count = _write_part(parts[ranks.rank], chunks)
-        total = int(ranks.sum([count])[0])
-        if ranks.is_main:
-            _merge(out, parts)
-            _remove_parts(out)
-        ranks.barrier()
+        with _alone(out, ranks):
+            try:
+                count = _write_part(parts[ranks.rank], chunks)
+                total = int(ranks.sum([count])[0])
+                if ranks.is_main:
+                    _merge(out, parts)
+                    _remove_parts(out)
+                ranks.barrier()
+            finally:
+                with suppress(OSError):
+                    parts[ranks.rank].unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            parts[ranks.rank].unlink(missing_ok=True)
     return total
+
+
+@contextmanager
+def _alone(out: Path, ranks: Ranks) -> Iterator[None]:
+    """Rank 0 holds the list's lock, since two jobs of one list would mix their parts."""
+    with ExitStack() as stack:
+        if ranks.is_main:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(exclusive(out, f"{out}: waiting for the process that writes it"))
+        ranks.barrier()
+        yield
 
 
 def _write_part(path: Path, chunks: Iterable[list]) -> int:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gol.compat.deferred import no_compiler
+from gol.data.images import MIN_SIDE
 from gol.data.loader import EpochLoader, derive_seed, to_device
 from gol.engine.checkpoints import (
     checkpoint_path,
@@ -96,7 +97,11 @@ class Trainer:
             )
         dataset = build_dataset(config.data.train)
         if not len(dataset):
-            raise UserError(f"no image with annotations to train on in {config.data.train}")
+            part = config.data.train.get("dataset", config.data.train)
+            raise UserError(
+                f"{part.ann_file} has no image to train on: none has annotations and both sides "
+                f"of at least {MIN_SIDE} px"
+            )
         self.classes, self.ranks, self.seed = dataset.CLASSES, ranks, config.seed
         self.loader = EpochLoader(
             dataset,

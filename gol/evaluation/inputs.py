@@ -1,6 +1,7 @@
 """Reads and checks the two files that an evaluation compares: ground truth and detections."""
 
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,26 +9,69 @@ from typing import Any
 import hotcoco
 import numpy as np
 
-from gol.errors import UserError, choices
+from gol.data.masks import run_lengths
+from gol.data.objects import are_numbers
+from gol.errors import UserError, choices, shown
 from gol.files import read_json
 from gol.groups import GROUPS
 
-SCHEMA: dict[str, dict[str, Any]] = {  # the keys that are read, with their types
+_SIDE = 1 << 20  # pixels; pycocotools draws a polygon far outside for ever
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int
+
+
+def _is_side(value: Any) -> bool:
+    return type(value) is int and 0 < value <= _SIDE
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_box(value: Any) -> bool:
+    return (
+        isinstance(value, list) and len(value) == 4 and are_numbers(value) and min(value[2:]) >= 0
+    )
+
+
+def _is_area(value: Any) -> bool:
+    return are_numbers([value])
+
+
+def _is_mask(value: Any) -> bool:
+    if isinstance(value, dict):
+        return isinstance(value.get("counts"), str | list)
+    return bool(value) and isinstance(value, list) and all(map(_is_polygon, value))
+
+
+def _is_polygon(value: Any) -> bool:
+    # pycocotools takes four numbers for a box
+    drawn = isinstance(value, list) and len(value) > 4 and are_numbers(value)
+    return drawn and min(value) >= -_SIDE and max(value) <= _SIDE
+
+
+SCHEMA: dict[str, dict[str, Callable[[Any], bool]]] = {  # the keys that are read, and their checks
     "images": {
-        "id": int,
-        "height": int,
-        "width": int,
-        "neg_category_ids": list,
-        "not_exhaustive_category_ids": list,
+        "id": _is_whole,
+        "height": _is_side,
+        "width": _is_side,
+        "neg_category_ids": _is_list,
+        "not_exhaustive_category_ids": _is_list,
     },
-    "categories": {"id": int, "name": str, "frequency": str},
+    "categories": {"id": _is_whole, "name": _is_text, "frequency": _is_text},
     "annotations": {
-        "id": int,
-        "image_id": int,
-        "category_id": int,
-        "bbox": list,
-        "area": (int, float),
-        "segmentation": (list, dict),
+        "id": _is_whole,
+        "image_id": _is_whole,
+        "category_id": _is_whole,
+        "bbox": _is_box,
+        "area": _is_area,
+        "segmentation": _is_mask,
     },
 }
 FREQUENCIES = tuple(GROUPS)
@@ -73,16 +117,20 @@ def read_ground_truth(path: str | Path) -> GroundTruth:
     for category in dataset["categories"]:
         if category["frequency"] not in FREQUENCIES:
             raise UserError(
-                f"{path}: category {category['id']} has frequency {category['frequency']!r}: "
+                f"{path}: category {category['id']} has frequency {shown(category['frequency'])}: "
                 f"allowed are {choices(FREQUENCIES)}"
             )
+    sizes = {image["id"]: [image["height"], image["width"]] for image in dataset["images"]}
     for annotation in dataset["annotations"]:
+        where = f"{path}: annotation {annotation['id']}"
         for key, section in (("image_id", "images"), ("category_id", "categories")):
             if annotation[key] not in ids[section]:
                 raise UserError(
-                    f"{path}: annotation {annotation['id']} has {key} {annotation[key]}, "
-                    f"which is not among the {section}"
+                    f"{where} has {key} {annotation[key]}, which is not among the {section}"
                 )
+        mask = annotation["segmentation"]
+        if isinstance(mask, dict) and (fault := _fault(mask, sizes[annotation["image_id"]])):
+            raise UserError(f"{where}: segmentation {fault}")
     return _numbered(dataset, ids)
 
 
@@ -91,7 +139,7 @@ def _numbered(dataset: dict[str, Any], ids: dict[str, set[int]]) -> GroundTruth:
     categories = {identity: number for number, identity in enumerate(sorted(ids["categories"]), 1)}
 
     def numbers(listed: list) -> list[int]:
-        known = (categories.get(identity) for identity in listed if isinstance(identity, int))
+        known = (categories.get(i) for i in listed if isinstance(i, int | float))
         return [number for number in known if number]
 
     truth = GroundTruth(
@@ -135,14 +183,14 @@ def _checked_ids(dataset: dict[str, Any], section: str, path: str | Path) -> set
         raise UserError(f"{path}: {section} is not a list or is empty: expected the LVIS schema")
     ids: set[int] = set()
     for index, entry in enumerate(entries):
-        for key, kind in SCHEMA[section].items():
+        for key, accepts in SCHEMA[section].items():
             if not isinstance(entry, dict) or key not in entry:
                 raise UserError(
                     f"{path}: {section}[{index}] has no {key}: expected the LVIS schema, which "
                     "`gol preprocess` writes from COCO files too"
                 )
-            if not isinstance(entry[key], kind):
-                raise UserError(f"{path}: {section}[{index}] has {key} {str(entry[key])[:60]!r}")
+            if not accepts(entry[key]):
+                raise UserError(f"{path}: {section}[{index}] has {key} {shown(entry[key])}")
         # With two equal ids lvis-api and hotcoco would each count one object twice.
         if entry["id"] in ids:
             raise UserError(f"{path}: {section}[{index}] repeats the id {entry['id']}")
@@ -221,7 +269,7 @@ def _read_entries(
                 if number is None:
                     section = "images" if key == "image_id" else "categories"
                     raise UserError(
-                        f"{path}: detection {index} has {key} {str(entry[key])[:60]}: not among "
+                        f"{path}: detection {index} has {key} {shown(entry[key])}: not among "
                         f"the {section}"
                     )
             numbers.extend((image, x, y, width, height, entry["score"], category))
@@ -251,20 +299,38 @@ def _check_table(table: np.ndarray, path: str | Path) -> None:
 
 
 def _check_masks(masks: list[Any], table: np.ndarray, truth: GroundTruth, path: str | Path) -> None:
-    names = {number: identity for identity, number in truth.images.items()}
     for index, (mask, image) in enumerate(zip(masks, table[:, IMAGE].tolist(), strict=True)):
         if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str):
             raise UserError(
                 f"{path}: detection {index}: segmentation must be a compressed RLE, "
                 "{size: [height, width], counts: string}"
             )
-        if mask.get("size") != truth.sizes[image]:
-            raise UserError(
-                f"{path}: detection {index}: segmentation size {mask.get('size')} is not "
-                f"[height, width] of image {names[image]}, {truth.sizes[image]}"
-            )
-        mask["size"] = truth.sizes[image]  # whole numbers, where a file has 96.0
-        try:
+        if fault := _fault(mask, truth.sizes[image]):
+            raise UserError(f"{path}: detection {index}: segmentation {fault}")
+
+
+def _fault(mask: dict[str, Any], size: list[int]) -> str:
+    """What is wrong with an RLE for an image of ``size``; its own becomes whole numbers."""
+    if mask.get("size") != size:
+        return f"has size {shown(mask.get('size'))}: [height, width] of its image is {size}"
+    mask["size"] = size
+    counts, pixels = mask["counts"], size[0] * size[1]
+    try:
+        if isinstance(counts, list):
+            short = sum(run_lengths(counts)) != pixels
+        else:
             hotcoco.mask.area(mask)
-        except ValueError as error:
-            raise UserError(f"{path}: detection {index}: segmentation: {error}") from error
+            short = _fits(counts, pixels - 1)
+    except ValueError as error:
+        return f"is malformed: {error}"
+    # pycocotools, and so lvis-api, would compare such a mask for ever
+    return f"does not cover the {size[0]} x {size[1]} pixels of its image" if short else ""
+
+
+def _fits(counts: str, pixels: int) -> bool:
+    """Whether the runs end within so many pixels, which hotcoco only says by an error."""
+    try:
+        hotcoco.mask.area({"size": [1, pixels], "counts": counts})
+    except ValueError:
+        return False
+    return True

@@ -46,7 +46,7 @@ def plot_comparison(
                 # The middle of this series' pair of bars lies half a bar to the right of x.
                 x = place + (2 * series.index(name) + 0.5 - len(series)) * width
                 row = ours.get(experiment)
-                published = (find_experiment(experiment).published or {}).get(metric)
+                published = ((row or find_experiment(experiment)).published or {}).get(metric)
                 bar = {"width": 0.88 * width, "linewidth": 0.8}
                 draw_bar(axes, x, row.values[metric] if row else [], **bar, **looks[name])
                 draw_bar(axes, x + width, [published], **bar, **looks[f"{name}, published"])

@@ -55,10 +55,10 @@ def report(
     )
     if not (tables or compared):
         raise UserError(f"the layout names none of the runs; they hold {', '.join(by_name)}")
+    plot_curves(run_folders, tables, figures / Figure.CURVES.file)  # reads logs: may be refused
     loss_gradients(figures / Figure.GRADIENTS.file)
     plot_groups(tables, figures / Figure.GROUPS.file)
     plot_per_class(tables, figures / Figure.CLASSES.file)
-    plot_curves(run_folders, tables, figures / Figure.CURVES.file)
     for title, groups in layout.figures.items():
         plot_comparison(title, groups, rows, figures / f"{file_name(title)}.png")
     shown = {**tables, **compared}

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gol.config.experiments import experiment
+from gol.config.own import Identity
 from gol.errors import UserError
 from gol.results.runs import Evaluation, Run, read_runs
 
@@ -27,7 +29,8 @@ class Row:
         primary: whether this is the run's first scoring, beside which published numbers stand.
         seeds: the seeds, in the order of ``values``.
         values: metric to one value a seed, in percent points; None where it was not measurable.
-        published: published values in percent points, or None.
+        published: published values in percent points; None if there are none, or on a dataset
+            that is not the experiment's own.
         comparable: whether these are for this very experiment and not for one like it.
         published_note: what to know about these, or None.
         statement: what to bear in mind about the dataset, or None.
@@ -121,7 +124,7 @@ def _row(runs: list[Run], scoring: str) -> Row:
             metric: tuple(_percent(getattr(result, kind).get(name)) for result in results)
             for metric, (kind, name) in _SOURCE.items()
         },
-        published=who.published,
+        published=who.published if _on_its_dataset(who) else None,
         comparable=who.compare is None,
         published_note=who.published_note,
         statement=who.statement,
@@ -132,6 +135,15 @@ def _row(runs: list[Run], scoring: str) -> Row:
         setting=settings[0],
         per_class=_per_class(results),
     )
+
+
+def _on_its_dataset(who: Identity) -> bool:
+    """Whether a run is on the dataset that the list of experiments has it on."""
+    try:
+        own = experiment(who.experiment).axes.dataset
+    except UserError:  # the list has changed
+        return False
+    return Path(who.axes.get("dataset", "")).stem == Path(own).stem
 
 
 def _label(run: Run, scoring: str) -> str:

@@ -20,6 +20,7 @@ from gol.files import atomic_path, write_json
 from gol.results.runs import Run, read_curve, read_run
 from gol.results.tracking_store import (
     connect,
+    follow_move,
     patiently,
     sqlite_path,
     tracking_errors,
@@ -96,6 +97,8 @@ def _create(uri: str) -> None:
         with atomic_path(path) as temporary:
             connect(tracking_uri(temporary)).search_experiments(max_results=1)
     connect(uri).search_experiments(max_results=1)
+    if path is not None:
+        follow_move(path)
 
 
 def _ingest(

@@ -7,9 +7,10 @@ another one commits fails without waiting.
 
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -68,6 +69,27 @@ def tracking_lock(uri: str) -> AbstractContextManager:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS)
+
+
+def follow_move(path: Path) -> None:
+    """Tells a sqlite file that was moved with its folder ``mlartifacts`` where that is now."""
+    folder = path.parent.resolve() / "mlartifacts"
+    with closing(sqlite3.connect(path)) as store, store:
+        for key, name, before in store.execute(
+            "select experiment_id, name, artifact_location from experiments"
+        ).fetchall():
+            now = (folder / name).as_uri()
+            same_name = before.rpartition("/")[2] == now.rpartition("/")[2]
+            if before == now or not same_name or not (folder / name).is_dir():
+                continue
+            store.execute(
+                "update experiments set artifact_location = ? where experiment_id = ?", (now, key)
+            )
+            store.execute(
+                "update runs set artifact_uri = ? || substr(artifact_uri, ?)"
+                " where experiment_id = ? and substr(artifact_uri, 1, ?) = ?",
+                (now, len(before) + 1, key, len(before) + 1, f"{before}/"),
+            )
 
 
 def patiently(action: Callable[[], _Result]) -> _Result:

@@ -89,6 +89,12 @@ def test_missing_images_are_named_with_what_to_do(lvis, capsys, gone):
         ('{"images": [{"coco_url": "http://x/train2017/1.jpg"}, {"coco_u}', "is cut off or broken"),
         ('{"images": [{"coco_url": "http://x/train2017/1.jpg"}, 7]}', "is not an object"),
         ('{"annotations": [{"id": 1, "images": [1, 2]}]}', "has no list of images"),
+        (
+            '{"images": [{"id": 1, "file_name": NaN}]}',
+            "e.g. an image without file_name and coco_url",
+        ),
+        ('{"images": [{"a": ' + "[" * 5000 + "]" * 5000 + "}]}", "is nested too deeply"),
+        ('{"images": [{"id": ' + "9" * 5000 + "}]}", "broken in its list of images"),
     ],
 )
 def test_missing_annotations_are_named_with_what_to_do(lvis, capsys, content, message):

@@ -5,9 +5,11 @@ import os
 import signal
 
 import pytest
+from processes import Process
 
 import gol
 from gol.cli import main
+from gol.cli.termination import tidy_termination
 from gol.config.resolve import save_config
 from gol.engine import detect
 from gol.engine.trainer import Trainer
@@ -50,6 +52,28 @@ def test_train_and_detect(ask, tmp_path, demo_data, capsys):
     assert captured.out == "" and captured.err.count("gol detect: ") == 1
     assert captured.err.splitlines()[-1].startswith("gol detect: ")
     assert "(SIGUSR2)" in captured.err and "Traceback" not in captured.err
-    assert sorted(tmp_path.iterdir()) == [run]
+    assert sorted(tmp_path.iterdir()) == [tmp_path / ".d.json.lock", run]
     assert main(command) == 0
     assert capsys.readouterr().out == f"{len(json.loads(out.read_text()))} detections in {out}\n"
+
+
+#: `gol detect` that receives SIGTERM with its first detections.
+TERMINATED = """
+import os, signal, sys
+from gol.cli import main
+from gol.engine import detect
+detect._entries = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+main(sys.argv[1:])
+"""
+
+
+def test_sigterm_ends_a_verb_as_ever_and_leaves_no_temporary_files(alone, tmp_path):
+    out = tmp_path / "d.json"
+    command = ("detect", alone, "--out", out, "--device", "cpu")
+    code, _, errors = Process("-c", TERMINATED, *command).finish()
+    assert code == -signal.SIGTERM and "Traceback" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == [".d.json.lock"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with tidy_termination():
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,5 +1,6 @@
 """Settings, records and the reading of logs: what needs no job."""
 
+import resource
 import subprocess
 import sys
 
@@ -9,7 +10,10 @@ from gol.cluster import slurm
 from gol.cluster.joblog import Tail, explain, last_lines
 from gol.cluster.jobs import JobInfo, JobRecord
 from gol.cluster.outcome import Cause, Outcome
-from gol.cluster.settings import Settings
+from gol.cluster.reasons import pending
+from gol.cluster.sbatch import judge_refusal
+from gol.cluster.settings import Settings, setting_names
+from gol.cluster.slurm_jobs import SlurmJobs
 from gol.cluster.tasks import Detection, Training, job_name
 from gol.config.resolve import fingerprint
 from gol.errors import UserError
@@ -47,11 +51,26 @@ def test_a_launcher_imports_neither_torch_nor_mmdet(tmp_path):
         ({"slurm_extra": "-p gpu"}, "slurm_extra: expected --option=value, not '-p'"),
         ({"slurm_extra": "--comment='"}, "No closing quotation"),
         ({"partition": "gpu"}, "unknown key 'partition'"),
+        ({"slurm_extra": "--job-name=x"}, "slurm_extra: --job-name is set by gol"),
+        ({"slurm_extra": "--sig USR1@9"}, "slurm_extra: --sig is set by gol"),
+        ({"slurm_partition": "a\nrm -r x"}, r"slurm_partition must be one line of text, not 'a.n"),
+        ({"python": "a\nb"}, "python must be one line"),
+        ({"srun_extra": "'"}, "No closing quotation"),
+        ({"cluster": "slurm", "runtime": 2}, r"signal_delay \(120 seconds\) must be shorter than"),
     ],
 )
 def test_a_wrong_setting_is_named(values, message):
     with pytest.raises(UserError, match=message):
         Settings(**values)
+
+
+def test_settings_have_snakemake_s_names_or_are_refused():
+    given = {"gpu": "gpus_per_node", "qos": "qos", "mem_mb_per_cpu": "mem_mb_per_cpu"}
+    given |= {name: name for name in ("gres", "here", "mem", "mine")}
+    assert setting_names(given, "train", ["_cores", "mine"]) == given
+    with pytest.raises(UserError, match="'slurm_partion' in train; did you mean 'slurm_partition'"):
+        setting_names(["slurm_partion"], "train")
+    assert Settings(setup="module load a\nmodule load b").setup.count("\n") == 1
 
 
 def test_options_of_sbatch():
@@ -88,6 +107,8 @@ def log(folder, text, rank=0):
         ("CANCELLED", "", "cancelled from outside"),
         ("FAILED", "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0", "out of memory"),
         ("FAILED", "OSError: [Errno 28] No space left on device", "the disk is full"),
+        ("FAILED", "OSError: [Errno 122] Disk quota exceeded", "over quota"),
+        ("FAILED", "File size limit exceeded (core dumped)", "over quota"),
         ("FAILED", "Python's own\nMemoryError", "out of memory"),
         ("GONE", "iteration 3/9", "killed without a word"),
         ("FAILED", "iteration 3/9", "failed"),
@@ -98,6 +119,17 @@ def test_the_reason_of_an_end_that_the_job_could_not_give(tmp_path, state, text,
     log(tmp_path, text, rank=1)
     assert explain(state, None, tmp_path, "7").startswith(reason)
     assert last_lines(tmp_path, "7") == "  iteration 1/9"
+
+
+def test_a_job_whose_log_could_not_be_written_has_not_died_without_a_word(tmp_path):
+    log(tmp_path, "")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        reason = explain("GONE", None, tmp_path, "7")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert reason == f"nothing can be written to {tmp_path}: File too large"
 
 
 @pytest.mark.parametrize(
@@ -148,30 +180,164 @@ def test_a_log_is_shown_once_and_in_whole_lines(tmp_path, capsys):
     assert capsys.readouterr().err == "first é\nsecond\n"
 
 
-def test_what_squeue_prints_is_read_by_column():
-    values = [("7", "RUNNING", "2", "gol.a", "None"), ("8", "PENDING", "", "b", "held, a reason")]
+def squeue_line(*values):
     widths = slurm._FIELDS.values()
+    return "".join(text.ljust(width) for text, width in zip(values, widths, strict=True))
+
+
+def test_what_squeue_prints_is_read_by_column():
     lines = [
-        "".join(text.ljust(width) for text, width in zip(row, widths, strict=True))
-        for row in values
+        squeue_line("7", "RUNNING", "2", "1795913390", "gol:0123456789abcdef", "gol.a", "None"),
+        squeue_line("8", "PENDING", "", "1795913391", "(null)", "a|b", "held, a reason"),
+        "of the last job's name",
     ]
     assert slurm._parse(lines) == [
-        JobInfo("7", "RUNNING", 2, "gol.a", "None"),
-        JobInfo("8", "PENDING", 0, "b", "held, a reason"),
+        JobInfo("7", "RUNNING", 2, "gol.a", "None", 1795913390.0, "gol:0123456789abcdef"),
+        JobInfo("8", "PENDING", 0, "a|b", "held, a reason", 1795913391.0, "(null)"),
     ]
     assert slurm._parse(None) is None
 
 
-def test_no_answer_is_no_state(monkeypatch, tmp_path):
-    squeue = tmp_path / "squeue"
-    squeue.write_text("#!/bin/sh\nexit 1\n")
-    squeue.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+RECORD = JobRecord(
+    cluster="slurm", name="gol.a.1", fingerprint="0123456789abcdef" * 4, submitted=1000.7, id="7"
+)
+OURS = JobInfo("7", "RUNNING", name="gol.a.1", submitted=1001.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "ours"),
+    [
+        ({}, True),
+        ({"submitted": 1000.0}, True),  # in the same second
+        ({"submitted": 9999.0, "restarts": 1}, True),  # a requeue counts as a submission
+        ({"submitted": 999.0}, False),
+        ({"submitted": 900.0, "comment": "gol:0123456789abcdef"}, True),  # clocks differ
+        ({"submitted": 900.0, "comment": "gol:0000000000000000"}, False),
+        ({"id": "8"}, False),
+        ({"name": "somebody.else"}, False),
+        ({"name": "somebody.else", "comment": "gol:0123456789abcdef"}, False),
+    ],
+)
+def test_a_job_is_ours_by_id_name_and_time(changes, ours):
+    job = OURS._replace(**changes)
+    assert RECORD.is_of(job) == ours
+    # A record that lacks the id goes by the rest.
+    assert RECORD.model_copy(update={"id": None}).is_of(job) == (ours or "id" in changes)
+
+
+@pytest.fixture
+def programs(monkeypatch, tmp_path):
+    """Puts scripts in place of Slurm's programs: name to what they print, or None for an error."""
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert slurm.jobs() is None and slurm.job("7") is None and slurm.alive_under("x") is None
-    squeue.unlink()
-    with pytest.raises(UserError, match="squeue is not installed here"):
-        slurm.jobs(fresh=True)
+    monkeypatch.setattr(slurm, "_INTERVAL", 0.0)
+    (tmp_path / "bin").mkdir()
+
+    def install(**outputs):
+        for name in ("squeue", "sacct", "scancel"):
+            text = outputs.get(name, "")
+            script = tmp_path / "bin" / name
+            answer = "exit 1" if text is None else f"cat <<'END'\n{text}\nEND"
+            script.write_text(f'#!/bin/sh\necho {name} "$@" >> {tmp_path}/asked\n{answer}\n')
+            script.chmod(0o755)
+        return tmp_path / "asked"
+
+    return install
+
+
+#: What squeue and sacct print, and the state that follows.
+MINE = squeue_line("7", "COMPLETED", "0", "1001", "", "gol.a.1", "None")
+FOREIGN = squeue_line("7", "RUNNING", "0", "1001", "", "other", "None")
+TOO_OLD = squeue_line("7", "RUNNING", "0", "900", "", "gol.a.1", "None")
+
+
+@pytest.mark.parametrize(
+    ("squeue", "sacct", "state"),
+    [
+        (None, "7|1001|FAILED|gol.a.1", None),
+        (MINE, "7|1001|RUNNING|gol.a.1", "COMPLETED"),  # slurmdbd lags behind
+        ("", None, "GONE"),
+        ("", "", "GONE"),
+        ("", "7|1001|CANCELLED by 1000|gol.a.1", "CANCELLED"),
+        ("", "7|1001|TIMEOUT|gol.a.1\n7|5|FAILED|older", "TIMEOUT"),
+        ("", "7|1001|RUNNING|gol.a.1", "GONE"),  # lost with its node: it would be waited for
+        ("", "7|1001|FAILED|somebody|else", "GONE"),
+        ("", "7|900|FAILED|gol.a.1", "GONE"),
+        (FOREIGN, "7|1001|FAILED|gol.a.1", "GONE"),
+        (TOO_OLD, "", "GONE"),
+    ],
+)
+def test_squeue_is_believed_and_sacct_only_of_our_own_ends(programs, squeue, sacct, state):
+    programs(squeue=squeue, sacct=sacct)
+    found = slurm.find(RECORD)
+    assert (found and found.state) == state
+
+
+@pytest.mark.parametrize("line", [FOREIGN, TOO_OLD, MINE])
+@pytest.mark.parametrize("identity", ["7", None])
+def test_what_is_not_ours_or_over_is_never_cancelled(programs, line, identity):
+    asked = programs(squeue=line)
+    jobs, record = SlurmJobs(), RECORD.model_copy(update={"id": identity})
+    assert jobs.find(record).state in ("COMPLETED", "GONE") and jobs.cancel(record)
+    assert "scancel" not in asked.read_text()
+
+
+def test_our_own_job_is_cancelled_by_name_too(programs):
+    asked = programs(squeue=MINE.replace("COMPLETED", "RUNNING  "))
+    assert SlurmJobs().cancel(RECORD)
+    assert "scancel --name=gol.a.1 7\n" in asked.read_text()
+    programs(squeue=None)
+    assert not SlurmJobs().cancel(RECORD)
+
+
+def test_without_squeue_there_is_one_line_with_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="job 7 of Slurm cannot be followed: type this on its clus"):
+        SlurmJobs().find(RECORD)
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("Priority", "job 7 is pending (Priority)"),
+        ("JobHeldUser", "`scontrol release 7`"),
+        ("launch failed requeued held", "`scontrol release 7`"),
+        ("JobHeldAdmin", "administrator"),
+        ("BadConstraints", "constraint"),
+        ("PartitionTimeLimit", "shorter runtime"),
+        ("QOSMaxWallDurationPerJobLimit", "shorter runtime"),
+        ("AssocGrpCPUMinutesLimit", "slurm_account"),
+        ("ReqNodeNotAvail, UnavailableNodes:n1", "`sinfo -R`"),
+        ("Nodes required for job are DOWN, DRAINED or reserved for jobs", "`sinfo -R`"),
+        ("QOSMaxJobsPerUserLimit", "job 7 is pending (QOSMaxJobsPerUserLimit)"),
+    ],
+)
+def test_a_job_that_may_wait_for_ever_comes_with_a_remedy(reason, words):
+    line = pending("7", reason)
+    assert line.startswith("job 7 is pending (") and words in line
+    assert (": " in line) == (line != words)
+
+
+LIMIT = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "full", "later"),
+    [
+        (f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{LIMIT} limit)", 1, True, True),
+        (f"sbatch: error: AssocGrpSubmitJobsLimit\n{LIMIT} limit)", 1, True, True),
+        (f"sbatch: error: AssocMaxWallDurationPerJobLimit\n{LIMIT} limit)", 1, False, False),
+        ("sbatch: error: Slurm temporarily unable to accept job, sleeping", 1, True, True),
+        ("sbatch: error: Slurm temporarily unable to accept job, sleeping", 124, False, True),
+        ("", 124, False, True),
+        ("sbatch: error: Unable to contact slurm controller (connect failure)", 1, False, True),
+        ("sbatch: error: invalid partition specified: x", 1, False, False),
+        ("", 1, False, False),
+    ],
+)
+def test_what_sbatch_refuses_for_now(text, code, full, later):
+    reason, is_full, is_later = judge_refusal(text, code)
+    assert reason and "sbatch:" not in reason and (is_full, is_later) == (full, later)
 
 
 def test_the_enclosing_job_is_hidden_and_the_cluster_is_not(monkeypatch):

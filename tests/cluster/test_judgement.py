@@ -28,6 +28,12 @@ W, S, R = Action.WAIT, Action.SUBMIT, Action.REFUSE
         (replace(START, done=True), Action.DONE, ""),
         (replace(START, state=None), W, "Slurm does not answer about the training of a; waiting"),
         (
+            replace(START, state=None, silent=True, record="a/job.json"),
+            R,
+            "Slurm does not answer about the training of a: type this where it does, or remove "
+            "a/job.json if its job is gone",
+        ),
+        (
             replace(RUNNING, followed=False),
             Action.FOLLOW,
             "following job 7 of the training of a",
@@ -45,7 +51,7 @@ W, S, R = Action.WAIT, Action.SUBMIT, Action.REFUSE
             FOREIGN,
             R,
             "job 7 does the training of a with another configuration: wait for it, cancel it, or "
-            "use --changed restart",
+            "use --changed restart (with snakemake: --set-resources train:changed=restart)",
         ),
         (replace(FOREIGN, restart=True), Action.REPLACE, ""),
         (replace(FOREIGN, other_done=True), Action.REPLACE, ""),
@@ -99,15 +105,19 @@ def test_failures_are_counted_until_there_is_progress(state, advanced, before):
 
 
 def every_sight():
-    flags = product([False, True], repeat=6)
+    flags = product([False, True], repeat=7)
     states = [None, *ALIVE, *FINAL]
-    for (done, followed, other, restart, requeued, settled), state in product(flags, states):
+    for (done, followed, other, restart, requeued, settled, silent), state in product(
+        flags, states
+    ):
+        if silent and state is not None:
+            continue
         if (other and followed) or (requeued and not followed):
             continue  # what a launcher follows is of its own configuration
         for bad_input, failures, progress, job in product([None, "bad"], [0, 2], "ab", ["", "7"]):
             yield Sight(
-                "x", done, job, state, followed, other, restart, restart, requeued, settled,
-                bad_input, "reason", progress, Tally(failures, "a"), 3,
+                "x", done, job, "train", "job.json", state, silent, followed, other, restart,
+                restart, requeued, settled, bad_input, "reason", progress, Tally(failures, "a"), 3,
             )  # fmt: skip
 
 
@@ -125,7 +135,7 @@ def test_in_every_situation():
             assert over and sight.settled, sight
         # Nothing is decided for want of an answer.
         if sight.state is None:
-            assert verdict.action == Action.WAIT, sight
+            assert verdict.action == (Action.REFUSE if sight.silent else Action.WAIT), sight
         # A job of another configuration is neither followed nor stopped unasked.
         if sight.other and not over:
             assert verdict.action != Action.FOLLOW, sight

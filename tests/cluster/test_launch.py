@@ -122,6 +122,14 @@ def test_a_folder_that_is_no_run_stays_as_it_was(tmp_path):
     assert not (tmp_path / "typo").exists()
 
 
+@pytest.mark.parametrize("name", ["a%j", "a\nrm -r x", "a\\b"])
+def test_a_folder_that_a_job_s_script_cannot_carry_is_refused(run, name):
+    strange = run.rename(run.with_name(name))
+    with pytest.raises(UserError, match="no %, backslash or line break in its path"):
+        launch(Training(strange, CPU), Settings())
+    assert not (strange / "logs").exists()
+
+
 def test_another_configuration_is_refused_or_starts_over(finished):
     first = launch(Training(finished, CPU), Settings())
     change(finished)

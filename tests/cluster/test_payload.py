@@ -51,6 +51,7 @@ class Failing(Training):
         (MemoryError(), None, Cause.MEMORY, "MemoryError: "),
         (torch.OutOfMemoryError("CUDA"), None, Cause.GPU_MEMORY, "OutOfMemoryError: CUDA"),
         (OSError(errno.ENOSPC, "full"), None, Cause.DISK, "OSError: [Errno 28] full"),
+        (OSError(errno.EDQUOT, "quota"), None, Cause.QUOTA, "OSError: [Errno 122] quota"),
         (OSError(errno.EIO, "odd"), None, Cause.EXCEPTION, "OSError: [Errno 5] odd"),
     ],
 )

@@ -174,6 +174,18 @@ BAD = {
     "no experiment": ({"experiments": []}, "key 'experiments'"),
     "twice": ({"experiments": ["demo/gumbel"] * 2}, "key 'experiments'"),
     "unsafe name": ({"name": "../up"}, "key 'name'"),
+    "line break after the name": ({"name": "a\n"}, "key 'name'"),
+    "long name": ({"name": "n" * 230}, "key 'name' must have at most 200 characters"),
+    "long row": ({"experiments": ["demo/gumbel@" + "n" * 230]}, "at most 200 bytes"),
+    "dataset with a wildcard": (
+        {"dataset": "data/a{b}.yaml"},
+        "key 'dataset' must be a dataset or",
+    ),
+    "dataset like an option": ({"dataset": "-x.yaml"}, "key 'dataset' must be a dataset or"),
+    "long title": (
+        {"figures": {"f" * 230: {"M": {"S": "demo/gumbel"}}}},
+        "and at most 200 bytes",
+    ),
     "table without experiments": ({"tables": {"A": []}}, "key 'tables.A'"),
     "unknown experiment in a figure": (
         {"figures": {"F": {"R-50": {"Gumbel": "demo/gumble"}}}},

@@ -85,6 +85,14 @@ def rle(counts, size=None):
     return apply
 
 
+def rle_text(counts):
+    def apply(data, folder):
+        rle([0])(data, folder)
+        data["annotations"][0]["segmentation"]["counts"] = counts
+
+    return apply
+
+
 def counts_of_a_number(data, folder):
     rle([0])(data, folder)
     data["annotations"][0]["segmentation"]["counts"] = 3
@@ -115,6 +123,10 @@ CASES = {
     "box with NaN": (edit("annotations", 0, bbox=[1, 2, float("nan"), 4]), WRONG),
     "area of text": (edit("annotations", 0, area="12"), WRONG),
     "iscrowd of 2": (edit("annotations", 0, iscrowd=2), WRONG),
+    "ignore of text": (edit("annotations", 0, ignore="no"), WRONG),
+    "ignore of NaN": (edit("annotations", 0, ignore=float("nan")), WRONG),
+    "area above floats": (edit("annotations", 0, area=10**400), WRONG),
+    "box above floats": (edit("annotations", 0, bbox=[1, 1, 10**309, 1]), WRONG),
     "no mask": (edit("annotations", 0, segmentation=None), WRONG),
     "flat mask": (edit("annotations", 0, segmentation=TRIANGLE[0]), WRONG),
     "mask with inf": (edit("annotations", 0, segmentation=[[1, 1, 9, 1, float("inf"), 9]]), WRONG),
@@ -123,6 +135,9 @@ CASES = {
     "annotation no object": (lambda data, _: data["annotations"].append([1]), WRONG),
     "image without width": (edit("images", -1, width=None), WRONG),
     "image of float height": (edit("images", -1, height=64.0), WRONG),
+    "image of a vast width": (edit("images", -1, width=2**40), WRONG),
+    "name not in UTF-8": (edit("images", -1, file_name="caf\udce9.jpg"), WRONG),
+    "category not in UTF-8": (edit("categories", -1, name="caf\udce9"), WRONG),
     "image without file": (edit("images", -1, file_name=None), WRONG),
     "half of LVIS": (edit("images", -1, neg_category_ids=[]), WRONG),
     "category without name": (edit("categories", -1, name=None), WRONG),
@@ -154,6 +169,9 @@ CASES = {
         "RLE that does not fit",
     ),
     "RLE of other size": (rle([5, 0], size=[3, 4]), "RLE that does not fit"),
+    "RLE of half pixels": (rle([5, 0], size=[3.5, 4]), "RLE that does not fit"),
+    "RLE of a vast run": (rle([10**400]), "RLE that does not fit"),
+    "RLE without an end": (rle_text("o" * 10**6), "RLE that does not fit"),
     "RLE too short": (rle([5, 7]), "RLE that does not fit"),
     "RLE too long": (rle([5, 0]), "RLE that does not fit"),
     "RLE empty": (rle([0]), "zero area"),
@@ -234,6 +252,34 @@ def test_all_problems_in_one_pass(rng, tmp_path):
     assert str(tmp_path / missing[0]["file_name"]) in {
         example for problem in found for example in problem.examples
     }
+
+
+@pytest.mark.parametrize("identity", [..., "7", 3.5, None, [1], 2**70])
+@pytest.mark.parametrize("section", ["images", "categories"])
+def test_errors_that_follow_from_one_are_not_repeated(good, section, identity):
+    """A width that lacked in one image made all its annotations belong to an unknown one."""
+    data, folder = good
+    entry, key = data[section][0], {"images": "image_id", "categories": "category_id"}[section]
+    pointing = [a for a in data["annotations"] if a[key] == entry["id"]]
+    if identity is ...:
+        del entry["width" if section == "images" else "name"]
+    else:
+        entry["id"] = identity
+        for annotation in pointing:
+            annotation[key] = identity
+    (problem,) = problems(data, folder)
+    assert (problem.kind, problem.count) == (WRONG, 1)
+
+
+def test_sizes_of_rle_may_be_whole_floats_and_come_out_whole(good):
+    data, folder = good
+    for annotation in data["annotations"]:
+        if isinstance(annotation["segmentation"], dict):
+            size = annotation["segmentation"]["size"]
+            annotation["segmentation"]["size"] = [*map(float, size)]
+    clean, found = examine(data, folder)
+    sizes = [a["segmentation"]["size"] for a in clean["annotations"] if "size" in a["segmentation"]]
+    assert not found and all(type(side) is int for size in sizes for side in size)
 
 
 def test_bad_annotations_can_be_left_out(good):

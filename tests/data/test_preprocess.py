@@ -10,6 +10,7 @@ import hotcoco
 import numpy as np
 import pytest
 from coco_files import blank_images, random_coco, to_mask
+from PIL import Image
 from seeds import fresh_seed
 
 from gol import compat
@@ -206,7 +207,8 @@ def test_crowds_stay_in_train_and_are_not_exhaustive_in_val(coco, tmp_path, rng)
     flagged = {a["id"] for a in train["annotations"] if a["iscrowd"]}
     assert flagged == {a["id"] for a in crowds["train"]}
     assert sum(c["instance_count"] for c in train["categories"]) == len(train["annotations"]) - 5
-    assert (summary["train"]["crowds"], summary["val"]["crowds"]) == (5, 0)
+    assert (summary["train"]["crowds"], summary["val"]["crowds"]) == (5, 5)
+    assert "val: 5 crowd regions" in summary["text"]
     assert not any(a["iscrowd"] for a in val["annotations"])
     assert len(val["annotations"]) == len(coco["val"]["annotations"]) - 5
     for image in val["images"]:
@@ -327,3 +329,98 @@ def test_unwritable_folder(coco, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(UserError, match="cannot write"):
         run(tmp_path, coco)
+
+
+DEEP = []
+for _ in range(900):
+    DEEP = [DEEP]
+UNREAD = [float("nan"), float("inf"), 7, None, True, 10**400, "\ud800", [float("nan")], {"a": {}}]
+
+
+@pytest.mark.parametrize("key", ["date_captured", "coco_url", "supercategory", "info", "license"])
+def test_what_nobody_reads_may_hold_anything(coco, tmp_path, rng, key):
+    for data in coco.values():
+        for section in ("images", "annotations", "categories"):
+            for entry in data[section]:
+                entry[key] = UNREAD[rng.integers(len(UNREAD))]
+        data["info"] = data["categories"][0][key] = DEEP
+    run(tmp_path, coco)
+    for split in coco:
+        text = (tmp_path / f"out/{split}.json").read_text()
+        json.loads(text, parse_constant=pytest.fail)
+
+
+def test_a_split_that_cannot_be_used_leaves_the_other_unwritten(coco, tmp_path):
+    """A val split that failed after the train split was written left half a dataset behind."""
+    coco["val"]["images"][0]["file_name"] = "caf\udce9.jpg"
+    with pytest.raises(UserError, match=r"images\[0\] has a name that is not UTF-8: .*udce9"):
+        run(tmp_path, coco)
+    assert os.listdir(tmp_path / "out") == ["problems.json"]
+
+
+def test_what_does_not_count_is_said_in_numbers(coco, tmp_path):
+    train, val = coco["train"], coco["val"]
+    for a in train["annotations"][:3] + val["annotations"][:2]:
+        a["iscrowd"] = 1
+    for a in train["annotations"][3:7]:
+        a["ignore"] = 1
+    train["categories"].append({"id": 999, "name": "never seen"})
+    image = train["images"][-1]
+    Image.new("RGB", (image["width"], 31)).save(tmp_path / "train" / image["file_name"])
+    image["height"] = 31
+    small = [a for a in train["annotations"] if a["image_id"] == image["id"]]
+    for a in small:
+        a |= {"bbox": [1, 1, 9, 9], "area": 40, "segmentation": [[1, 1, 9, 1, 9, 9]]}
+    small[0]["bbox"] = [1, 1, 0.5, 9]
+    summary = run(tmp_path, coco)
+    found = summary["train"]
+    assert (found["crowds"], found["ignored"], found["small_images"]) == (3, 4, 1)
+    assert found["objects"] == len(train["annotations"]) - 7
+    assert (found["objects_in_small_images"], found["thin_objects"]) == (len(small), 1)
+    assert "never seen" in found["classes_without_object"]
+    assert summary["val"]["crowds"] == 2
+    for words in (
+        "train: 3 crowd regions",
+        "train: 4 annotations to be ignored",
+        "train: 1 of 8 images have a side under 32 px: training leaves them out,",
+        "train: 1 objects under 1 px",
+        "never seen",
+        "val: 2 crowd regions",
+    ):
+        assert words in summary["text"]
+
+
+@pytest.mark.parametrize("key", ["iscrowd", "ignore"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_of_nothing_that_counts_is_refused_with_the_reason(coco, tmp_path, key, split):
+    for a in coco[split]["annotations"]:
+        a[key] = 1
+    with pytest.raises(UserError, match=rf"no object .*: all \d+ annotations are {key}"):
+        run(tmp_path, coco)
+
+
+def test_a_split_whose_annotations_are_all_left_out_says_why(coco, tmp_path):
+    for a in coco["train"]["annotations"]:
+        del a["bbox"]
+    with pytest.raises(UserError, match=r"left out were 32 x missing or wrong key \(annotation 1 "):
+        run(tmp_path, coco, drop_bad=True)
+
+
+def test_images_that_are_all_too_small_are_one_line(coco, tmp_path):
+    for image in coco["train"]["images"]:
+        Image.new("RGB", (28, 28)).save(tmp_path / "train" / image["file_name"])
+        image |= {"width": 28, "height": 28}
+    for a in coco["train"]["annotations"]:
+        a |= {"bbox": [1, 1, 9, 9], "area": 40, "segmentation": [[1, 1, 9, 1, 9, 9]]}
+    with pytest.raises(UserError, match=r"raw_train.json: all \d images .* side under 32 px"):
+        run(tmp_path, coco)
+
+
+def test_drop_bad_is_advised_where_it_helps(coco, tmp_path):
+    coco["val"]["annotations"][2]["bbox"] = [-2, 0, 20, 10]
+    with pytest.raises(UserError, match=r"box outside .*; `drop_bad: true` in the dataset's file"):
+        run(tmp_path, coco)
+    coco["val"]["annotations"][3]["area"] = "wide"
+    with pytest.raises(UserError) as error:
+        run(tmp_path, coco)
+    assert "`drop_bad" not in str(error.value)

@@ -191,3 +191,17 @@ def test_an_unknown_device_is_named(alone):
     for name in ("cud", "cuda:99"):
         with pytest.raises(UserError, match=f"no device '{name}'; allowed: cpu"):
             train(alone, name)
+
+
+def test_images_that_are_all_too_small_are_one_line_and_not_the_config(tmp_path, tiny_data):
+    box = {"bbox": [1, 1, 9, 9], "area": 40, "segmentation": [[1, 1, 9, 1, 9, 9]]}
+    small = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 96, "height": 31}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, **box}],
+        "categories": [{"id": 1, "name": "x"}],
+    }
+    (tmp_path / "small.json").write_text(json.dumps(small))
+    file = {"data.train.ann_file": str(tmp_path / "small.json")}
+    run = prepare(tmp_path / "run", tiny_data, "demo/gumbel", **file)
+    with pytest.raises(UserError, match=r"small\.json has no image to train on.* 32 px$"):
+        train(run, "cpu")

@@ -199,6 +199,11 @@ def no_section(name):
     return lambda dataset, detections: dataset.pop(name)
 
 
+def cut_mask(dataset, detections):
+    """pycocotools compares such masks for ever."""
+    detections[5]["segmentation"]["counts"] = "1"
+
+
 BAD = {
     "no score": (change_detection(score=...), "detection 5 has no 'score'"),
     "no box": (change_detection(bbox=...), "detection 5 has no 'bbox'"),
@@ -225,6 +230,24 @@ BAD = {
     "no negatives": (change_dataset("images", neg_category_ids=...), r"images\[1\].*neg_category"),
     "no area": (change_dataset("annotations", area=...), r"annotations\[1\] has no area"),
     "text area": (change_dataset("annotations", area="big"), r"annotations\[1\] has area 'big'"),
+    "NaN area": (change_dataset("annotations", area=float("nan")), "has area nan"),
+    "area above floats": (change_dataset("annotations", area=10**400), "has area 1000"),
+    "NaN in a true box": (change_dataset("annotations", bbox=[0, 0, float("nan"), 1]), "has bbox"),
+    "a polygon far outside": (
+        change_dataset("annotations", segmentation=[[0, 0, 1e308, 0, 1, 1]]),
+        "has segmentation",
+    ),
+    "a box as polygon": (
+        change_dataset("annotations", segmentation=[[0, 0, 1, 1]]),
+        "segmentation",
+    ),
+    "a true mask of another size": (
+        change_dataset("annotations", segmentation={"size": [3, 3], "counts": "9"}),
+        r"segmentation has size \[3, 3\]",
+    ),
+    "true id": (change_dataset("annotations", id=True), "has id True"),
+    "width of zero": (change_dataset("images", width=0), "has width 0"),
+    "cut-off mask": (cut_mask, "detection 5: segmentation does not cover"),
     "broken box": (change_dataset("annotations", bbox=[1, 2]), "annotations.json"),
     "stray annotation": (change_dataset("annotations", image_id=987654321), "987654321"),
     "repeated id": (change_dataset("annotations", id=1), r"annotations\[1\] repeats the id 1"),
@@ -342,6 +365,15 @@ def test_a_raw_coco_file_is_sent_to_preprocess(small):
         del image["neg_category_ids"]
     with pytest.raises(UserError, match="gol preprocess"):
         evaluate(*write(paths[0].parent, dataset, detections))
+
+
+@pytest.mark.parametrize("count", ["many", float("nan"), 10**400, 2.5, [3]])
+def test_a_count_of_images_that_is_none_is_left_out(small, tmp_path, count):
+    dataset, detections, _ = small
+    dataset["categories"][0]["image_count"] = count
+    result = evaluate_file(*write(tmp_path, dataset, detections), tmp_path / "scores.json")
+    found = {row["id"]: row["image_count"] for row in result["per_class"]}
+    assert found[dataset["categories"][0]["id"]] == (count if type(count) is int else None)
 
 
 def test_the_size_of_a_mask_may_be_written_as_a_float(small):

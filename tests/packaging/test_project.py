@@ -208,3 +208,17 @@ def test_each_promise_of_security_names_tests_that_there_are(root):
     assert len(named) > 10
     for path, name in named:
         assert f"def {name}(" in (root / path).read_text(), (path, name)
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_make_renews_the_environment_of_a_folder_that_was_moved(root, tmp_path, moved):
+    (tmp_path / ".venv").mkdir()
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(root / name, tmp_path)
+    place = "/elsewhere" if moved else tmp_path.resolve()
+    (tmp_path / ".venv/pyvenv.cfg").write_text(f"command = python -m venv {place}/.venv\n")
+    (tmp_path / ".venv/.ready").touch()
+    command = ["make", "--dry-run", "table", "PYTHON=python"]
+    steps = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert ("python -m venv .venv --clear" in steps) == moved
+    assert (".venv/bin/gol store" in steps) == moved and "snakemake reproduce_table" in steps

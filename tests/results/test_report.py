@@ -92,6 +92,17 @@ def test_published_numbers_stand_under_the_primary_scoring_only(folders):
     assert cells["Gumbel published"] == ["", *(str(PUBLISHED[metric]) for metric in METRICS)]
 
 
+@pytest.mark.parametrize("dataset", ["own", "lvis_v1", "folder/mine.yaml"])
+def test_published_numbers_stand_beside_the_dataset_that_they_were_measured_on(folders, dataset):
+    for folder in folders:
+        content = json.loads((folder / "config.json").read_text())
+        content["gol"]["axes"]["dataset"] = dataset
+        edit(folder / "config.json", **content)
+    rows = collect(folders)
+    assert "ublished" not in markdown({"": rows})
+    assert all(row.published is None and row.differences == {} for row in rows)
+
+
 def test_differences_stand_under_published_numbers_of_the_same_experiment_only(folders):
     rows = collect(folders)
     cells = _cells(markdown({"": rows}))
@@ -175,6 +186,13 @@ def test_the_comparison_shows_ours_where_trained_and_the_published_everywhere(pa
     assert min(edges[2:]) > 500 and min(both[2:]) > 100
     assert both[1] > edges[1] + 500  # Gumbel was trained
     assert both[0] < edges[0] + 500  # Softmax was not
+
+
+def test_a_damaged_log_leaves_no_half_of_a_report(folders, tmp_path):
+    (folders[0] / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match="line 1"):
+        report(folders, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_markdown_lines_up_and_fits_a_terminal(folders):

@@ -310,6 +310,22 @@ def test_stores_that_cannot_be_used_are_one_line(tmp_path, empty_store):
     assert text.read_text() == "no database " * 100
 
 
+def test_a_store_that_was_moved_with_its_artifacts_finds_them(tmp_path, empty_store):
+    from mlflow import artifacts
+
+    before, now = tmp_path / "before", tmp_path / "a new place"
+    before.mkdir()
+    (before / "mlflow.db").write_bytes(empty_store)
+    run = make_run(tmp_path / "run", lines=2)
+    identity = log_run(run, before / "mlflow.db", "demo")
+    before.rename(now)
+    uri = create_tracking_store(now / "mlflow.db")
+    found = artifacts.download_artifacts(run_id=identity, tracking_uri=uri)
+    assert (Path(found) / "config.json").is_relative_to(now / "mlartifacts")
+    assert (Path(found) / "config.json").exists()
+    assert log_run(run, now / "mlflow.db", "demo") == identity
+
+
 def test_path_with_spaces(tmp_path, empty_store):
     folder = tmp_path / "a b, ü"
     folder.mkdir()

@@ -66,9 +66,9 @@ class Bench(contextlib.ExitStack):
         self.folder = laboratory.folder / name
         self.folder.mkdir()
 
-    def own_cluster(self, nodes: int) -> Cluster:
+    def own_cluster(self, nodes: int, accounting: bool = False) -> Cluster:
         """A cluster that may be disturbed takes the place of the shared one."""
-        self.cluster = self.enter_context(running_cluster({"gpu": nodes}))
+        self.cluster = self.enter_context(running_cluster({"gpu": nodes}, accounting))
         return self.cluster
 
     def start(
@@ -136,11 +136,11 @@ def _kill(process: subprocess.Popen) -> None:
 
 
 @contextlib.contextmanager
-def running_cluster(partitions: dict[str, int]) -> Iterator[Cluster]:
+def running_cluster(partitions: dict[str, int], accounting: bool = False) -> Iterator[Cluster]:
     """A cluster in a folder of its own, which goes with it."""
     # munge's socket must have a short path.
     with tempfile.TemporaryDirectory(prefix="gol-slurm-", ignore_cleanup_errors=True) as folder:
-        cluster = Cluster(Path(folder), partitions)
+        cluster = Cluster(Path(folder), partitions, accounting)
         try:
             cluster.start()
             yield cluster

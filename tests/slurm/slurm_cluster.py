@@ -11,9 +11,12 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo")
+ACCOUNTANTS = ("slurmdbd", "sacctmgr", "sacct", "mariadbd", "mariadb-install-db")
 CPUS, GPUS = 4, 4  # of each node
 
 CONF = """
@@ -53,16 +56,37 @@ SlurmdTimeout=15
 JobAcctGatherType=jobacct_gather/linux
 JobCompType=jobcomp/filetxt
 JobCompLoc={root}/log/jobcomp.txt
-AccountingStorageType=accounting_storage/none
+"""
+
+ACCOUNTING = """
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort={port}
+AccountingStoragePass={root}/run/munge.sock
+AccountingStorageEnforce=associations,limits,qos
+"""
+
+DBD = """
+DbdHost={host}
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser=root
+AuthType=auth/munge
+AuthInfo=socket={root}/run/munge.sock
+PidFile={root}/run/slurmdbd.pid
+LogFile={root}/log/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageUser=root
+StorageLoc=accounts
 """
 
 
-def missing() -> str:
+def missing(programs: tuple[str, ...] = PROGRAMS) -> str:
     """Why no cluster can be started here, or nothing."""
     if os.geteuid():
         return "starting Slurm's daemons needs root"
     paths = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
-    lacking = [name for name in PROGRAMS if not shutil.which(name, path=paths)]
+    lacking = [name for name in programs if not shutil.which(name, path=paths)]
     return f"not installed: {', '.join(lacking)} (see .ci/run)" if lacking else ""
 
 
@@ -73,10 +97,11 @@ class Cluster:
         root: an empty folder.
         partitions: name of each to its number of machines, which are called n1, n2 …; jobs go to
             the first unless they name another, and preempting ones anywhere with ``urgent``.
+        accounting: whether slurmdbd keeps the accounts, which makes limits possible.
     """
 
-    def __init__(self, root: Path, partitions: dict[str, int]) -> None:
-        self.root, self.partitions = root, partitions
+    def __init__(self, root: Path, partitions: dict[str, int], accounting: bool = False) -> None:
+        self.root, self.partitions, self.accounting = root, partitions, accounting
         self.nodes = [f"n{number}" for number in range(1, sum(partitions.values()) + 1)]
         self.conf = root / "etc/slurm.conf"
         self.environment = {
@@ -106,6 +131,8 @@ class Cluster:
             f"--log-file={self.root}/log/munged.log",
             f"--seed-file={run}/munged.seed",
         )
+        if self.accounting:
+            self._start_accounting()
         self.start_controller()
         for node in self.nodes:
             self.start_node(node)
@@ -113,8 +140,10 @@ class Cluster:
 
     def _configure(self) -> None:
         host = socket.gethostname().partition(".")[0]
-        port, *ports = _free_ports(len(self.nodes) + 1)
+        port, self.dbd_port, *ports = _free_ports(len(self.nodes) + 2)
         lines = [CONF.format(root=self.root, host=host, port=port)]
+        if self.accounting:
+            lines.append(ACCOUNTING.format(root=self.root, port=self.dbd_port))
         for node, port in zip(self.nodes, ports, strict=True):
             lines.append(
                 f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
@@ -136,6 +165,44 @@ class Cluster:
         gres = f"Name=gpu Type=fake File={self.root}/run/gpu[0-{GPUS - 1}]\n"
         (self.root / "etc/gres.conf").write_text(gres)
         (self.root / "etc/cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
+
+    def _start_accounting(self) -> None:
+        """A database of its own, slurmdbd, and a quality of service that is worth one job."""
+        data, socket_path = self.root / "db", self.root / "run/db.sock"
+        self.call("mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={data}")
+        options = ("--skip-networking", "--innodb-flush-log-at-trx-commit=0")
+        files = (f"--socket={socket_path}", f"--pid-file={self.root}/run/mariadbd.pid")
+        with open(self.root / "log/db.log", "wb") as log:
+            self.database = subprocess.Popen(
+                ["mariadbd", "--no-defaults", "--user=root", f"--datadir={data}", *options, *files],
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        conf = self.root / "etc/slurmdbd.conf"
+        host = socket.gethostname().partition(".")[0]
+        conf.write_text(DBD.format(root=self.root, host=host, port=self.dbd_port))
+        conf.chmod(0o600)
+        self.environment["MYSQL_UNIX_PORT"] = str(socket_path)
+        self._eventually(lambda: socket_path.exists())
+        self._daemon("slurmdbd")
+        add = ("sacctmgr", "-i", "add")
+        self._eventually(lambda: self.call(*add, "cluster", "lab"))
+        self.call(*add, "qos", "one", "MaxSubmitJobsPerUser=1")
+        self.call("sacctmgr", "-i", "modify", "user", "root", "set", "qos=normal,one")
+
+    def _eventually(self, action: Callable[[], Any]) -> None:
+        """Tries for half a minute until it returns something and raises nothing."""
+        end = time.monotonic() + 30
+        while True:
+            try:
+                if action():
+                    return
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(0.1)
 
     def call(self, *command: str, timeout: float = 60) -> str:
         """Runs a client command against this cluster and returns what it prints."""
@@ -228,7 +295,7 @@ class Cluster:
             while self.call("squeue", "-h", timeout=20).strip() and time.monotonic() < end:
                 time.sleep(0.3)
         names = [path.stem for path in (self.root / "run").glob("slurmd.*.pid")]
-        for name in ["slurmctld", *names, "munged"]:
+        for name in ["slurmctld", *names, "slurmdbd", "mariadbd", "munged"]:
             self._kill(name)
 
 

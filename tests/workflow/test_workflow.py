@@ -51,6 +51,7 @@ def checkout(tmp_path_factory, root):
     for name in ("workflow", "configs", "profiles"):
         shutil.copytree(root / name, folder / name)
     shutil.copy(root / "Snakefile", folder)
+    (folder / "slurm").symlink_to("profiles/slurm")
     return folder
 
 
@@ -140,8 +141,30 @@ def test_a_bad_set_on_the_command_line_is_refused_before_anything_runs(checkout,
     assert code == 2 and line.startswith(f"pipeline file: error: {words}")
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("trian:runtime=1h", "unknown rule 'trian' in set-resources; did you mean 'train'?"),
+        ("train:slurm_partion=x", "'slurm_partion' in set-resources of train; did you mean"),
+    ],
+)
+def test_resources_that_nobody_reads_are_refused(checkout, given, words):
+    code, _, errors = dry_run(checkout, "--set-resources", given)
+    (line,) = [line for line in errors.splitlines() if "error" in line]
+    assert code == 2 and line.startswith("snakemake: error: unknown") and words in line
+
+
+def test_resources_by_the_names_of_snakemake_s_slurm_plug_in_arrive(checkout):
+    given = ("train:gpu=2", "train:qos=high", "train:gres=gpu:2", "train:mem_mb_per_cpu=5")
+    _, out, errors = dry_run(checkout, "-p", "--profile", "slurm", "--set-resources", *given)
+    (train, *_) = [line for line in out.splitlines() + errors.splitlines() if "gol launch" in line]
+    options = ("--gpus-per-node=2", "--qos=high", "--gres=gpu:2", "--mem-mb-per-cpu=5")
+    assert all(option in train for option in options)
+
+
 def test_dry_run_of_rows_with_changes_plans_a_training_each(checkout):
-    path = write_pipeline(checkout, "rates", experiments=RATES, seeds=2)
+    tables = {"{all} of them": RATES}
+    path = write_pipeline(checkout, "rates", experiments=[], tables=tables, seeds=2)
     # Text, as Snakemake's command line delivers it.
     result = dry_run(checkout, "-p", "--configfile", str(path), "--config", "set={gol.threads: 1}")
     jobs = planned(*result)
@@ -168,7 +191,7 @@ def test_two_learning_rates_are_two_rows_of_one_table(checkout):
     assert [config["optimizer"]["lr"] for config in configs] == [0.04, 0.001]
     lines = (results / "table.md").read_text().splitlines()
     rows = [line.split(" | ")[0].strip("| ") for line in lines if line.startswith("|")]
-    assert rows[2:5] == ["Gumbel", "↳ published", "Gumbel, lr 0.001"]
+    assert rows[2:4] == ["Gumbel", "Gumbel, lr 0.001"]  # small_data is not what was published on
     weights = [
         (results / f"runs/{name}/seed0/model.pth").read_bytes()
         for name in ("demo/gumbel", "demo/gumbel@slow")

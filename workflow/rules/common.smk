@@ -4,21 +4,29 @@ import shlex
 import sys
 from pathlib import Path
 
+from snakemake.resources import Resources
+
 from gol.config.datasets import annotation_files, dataset_definition, image_proofs
 from gol.data.prepared import SPLITS, Drawn, Prepared
-from gol.errors import UserError
+from gol.errors import UserError, unknown
 from gol.config.pipeline import read_pipeline
-from gol.cluster.settings import Settings
+from gol.cluster.settings import Settings, setting_names
 
 # snakemake may have been called by its path; `gol` lies beside it.
 BIN = shlex.quote(str(Path(sys.executable).parent))
 shell.prefix(f'set -euo pipefail; PATH="$PATH":{BIN}; ')
 
+
+def refuse(error, where="snakemake"):
+    """Ends with the one line that bad input deserves."""
+    print(f"{where}: error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
 try:
     PIPELINE = read_pipeline(config)
 except UserError as error:
-    print(f"pipeline file: error: {error}", file=sys.stderr)
-    sys.exit(2)
+    refuse(error, "pipeline file")
 
 ENVIRONMENT = "../envs/gol.yaml"
 RESULTS = PIPELINE.results
@@ -30,11 +38,38 @@ WEIGHTS = "results/weights/{backbone}.txt"  # says where the backbone's file is
 # How a training or detection runs. Resources, since a change of one makes no rule run again; a
 # profile's default-resources win over ours, and --set-resources over both.
 SETTINGS = Settings().model_dump()
-CHOSEN = workflow.resource_settings.default_resources or {}
+GIVEN = workflow.resource_settings
+
+
+def read_here(values, where):
+    """Given resources by the names that `gol launch` has for them."""
+    values = Resources.from_mapping(values)
+    try:
+        names = setting_names([*values], where, GIVEN.resources)
+    except UserError as error:
+        refuse(error)
+    return Resources({name: values[old].with_name(name) for old, name in names.items()})
+
+
+GIVEN.overwrite_resources = {
+    step: read_here(values, f"set-resources of {step}")
+    for step, values in GIVEN.overwrite_resources.items()
+}
+if GIVEN.default_resources:
+    GIVEN.default_resources = read_here(GIVEN.default_resources, "default-resources")
+CHOSEN = GIVEN.default_resources or {}
 LAUNCH = {name: value for name, value in SETTINGS.items() if name not in CHOSEN}
 LAUNCH_OPTIONS = " ".join(
     f"--{name.replace('_', '-')}={{resources.{name}:q}}" for name in SETTINGS
 )
+
+
+def check_rules(names):
+    """Ends with a line where resources are set for a rule that is none of these."""
+    allowed = list(names)
+    for name in GIVEN.overwrite_resources:
+        if name not in allowed:
+            refuse(unknown("rule", name, allowed, "set-resources"))
 
 
 wildcard_constraints:

@@ -15,7 +15,7 @@ rule table:
         ENVIRONMENT
     params:
         runs=runs(PIPELINE.layout.experiments),
-        layout=PIPELINE.layout.text,
+        layout=lambda wildcards: PIPELINE.layout.text,
         out=subpath(output[0], parent=True),
     shell:
         "gol table {params.runs:q} --layout {params.layout:q} --out {params.out:q} > {log:q}"
@@ -33,5 +33,5 @@ if PIPELINE.grid:
             f"{RESULTS}/logs/grid.log",
         params:
             runs=runs(PIPELINE.experiments),
-            layout=PIPELINE.grid.text,
+            layout=lambda wildcards: PIPELINE.grid.text,
             out=subpath(output[0], parent=True),

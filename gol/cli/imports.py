@@ -1,0 +1,66 @@
+"""Verbs that bring labels of other tools in."""
+
+from pathlib import Path
+from typing import Any
+
+from gol.cli.verbs import JSON, OUT, Result, option, verb, whole
+
+
+@verb(
+    option("source", type=Path, help="folder, zip or label file, as a labelling tool exports it"),
+    OUT,
+    option(
+        "--format",
+        dest="form",
+        help="coco, cvat, labelme, sagemaker, via, voc or yolo (default: found)",
+    ),
+    option("--images", type=Path, help="folder of the images, if they are elsewhere"),
+    option("--boxes", choices=("rectangles", "drop"), help="what becomes of boxes without masks"),
+    option("--crowd", choices=("objects", "regions"), help="what crowd regions (iscrowd) are"),
+    option(
+        "--sizes",
+        choices=("file", "scale"),
+        help="where an image has another size than its annotations say: they are pixels of the "
+        "file, or are scaled to it",
+    ),
+    option("--class-key", metavar="KEY", help="attribute of VIA's regions that is the class"),
+    option("--drop-bad", action="store_true", help="leave out what is wrong"),
+    JSON,
+)
+def import_(
+    source: Path, out: Path, form: str | None, images: Path | None, drop_bad: bool, **answers: Any
+) -> Result:
+    """Read the export of a labelling tool as annotations for `gol preprocess`."""
+    from gol.data.imports.door import import_export
+    from gol.data.imports.repair import Answers
+
+    summary = import_export(source, out, form, images, Answers(**answers), drop_bad)
+    return Result(summary, summary["text"])
+
+
+def _share(text: str) -> float:
+    import argparse
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number between 0 and 1")
+    return value
+
+
+@verb(
+    option("file", type=Path, help="annotations, as `gol import` writes them"),
+    OUT,
+    option("--val", type=_share, default=0.2, help="share of the images in val (default 0.2)"),
+    option("--seed", type=whole(0), default=0, help="0, 1, 2 … (default 0)"),
+    option("--by", metavar="KEY", help="key of the images that stay together, e.g. video_id"),
+    JSON,
+)
+def split(file: Path, out: Path, val: float, seed: int, by: str | None) -> Result:
+    """Divide annotations into train and val, so that every class that can be is in both."""
+    from gol.data.split import split_annotations
+
+    summary = split_annotations(file, out, val, seed, by)
+    return Result(summary, summary["text"])

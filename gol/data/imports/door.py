@@ -1,0 +1,256 @@
+"""``gol import``: from an export as it is to annotations that ``gol preprocess`` takes."""
+
+import hashlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gol.data.imports import coco, cvat, labelme, sagemaker, via, voc, yolo
+from gol.data.imports.classes import merge_classes
+from gol.data.imports.export import Export, Labels
+from gol.data.imports.findings import Findings
+from gol.data.imports.repair import Answers, Repair
+from gol.data.imports.summary import Split, file_name, summarise
+from gol.errors import UserError, choices, pick
+from gol.files import uncollected, write_json
+from gol.progress import progress
+from gol.sources.archive import unpack
+
+FORMATS: dict[str, ModuleType] = {
+    "coco": coco,
+    "cvat": cvat,
+    "labelme": labelme,
+    "sagemaker": sagemaker,
+    "via": via,
+    "voc": voc,
+    "yolo": yolo,
+}
+REPORT = "import.json"
+_ORDER = ("train", "val", "test", None)
+
+
+@uncollected()
+def import_export(
+    source: str | Path,
+    out: str | Path,
+    form: str | None = None,
+    images: str | Path | None = None,
+    answers: Answers | None = None,
+    drop_bad: bool = False,
+) -> dict[str, Any]:
+    """Reads an export and writes it in the LVIS schema, with a report of what was changed.
+
+    ``train.json``, ``val.json`` and ``test.json`` are what the export says is of these splits,
+    ``annotations.json`` the rest; each image's ``file_name`` is relative to the image folder. The
+    images stay where they are; those of a zip are unpacked into ``out``.
+
+    Args:
+        source: a folder, a zip archive, or a label file whose images lie beside or below it.
+        out: folder to write to.
+        form: a key of :data:`FORMATS`; None: the one that is recognised.
+        images: image folder, where it is another one.
+        answers: what to do where an export may mean two things.
+        drop_bad: leaves out what is wrong instead of refusing the export.
+
+    Returns:
+        What ``import.json`` holds: source, format, image folder, counts of each split, all
+        changes by kind with examples, and under ``text`` a summary to print.
+
+    Raises:
+        UserError: nothing is recognised, something is wrong, or an answer is needed; nothing was
+            written but what a zip holds.
+    """
+    source, out, answers = Path(source), Path(out), answers or Answers()
+    _check_out(source, out)
+    findings = Findings(drop_bad)
+    try:
+        export = _open(source, out, Path(images) if images else None)
+        form, files = _recognise(export, source, form, findings)
+        read = FORMATS[form].read
+        if form == "via":
+            read = partial(read, class_key=answers.class_key)
+        parts = sorted(read(export, files, findings), key=lambda part: _ORDER.index(part.split))
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or source}: {error.strerror}") from error
+    categories, maps = merge_classes(parts, findings)
+    _read_sizes(export, parts)
+    splits: dict[str | None, Split] = {}
+    for part, classes in zip(parts, maps, strict=True):
+        found = Repair(part, classes, export, answers, findings).repaired()
+        _join(splits.setdefault(part.split, {"images": [], "annotations": []}), *found)
+    for split in splits.values():
+        _one_entry_each(split, findings)
+    _settle_crowds(splits, answers, findings)
+    if advice := findings.advice():
+        raise UserError(f"{source}: {advice}")
+    _refuse_empty(source, splits)
+    _note_leaks(splits, findings)
+    _note_unused(export, splits, findings)
+    written = {file_name(name): split for name, split in splits.items()}
+    facts = {"source": str(source), "format": form, "images": str(export.images)}
+    summary = summarise(facts, written, categories, findings, out)
+    _write(out, written, categories, summary)
+    return summary
+
+
+def _check_out(source: Path, out: Path) -> None:
+    if not source.exists():
+        raise UserError(f"no file or folder {source}")
+    if source.is_dir() and out.resolve() == source.resolve():
+        raise UserError(f"{out} is the export itself: give another folder to write to")
+    taken = [name for name in map(file_name, _ORDER) if (out / name).exists()]
+    if taken and not (out / REPORT).exists():
+        raise UserError(f"{out} has a {taken[0]} that `gol import` did not write: give another one")
+
+
+def _open(source: Path, out: Path, images: Path | None) -> Export:
+    if images and not images.is_dir():
+        raise UserError(f"no folder {images}")
+    if source.is_dir():
+        return Export(source, None, images, out)
+    if source.suffix.lower() == ".zip":
+        with open(source, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+        out.mkdir(parents=True, exist_ok=True)
+        folder = unpack(source, out / f"{source.stem}-{digest}", whole=True)
+        return Export(folder, None, images, None)
+    return Export(source.parent, source, images, None)
+
+
+def _recognise(
+    export: Export, source: Path, form: str | None, findings: Findings
+) -> tuple[str, list[Path]]:
+    """The format, and the label files that are of it."""
+    wanted = {form: pick("format", form, FORMATS)} if form else FORMATS
+    found = {name: files for name, module in wanted.items() if (files := module.find(export))}
+    if len(found) == 1:
+        form, files = found.popitem()
+        suffixes = {path.suffix for path in files}
+        for path, reason in export.unreadable.items():
+            if path.suffix in suffixes:
+                findings.add("unreadable label file", reason)
+        return form, files
+    if found:
+        counts = choices(f"{name} ({len(files)} files)" for name, files in found.items())
+        raise UserError(f"{source} holds labels of several formats: {counts}: say --format")
+    if export.unreadable:
+        raise UserError(next(iter(export.unreadable.values())))
+    raise UserError(f"{source} holds no labels of the formats {choices(wanted)}")
+
+
+def _read_sizes(export: Export, parts: list[Labels]) -> None:
+    """Reads the headers of all images; a network disk answers many questions at once."""
+
+    def look(item: tuple[Labels, Any]) -> None:
+        part, entry = item
+        with suppress(UserError):  # is reported with its image
+            name = entry.get("file_name") if isinstance(entry, dict) else None
+            found = export.image(name, part) if isinstance(name, str) else None
+            if found:
+                export.size(found)
+
+    total = sum(len(part.images) for part in parts)
+    items = ((part, entry) for part in parts for entry in part.images)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in progress(pool.map(look, items), f"reading images in {export.images}", total):
+            pass
+
+
+def _join(split: Split, images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> None:
+    """Adds what another label file says of a split; its ids come after those that are there."""
+    if split["images"]:
+        shift = max(image["id"] for image in split["images"])
+        own = {image["id"]: shift + number for number, image in enumerate(images, 1)}
+        first = max((a["id"] for a in split["annotations"]), default=0) + 1
+        images = [{**image, "id": own[image["id"]]} for image in images]
+        annotations = [
+            {**annotation, "id": number, "image_id": own[annotation["image_id"]]}
+            for number, annotation in enumerate(annotations, first)
+        ]
+    split["images"] += images
+    split["annotations"] += annotations
+
+
+def _one_entry_each(split: Split, findings: Findings) -> None:
+    """Joins the entries of an image that several label files, or one, name twice."""
+    first = {image["file_name"]: image for image in reversed(split["images"])}
+    own = {image["id"]: first[image["file_name"]]["id"] for image in split["images"]}
+    twice = [image for image in split["images"] if own[image["id"]] != image["id"]]
+    if not twice:
+        return
+    findings.add("image entries that were there twice", twice[0]["file_name"], len(twice))
+    split["images"][:] = reversed(first.values())
+    objects: dict[str, dict[str, Any]] = {}
+    for annotation in split["annotations"]:
+        annotation["image_id"] = own[annotation["image_id"]]
+        keys = ("image_id", "category_id", "segmentation")
+        known = objects.setdefault(str([annotation[key] for key in keys]), annotation)
+        if known is not annotation:
+            example = f"annotation {annotation['id']} is {known['id']} again"
+            findings.add("object of such an image that was there twice", example)
+    split["annotations"][:] = objects.values()
+
+
+def _annotations(splits: dict[str | None, Split]) -> Iterable[dict[str, Any]]:
+    return chain.from_iterable(split["annotations"] for split in splits.values())
+
+
+def _settle_crowds(splits: dict[str | None, Split], answers: Answers, findings: Findings) -> None:
+    crowds = [annotation for annotation in _annotations(splits) if annotation["iscrowd"]]
+    if not crowds:
+        return
+    example, count = f"annotation {crowds[0]['id']}", len(crowds)
+    if answers.crowd == "objects":
+        for annotation in crowds:
+            annotation["iscrowd"] = 0
+        findings.add("crowd region taken as an object", example, count)
+    elif answers.crowd is None and all(a["iscrowd"] for a in _annotations(splits)):
+        findings.add("all annotations are crowd regions (iscrowd)", example, count)
+    else:
+        findings.add("crowd region (iscrowd)", example, count)
+
+
+def _refuse_empty(source: Path, splits: dict[str | None, Split]) -> None:
+    if not any(split["images"] for split in splits.values()):
+        raise UserError(f"{source}: no image is left")
+    if not any(_annotations(splits)):
+        raise UserError(f"{source}: no object is left")
+
+
+def _note_leaks(splits: dict[str | None, Split], findings: Findings) -> None:
+    seen: dict[str, str] = {}
+    for name, split in splits.items():
+        for image in split["images"]:
+            other = seen.setdefault(image["file_name"], file_name(name))
+            if other != file_name(name):
+                example = f"{image['file_name']} is in {other} and {file_name(name)}"
+                findings.add("image in more than one split", example)
+
+
+def _note_unused(export: Export, splits: dict[str | None, Split], findings: Findings) -> None:
+    used = {image["file_name"] for split in splits.values() for image in split["images"]}
+    folders = {Path(name).parent for name in used}
+    names = [export.image_name(path) for path in export.pictures]
+    left = [str(n) for n in names if str(n) not in used and Path(n).parent in folders]
+    if left:
+        findings.add("image that no label mentions", left[0], len(left))
+
+
+def _write(
+    out: Path,
+    written: dict[str, Split],
+    categories: list[dict[str, Any]],
+    summary: dict[str, Any],
+) -> None:
+    for name in map(file_name, _ORDER):
+        if name not in written:
+            (out / name).unlink(missing_ok=True)  # of an earlier import
+    # First, so that a second call may overwrite what an interrupted one has left.
+    write_json(out / REPORT, summary, indent=2)
+    for name, split in written.items():
+        write_json(out / name, {**split, "categories": categories})

@@ -1,0 +1,164 @@
+"""One object's mask, box and area: complete, within its image, in the COCO schema."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pycocotools import mask as coco_mask
+
+from gol.data.imports.values import number, numbers, whole
+from gol.data.masks import compress_rle, mask_area, run_lengths
+from gol.errors import shown
+
+_OUTSIDE, _LEAST = 0.01, 2  # share of a side, and pixels, that a mouse or rounding explains
+
+Mask = list[list[float]] | dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an object is.
+
+    Attributes:
+        size: width and height of the image in pixels.
+        scale: factors for the annotation's x and y, or None.
+        boxes: whether a box without a mask becomes one or is dropped; None: an error.
+        found: called with the kind of everything that is found, and details.
+        computed: whether the format states boxes and areas, whose lack is then worth a word.
+    """
+
+    size: tuple[int, int]
+    scale: tuple[float, float] | None
+    boxes: Literal["rectangles", "drop"] | None
+    found: Callable[[str, str], None]
+    computed: bool
+
+
+def repair_object(entry: dict[str, Any], place: Place) -> dict[str, Any] | None:
+    """``bbox``, ``area`` and ``segmentation`` of an annotation, or None if it has to be left out.
+
+    Args:
+        entry: the annotation, with ``segmentation``, ``bbox`` or both; ``corners`` may be the
+            polygon of a turned box.
+        place: its image.
+    """
+    box, mask = numbers(entry.get("bbox")), entry.get("segmentation")
+    box = box if box and len(box) == 4 else None
+    if isinstance(mask, dict) and mask:
+        mask = _rle(mask, place)
+    elif mask:
+        mask = _polygons(mask, place)
+    elif box is None:
+        place.found("annotation without box and mask", "")
+    else:
+        mask = _rectangle(entry, box, place)
+    return _within(mask, box, number(entry.get("area")), place) if mask else None
+
+
+def _rectangle(entry: dict[str, Any], box: list[float], place: Place) -> Mask | None:
+    if place.boxes is None:
+        place.found("boxes without masks", "")
+    elif place.boxes == "drop":
+        place.found("box without a mask", "")
+    else:
+        place.found("box taken as a mask", "")
+        x, y, w, h = box
+        return [entry.get("corners") or [x, y, x + w, y, x + w, y + h, x, y + h]]
+    return None
+
+
+def _rle(raw: dict[str, Any], place: Place) -> Mask | None:
+    counts, stated, size = raw.get("counts"), raw.get("size"), [*place.size[::-1]]
+    if isinstance(stated, list) and [whole(side) for side in stated] != size:
+        detail = f"has size {shown(stated)}, not {size}"
+        place.found("image of another size with an RLE mask", detail)
+        return None
+    try:
+        if isinstance(counts, list):
+            counts = [whole(run) for run in counts]
+        if not isinstance(counts, str | list):
+            raise ValueError(f"has counts {shown(counts)}")
+        runs = run_lengths(counts)
+        if sum(runs) != size[0] * size[1]:
+            raise ValueError(f"covers {shown(sum(runs))} pixels, not {size[0] * size[1]}")
+    except ValueError as error:
+        place.found("malformed mask", str(error))
+        return None
+    return compress_rle({"size": size, "counts": counts})
+
+
+def _polygons(raw: Any, place: Place) -> Mask | None:
+    if isinstance(raw, list) and not isinstance(raw[0], list):
+        raw = [raw]
+        place.found("polygon that was not in a list", "")
+    polygons = []
+    for points in raw if isinstance(raw, list) else [raw]:
+        if isinstance(points, list) and points and all(isinstance(p, list) for p in points):
+            points = [value for pair in points for value in pair]  # [[x, y], ...]
+        polygon = numbers(points)
+        if polygon is None or len(polygon) % 2:
+            place.found("malformed mask", f"has {shown(points)}")
+            return None
+        polygons.append(polygon)
+    kept = [polygon for polygon in polygons if len(polygon) >= 6]
+    if not kept:
+        place.found("object without an area", "has no polygon of three points")
+    elif len(kept) < len(polygons):
+        place.found("polygon without three points", "")
+    return kept or None
+
+
+def _within(
+    mask: Mask, box: list[float] | None, area: float | None, place: Place
+) -> dict[str, Any] | None:
+    """Mask and box scaled and clipped; what is missing is computed."""
+    polygons = mask if isinstance(mask, list) else []
+    corners = [[box[0], box[1], box[0] + box[2], box[1] + box[3]]] if box else []
+    shapes = [*polygons, *corners]
+    if place.scale:
+        shapes = [[v * place.scale[i % 2] for i, v in enumerate(shape)] for shape in shapes]
+    limits, changed = place.size, place.scale is not None
+    outside = max(map(lambda shape: _outside(shape, limits), shapes), default=0)
+    if outside > _OUTSIDE:
+        width, height = limits
+        detail = f"reaches {outside:.1%} of a side beyond {width} x {height} px"
+        place.found("box or mask outside the image", detail)
+        return None
+    if outside > 0:
+        place.found("box or mask up to 1 % or 2 px outside the image", "")
+        shapes = [[min(max(v, 0), limits[i % 2]) for i, v in enumerate(s)] for s in shapes]
+        changed = True
+    if polygons:
+        mask = shapes[: len(polygons)]
+    if box is None:
+        box = _bounds(mask)
+        if place.computed:
+            place.found("missing box", "")
+    elif changed:
+        x, y, right, bottom = shapes[-1]
+        box = [x, y, right - x, bottom - y]
+    if area is None and place.computed:
+        place.found("missing area", "")
+    if area is None or area <= 0 or changed:
+        area = mask_area(mask, *limits[::-1])
+    if area <= 0 or min(box[2:]) <= 0:
+        place.found("object without an area", f"has bbox {shown(box)} and area {area}")
+        return None
+    return {"bbox": box, "area": area, "segmentation": mask}
+
+
+def _outside(shape: list[float], limits: tuple[int, int]) -> float:
+    """How far a shape reaches beyond the image, as a share of its side."""
+    least = _LEAST / _OUTSIDE
+    return max(
+        max(-value, value - limits[i % 2]) / max(limits[i % 2], least)
+        for i, value in enumerate(shape)
+    )
+
+
+def _bounds(mask: Mask) -> list[float]:
+    if isinstance(mask, dict):
+        return [float(value) for value in coco_mask.toBbox(mask)]
+    xs = [x for polygon in mask for x in polygon[0::2]]
+    ys = [y for polygon in mask for y in polygon[1::2]]
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]

@@ -1,0 +1,68 @@
+"""Values as labelling tools write them: numbers in quotes, 3.0 for 3, "true" for 1, NaN."""
+
+import math
+import re
+from typing import Any
+
+_WHOLE = re.compile(r"\s*([+-]?\d{1,19})(?:\.0*)?\s*")
+_TRUE, _FALSE = {"true", "yes", "1"}, {"false", "no", "0", "", "none", "null"}
+_DEEPEST = 20  # levels of what nobody reads
+
+
+def whole(value: Any) -> int | None:
+    """A whole number of 64 bits, also from 3.0 and "3"; None for everything else."""
+    if isinstance(value, str):
+        digits = _WHOLE.fullmatch(value)
+        value = int(digits[1]) if digits else None
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and -(2**63) <= value < 2**63 else None
+
+
+def id_key(value: Any) -> int | str:
+    """An id as something that is equal for 3, 3.0 and "3"."""
+    found = whole(value)
+    return str(value) if found is None else found
+
+
+def number(value: Any) -> int | float | None:
+    """A finite number, also from a text; None for everything else, true and false included."""
+    try:
+        if isinstance(value, str):
+            value = float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return value
+    except (ValueError, OverflowError):  # no number, a whole number that no float holds
+        pass
+    return None
+
+
+def numbers(values: Any) -> list[int | float] | None:
+    """A list of finite numbers; None if it is not a list, or one of them is none."""
+    if not isinstance(values, list | tuple):
+        return None
+    read = [number(value) for value in values]
+    return None if None in read else read  # type: ignore[return-value]
+
+
+def flag(value: Any) -> bool | None:
+    """Whether a flag is set; a missing one (None, NaN) is not; None if it is something else."""
+    if isinstance(value, str):
+        text = value.strip().lower()
+        return True if text in _TRUE else False if text in _FALSE else None
+    if value is None or value != value:
+        return False
+    return bool(value) if value in (0, 1) else None
+
+
+def plain(value: Any, levels: int = _DEEPEST) -> Any:
+    """What any program can read as JSON: null for NaN, infinity and what lies too deep."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if not isinstance(value, dict | list):
+        return value
+    if not levels:
+        return None
+    if isinstance(value, dict):
+        return {key: plain(item, levels - 1) for key, item in value.items()}
+    return [plain(item, levels - 1) for item in value]

@@ -1,0 +1,143 @@
+"""YOLO's text files with polygons, as Ultralytics, Roboflow, CVAT and Label Studio lay them out."""
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gol.data.imports.export import Export, Labels, split_of
+from gol.data.imports.findings import Findings
+from gol.data.imports.values import number, numbers, whole
+from gol.errors import UserError
+from gol.files import read_yaml
+
+_NAMES = ("classes.txt", "obj.names")
+_DECIMALS = 6  # of a pixel: undoes the rounding of a division by the image's side
+
+
+def find(export: Export) -> list[Path]:
+    """The text files of which every line is a class and four or more numbers."""
+    read = {path: _lines(path) for path in export.files(".txt") if path.name not in _NAMES}
+    found = {path for path, lines in read.items() if lines and all(map(_is_object, lines))}
+    folders = {path.parent for path in found}  # an empty file there is an image without objects
+    found |= {path for path, lines in read.items() if not lines and path.parent in folders}
+    return sorted(found)
+
+
+def _lines(path: Path) -> list[list[str]]:
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    return [line.split() for line in text.splitlines() if line.strip()]
+
+
+def _is_object(line: list[str]) -> bool:
+    return len(line) >= 5 and numbers(line) is not None
+
+
+def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
+    """One entry for each split, which ``data.yaml`` or the folders' names say.
+
+    Raises:
+        UserError: no file has the classes' names.
+    """
+    names, folders = _names(export)
+    splits: dict[str | None, Labels] = {}
+    used = set()
+    for path in files:
+        name = export.name(path)
+        split = split_of(name.parent)
+        labels = Labels(name, split)
+        found = export.image(_image_name(name), labels)
+        if found is None:
+            findings.add("missing image file", f"{name}: no image {path.stem}")
+            continue
+        used.add(found)
+        split = _listed(found, folders) or split
+        labels = splits.setdefault(split, Labels(name.parent, split))
+        _read(export, path, found, names, labels, findings)
+    _add_unlabelled(export, used, splits, folders, findings)
+    return [labels.name_classes(names) for labels in splits.values()]
+
+
+def _names(export: Export) -> tuple[list[str], dict[str, list[tuple[str, ...]]]]:
+    """The classes in their order, and for each split the image folders that belong to it."""
+    for path in export.files(".yaml", ".yml"):
+        content = read_yaml(path)
+        names = content.get("names") if isinstance(content, dict) else None
+        if isinstance(names, dict) and all(whole(key) is not None for key in names):
+            names = [names[key] for key in sorted(names, key=lambda key: whole(key) or 0)]
+        if isinstance(names, list) and names:
+            return [str(name) for name in names], _folders(content)
+    for path in export.files(".txt", ".names"):
+        if path.name in _NAMES:
+            lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+            return [line.strip() for line in lines if line.strip()], {}
+    raise UserError(f"{export.root}: no data.yaml, classes.txt or obj.names names YOLO's classes")
+
+
+def _folders(content: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
+    found = {}
+    for split in ("train", "val", "test"):
+        value = content.get(split)
+        listed = value if isinstance(value, list) else [value]
+        paths = [PurePosixPath(text) for text in listed if isinstance(text, str)]
+        parts = [tuple(part for part in path.parts if part not in (".", "..")) for path in paths]
+        found[split] = [path for path in parts if path]
+    return found
+
+
+def _listed(image: str, folders: dict[str, list[tuple[str, ...]]]) -> str | None:
+    parts = PurePosixPath(image).parts
+    named = [s for s, paths in folders.items() if any(parts[: len(p)] == p for p in paths)]
+    return named[0] if len(named) == 1 else None
+
+
+def _image_name(labels: PurePosixPath) -> str:
+    """Where the image of a label file is by convention, without its suffix."""
+    parts = list(labels.with_name(labels.stem).parts)
+    if "labels" in parts[:-1]:
+        parts[len(parts) - 1 - parts[::-1].index("labels")] = "images"
+    return "/".join(parts)
+
+
+def _read(
+    export: Export, path: Path, found: str, names: list[str], labels: Labels, findings: Findings
+) -> None:
+    try:
+        width, height = export.size(found)
+    except UserError as error:
+        findings.add("unreadable image file", str(error))
+        return
+    image = labels.add_image(found, width=width, height=height)
+    for index, line in enumerate(_lines(path), 1):
+        where = f"{export.name(path)}: line {index}"
+        kind, values = whole(number(line[0])), numbers(line[1:])
+        if kind is None or not 0 <= kind < len(names) or values is None:
+            findings.add("malformed label", f"{where}: class {line[0]} of {len(names)}")
+        elif len(values) in (4, 5):  # a fifth number is a confidence
+            x, y, w, h = (_pixels(v, i, width, height) for i, v in enumerate(values[:4]))
+            labels.add(image, names[kind], bbox=[x - w / 2, y - h / 2, w, h])
+        elif len(values) % 2:
+            findings.add("malformed label", f"{where}: {len(values)} coordinates")
+        else:
+            polygon = [_pixels(v, i, width, height) for i, v in enumerate(values)]
+            labels.add(image, names[kind], segmentation=[polygon])
+
+
+def _pixels(value: float, index: int, width: int, height: int) -> float:
+    return round(value * (height if index % 2 else width), _DECIMALS)
+
+
+def _add_unlabelled(
+    export: Export,
+    used: set[str],
+    splits: dict[str | None, Labels],
+    folders: dict[str, list[tuple[str, ...]]],
+    findings: Findings,
+) -> None:
+    """Images without a label file, beside those with one, are without objects by convention."""
+    beside = {PurePosixPath(name).parent for name in used}
+    for path in export.pictures:
+        name = export.image_name(path)
+        if name.parent in beside and str(name) not in used:
+            split = _listed(str(name), folders) or split_of(name.parent)
+            labels = splits.setdefault(split, Labels(name.parent, split))
+            labels.add_image(str(name))
+            findings.add("image without a label file", str(name))

@@ -1,0 +1,141 @@
+"""gol split: every class that can be is on both sides, and groups stay whole."""
+
+import json
+from random import Random
+
+import numpy as np
+import pytest
+from scipy.optimize import Bounds, LinearConstraint, milp
+
+from gol.cli import main
+from gol.data.split import Division, split_annotations
+from gol.errors import UserError
+
+
+def least_missing(classes):
+    """The fewest classes that miss a side, by an integer program."""
+    kinds, count = sorted(set().union(*classes)), len(classes)
+    rows, least = [], []
+    for place, kind in enumerate(kinds):
+        groups = np.array([kind in present for present in classes], float)
+        there = np.eye(len(kinds))[place]  # 1 if the class is where it should be
+        if groups.sum() > 1:
+            rows += [[*groups, *-there], [*-groups, *-there]]
+            least += [0, -groups.sum()]
+        else:  # in train
+            rows.append([*-groups, *-there])
+            least.append(-1)
+    cost = [0.0] * count + [-1.0] * len(kinds)
+    limits = LinearConstraint(np.array(rows), least, np.inf)
+    found = milp(cost, constraints=limits, integrality=np.ones(len(cost)), bounds=Bounds(0, 1))
+    return len(kinds) + round(found.fun)
+
+
+def test_no_division_has_more_classes_on_both_sides():
+    rng = np.random.default_rng()
+    for case in range(40):
+        count, kinds = int(rng.integers(2, 14)), int(rng.integers(1, 12))
+        sizes = rng.integers(0, min(4, kinds) + 1, count)
+        classes = [set(rng.choice(kinds, size, replace=False).tolist()) for size in sizes]
+        classes[0].add(0)
+        division = Division(classes, [1] * count, 0.3, Random(case))
+        division.find()
+        assert len(division.missing()) == least_missing(classes), classes
+
+
+def draw(rng, images=200, classes=12):
+    """A long-tailed file: class k is in ever fewer images."""
+    data = {"images": [], "annotations": [], "categories": []}
+    data["categories"] = [
+        {"id": k, "name": f"c{k}", "frequency": "f", "image_count": 3} for k in range(classes)
+    ]
+    for number in range(images):
+        image = {"id": number, "file_name": f"{number}.jpg", "width": 9, "height": 9}
+        data["images"].append(image | {"video_id": number // 5, "score": float("nan")})
+        for kind in range(classes):
+            if rng.random() < 0.7**kind:
+                key = {"id": len(data["annotations"]), "image_id": number, "category_id": kind}
+                data["annotations"].append(key)
+    return data
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps(draw(np.random.default_rng(1))))
+    return path
+
+
+def parts(out):
+    return [json.loads((out / f"{name}.json").read_text()) for name in ("train", "val")]
+
+
+@pytest.mark.parametrize("by", [None, "video_id"])
+def test_a_long_tailed_file_is_divided_as_asked(by, file, tmp_path, capsys):
+    key = ["--by", by] if by else []
+    out = tmp_path / "out"
+    assert main(["split", str(file), "--out", str(out), "--val", "0.25", *key]) == 0
+    printed = capsys.readouterr().out
+    train, val = parts(out)
+    assert len(val["images"]) == pytest.approx(50, abs=3)
+    sides = [{image["id"] for image in part["images"]} for part in (train, val)]
+    assert not sides[0] & sides[1] and len(sides[0] | sides[1]) == 200
+    whole = json.loads(file.read_text())
+    assert sum(len(part["annotations"]) for part in (train, val)) == len(whole["annotations"])
+    for kind in range(12):
+        images = {a["image_id"] for a in whole["annotations"] if a["category_id"] == kind}
+        groups = {image // 5 if by else image for image in images}
+        there = [bool(images & side) for side in sides]
+        assert there == ([True, True] if len(groups) > 1 else [bool(groups), False])
+    if by:
+        videos = [{image["video_id"] for image in part["images"]} for part in (train, val)]
+        assert not videos[0] & videos[1]
+    else:  # a leak is said
+        assert "200 images share 40 values of video_id" in printed
+    assert train["categories"] == val["categories"]
+    assert not {"frequency", "image_count"} & train["categories"][0].keys()
+
+
+def test_a_seed_gives_the_same_again_and_another_one_another(file, tmp_path):
+    texts = []
+    for seed in (0, 0, 1):
+        split_annotations(file, tmp_path / "out", seed=seed)
+        texts.append((tmp_path / "out/val.json").read_text())
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_augmented_copies_of_a_photo_stay_together(file, tmp_path):
+    data = json.loads(file.read_text())
+    for image in data["images"]:
+        image["file_name"] = f"p{image['id'] // 3}_jpg.rf.{image['id']:032x}.jpg"
+    file.write_text(json.dumps(data))
+    split_annotations(file, tmp_path / "out")
+    sides = [{image["id"] // 3 for image in part["images"]} for part in parts(tmp_path / "out")]
+    assert not sides[0] & sides[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda d: d["images"].append(d["images"][0]), "has no id of its own: `gol import`"),
+        (lambda d: d["annotations"][0].update(image_id=-1), "has image_id -1"),
+        (lambda d: d["annotations"].append(3), "has image_id None"),
+        (lambda d: d["categories"].append(3), "a category has no id"),
+        (lambda d: d.update(images=d["images"][:1], annotations=[]), "all images are of one group"),
+    ],
+)
+def test_what_is_wrong_is_one_line(change, match, file, tmp_path):
+    data = json.loads(file.read_text())
+    change(data)
+    file.write_text(json.dumps(data))
+    with pytest.raises(UserError, match=match):
+        split_annotations(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_keys_and_the_file_itself_are_refused(file, tmp_path):
+    with pytest.raises(UserError, match="no image has the key 'video'; there are file_name"):
+        split_annotations(file, tmp_path / "out", by="video")
+    file = file.rename(tmp_path / "train.json")
+    with pytest.raises(UserError, match="would be overwritten"):
+        split_annotations(file, tmp_path)

@@ -1,0 +1,62 @@
+"""Users that the system does not know, and homes that cannot be written."""
+
+import os
+
+import pytest
+
+from gol.home import supply_home
+
+
+@pytest.fixture
+def as_stranger():
+    """Runs a function as a user without an entry in the system's list; whether it returned true."""
+    if os.geteuid():
+        pytest.skip("only root can become another user")
+
+    def run(function):
+        child = os.fork()
+        if not child:
+            good = False
+            try:
+                os.setuid(54321)
+                for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "MPLCONFIGDIR"):
+                    os.environ.pop(name, None)
+                good = function()
+            finally:
+                os._exit(0 if good else 1)
+        return os.waitpid(child, 0)[1] == 0
+
+    return run
+
+
+def test_a_user_without_name_and_home_gets_both(as_stranger):
+    import getpass
+    from pathlib import Path
+
+    def check():
+        supply_home()
+        home = Path.home()
+        return (
+            getpass.getuser() == "user54321"
+            and os.access(home, os.W_OK)
+            and os.environ["MPLCONFIGDIR"] == str(home)
+            and not home.rmdir()
+        )
+
+    assert as_stranger(check)
+
+
+def test_a_home_that_cannot_be_written_keeps_its_place(as_stranger):
+    def check():
+        os.environ["HOME"] = "/proc"
+        supply_home()
+        return os.environ["HOME"] == "/proc" and not os.rmdir(os.environ["MPLCONFIGDIR"])
+
+    assert as_stranger(check)
+
+
+def test_a_home_that_can_be_written_is_left_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("MPLCONFIGDIR", raising=False)
+    supply_home()
+    assert "MPLCONFIGDIR" not in os.environ and not list(tmp_path.iterdir())
