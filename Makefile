@@ -7,7 +7,7 @@ READY := .venv/.ready
 # The scripts of an environment name its folder: where that was moved it is made anew.
 MOVED := $(shell [ ! -e .venv/pyvenv.cfg ] || grep -qF ' $(CURDIR)/.venv' .venv/pyvenv.cfg || echo --clear)
 
-.PHONY: table quick suite test gpu-check lint constraints clean help moved
+.PHONY: table quick suite test gpu-check lint constraints clean help
 
 table: $(READY)  ## the paper's table on the built-in demo
 	.venv/bin/snakemake reproduce_table
@@ -45,6 +45,7 @@ $(READY): pyproject.toml constraints.txt $(if $(MOVED),moved)
 	@if [ -n "$(MOVED)" ] && [ -e mlflow.db ]; then .venv/bin/gol store; fi  # its artifacts moved too
 	touch $@
 
+.PHONY: moved
 moved:
 	@echo "this folder was moved: its environment is made anew"
 
