@@ -5,7 +5,7 @@ UV := .venv/bin/uv
 INSTALL := $(UV) pip install --quiet -p .venv -c constraints.txt
 READY := .venv/.ready
 # The scripts of an environment name its folder: where that was moved it is made anew.
-MOVED := $(shell [ ! -e .venv/pyvenv.cfg ] || grep -qF ' $(CURDIR)/.venv' .venv/pyvenv.cfg || echo --clear)
+MOVED := $(shell grep -s '^command = ' .venv/pyvenv.cfg | grep -qvF ' $(CURDIR)/.venv' && echo --clear)
 
 .PHONY: table quick suite test gpu-check lint constraints clean help
 
