@@ -14,7 +14,7 @@ name                  holds                                         written by
 ``evaluation/S.json`` their scores                                  ``gol evaluate``
 ``tracked.txt``       the id of the MLflow run                      the workflow
 ``.train.lock``       nothing; held by the process that trains      ``gol train``
-``.NAME.sha256``      digest of a JSON file, see ``gol.digests``    who writes that file
+``.NAME.sha256``      digest of a JSON file, see ``gol.files.digests``    who writes that file
 ===================== ============================================= =============================
 """
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from gol.cli.termination import tidy_termination
 from gol.cli.verbs import VERBS, Verb, build_parser
+from gol.cluster.home import supply_home
 from gol.errors import Interrupted, JobFailed, PeerError, UserError, one_line, visible
-from gol.home import supply_home
 
 # They declare the verbs, in the order of the help.
 from gol.cli import overview, imports, prepare, jobs, results  # noqa: F401  # isort: skip

@@ -6,9 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gol.cluster.home import supply_home
 from gol.cluster.outcome import Outcome, outcome_path
 from gol.errors import LostJobError, PeerError, UserError
-from gol.home import supply_home
 
 if TYPE_CHECKING:
     from gol.cluster.tasks import Task

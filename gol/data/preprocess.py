@@ -9,9 +9,9 @@ from gol.data.annotations import DROPPABLE, Problem, examine, load_annotations
 from gol.data.images import MIN_SIDE
 from gol.data.prepared import Prepared
 from gol.data.store import AnnotationStore
-from gol.digests import sha256
 from gol.errors import UserError, choices, shown
 from gol.files import uncollected, write_json
+from gol.files.digests import sha256
 from gol.groups import GROUPS, THRESHOLDS
 from gol.losses.class_statistics import ClassStatistics
 

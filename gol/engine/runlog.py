@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from gol.digests import log_lines, sealed_line
 from gol.errors import UserError
 from gol.files import write_text
+from gol.files.digests import log_lines, sealed_line
 
 _LINE_EVERY = 10  # iterations between lines of metrics.jsonl
 _TEXT_EVERY = 5.0  # seconds between lines on the screen

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from gol.digests import sha256
 from gol.errors import UserError
+from gol.files.digests import sha256
 from gol.models.foreign import check_values
 from gol.models.state import listing, load_state, mismatches
 from gol.sources.download import Source

@@ -15,9 +15,9 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from gol.config.own import Identity
-from gol.digests import log_lines
 from gol.errors import UserError
 from gol.files import read_model
+from gol.files.digests import log_lines
 from gol.run_folder import RunFolder, RunSummary
 
 

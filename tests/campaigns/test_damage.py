@@ -23,7 +23,6 @@ from seeds import fresh_seed
 from gol.config.resolve import read_config
 from gol.data.annotations import load_annotations
 from gol.data.store import AnnotationStore
-from gol.digests import sealed_line
 from gol.engine.checkpoints import checkpoint_path, newest_checkpoint, save_checkpoint
 from gol.engine.distributed import Ranks
 from gol.engine.runlog import RunLog
@@ -32,6 +31,7 @@ from gol.errors import UserError
 from gol.evaluation.inputs import read_detections, read_ground_truth
 from gol.evaluation.lvis import evaluate_file
 from gol.files import read_json
+from gol.files.digests import sealed_line
 from gol.losses.class_statistics import ClassStatistics
 from gol.models.state import load_state
 from gol.results.runs import read_curve, read_run

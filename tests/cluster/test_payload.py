@@ -1,22 +1,13 @@
-"""What a job says of its end, and jobs that 0.2.0 submitted."""
+"""What a job says of its end."""
 
 import errno
-import json
-import os
-import pickle
-import sys
-import time
-from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
-from gol.cluster.launch import launch
-from gol.cluster.outcome import Cause, Outcome, outcome_path, read_outcome
+from gol.cluster.outcome import Cause, Outcome, read_outcome
 from gol.cluster.payload import Payload
-from gol.cluster.settings import Settings
-from gol.cluster.tasks import Detection, Training
+from gol.cluster.tasks import Training
 from gol.errors import Interrupted, LostJobError, PeerError, UserError
 
 
@@ -100,89 +91,3 @@ def test_a_full_disk_does_not_hide_the_failure(job, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         Payload(Failing(job.parent, UserError("No space left on device")))()
     assert "No space left" in capsys.readouterr().err
-
-
-#: pickle.dumps of Work(Path("run"), "cpu") with one GPU kept, and of Detection(Path("run"),
-#: Path("run/detections/gumbel.json"), "gumbel", "cpu"), by version 0.2.0.
-WORK = (
-    b"\x80\x04\x95]\x00\x00\x00\x00\x00\x00\x00\x8c\x08gol.work\x94\x8c\x04Work\x94\x93\x94)"
-    b"\x81\x94}\x94(\x8c\x03run\x94\x8c\x07pathlib\x94\x8c\tPosixPath\x94\x93\x94h\x05\x85\x94R"
-    b"\x94\x8c\x06device\x94\x8c\x03cpu\x94\x8c\x04gpus\x94\x8c\x011\x94\x85\x94ub."
-)
-DETECTION = (
-    b"\x80\x04\x95\x99\x00\x00\x00\x00\x00\x00\x00\x8c\x08gol.work\x94\x8c\tDetection\x94\x93\x94)"
-    b"\x81\x94}\x94(\x8c\x03run\x94\x8c\x07pathlib\x94\x8c\tPosixPath\x94\x93\x94h\x05\x85\x94R"
-    b"\x94\x8c\x06device\x94\x8c\x03cpu\x94\x8c\x04gpus\x94)\x8c\x03out\x94h\x08h\x05\x8c\n"
-    b"detections\x94\x8c\x0bgumbel.json\x94\x87\x94R\x94\x8c\x07scoring\x94\x8c\x06gumbel\x94ub."
-)
-#: submitit's file of the former.
-SUBMITTED = (
-    b"\x80\x05\x95\xeb\x00\x00\x00\x00\x00\x00\x00\x8c\x13submitit.core.utils\x94\x8c"
-    b"\x11DelayedSubmission\x94\x93\x94)\x81\x94}\x94(\x8c\x08function\x94\x8c\x08gol.work\x94\x8c"
-    b"\x04Work\x94\x93\x94)\x81\x94}\x94(\x8c\x03run\x94\x8c\x07pathlib\x94\x8c\tPosixPath\x94\x93"
-    b"\x94h\x0b\x85\x94R\x94\x8c\x06device\x94\x8c\x03cpu\x94\x8c\x04gpus\x94\x8c\x011\x94\x85\x94ub"
-    b"\x8c\x04args\x94)\x8c\x06kwargs\x94}\x94\x8c\x07_result\x94N\x8c\x05_done\x94\x89\x8c"
-    b"\x0c_timeout_min\x94K\x00\x8c\x12_timeout_countdown\x94K\x00ub."
-)
-
-
-def test_jobs_of_0_2_0_do_what_ours_do(job, monkeypatch):
-    monkeypatch.chdir(job.parent)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    done = []
-    monkeypatch.setattr(Training, "do", lambda self: done.append(self))
-    monkeypatch.setattr(Detection, "do", lambda self: done.append(self))
-    pickle.loads(WORK)()
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    pickle.loads(DETECTION)()
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
-    training, detection = done
-    assert (type(training), str(training.run), training.device) == (Training, "run", "cpu")
-    assert (type(detection), str(detection.run), detection.device) == (Detection, "run", "cpu")
-    assert detection.out == Path("run/detections/gumbel.json") and detection.scoring == "gumbel"
-    # What is requeued is today's form.
-    again = pickle.loads(WORK).checkpoint().function
-    assert isinstance(again, Payload) and again.gpus == ("1",) and str(again.task.run) == "run"
-
-
-def test_bad_input_of_a_job_of_0_2_0_is_typed(job, monkeypatch):
-    monkeypatch.chdir(job.parent)
-    with pytest.raises(SystemExit):
-        pickle.loads(WORK)()
-    outcome = read_outcome(job, "7")
-    assert outcome.cause == Cause.INPUT and "run/config.json" in outcome.message
-
-
-@pytest.mark.slow
-def test_a_job_that_0_2_0_submitted_is_followed_to_its_end(tmp_path, demo_data, monkeypatch):
-    from submitit.local.local import start_controller
-
-    import gol
-    from gol.config.resolve import fingerprint, save_config
-
-    monkeypatch.chdir(tmp_path)
-    run = Path("run")
-    config = gol.load_experiment("demo/gumbel", {"runner.max_epochs": 1}, demo_data)
-    save_config(config, run)
-    (run / "logs").mkdir()
-    folder = (run / "logs").absolute()
-    command = f"{sys.executable} -u -m submitit.core._submit {folder}"
-    process = start_controller(folder, command, timeout_min=60, stderr_to_stdout=True)
-    (folder / f"{process.pid}_submitted.pkl").write_bytes(SUBMITTED)
-    record = {
-        "cluster": "local",
-        "name": "gol.run.0",
-        "mark": fingerprint(config),
-        "submitted": time.time(),
-        "id": str(process.pid),
-        "started": psutil.Process(process.pid).create_time(),
-        "host": os.uname().nodename,
-    }
-    (run / "job.json").write_text(json.dumps(record))
-    try:
-        assert launch(Training(run), Settings()).iterations == 8
-        assert json.loads((run / "job.json").read_text()) == record
-    finally:
-        process.wait(60)
-    assert not outcome_path(folder, str(process.pid), 0).exists()

@@ -2,8 +2,8 @@
 
 import json
 
-from gol.digests import sealed_line
 from gol.engine.runlog import RunLog
+from gol.files.digests import sealed_line
 
 
 def test_a_resumed_log_keeps_what_is_sound_and_names_what_is_not(tmp_path, capsys):

@@ -7,8 +7,8 @@ import shutil
 import pytest
 from run_folders import edit, make_run
 
-from gol.digests import sealed_line
 from gol.errors import UserError
+from gol.files.digests import sealed_line
 from gol.results.runs import read_curve, read_run
 
 

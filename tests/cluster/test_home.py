@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from gol.home import supply_home
+from gol.cluster.home import supply_home
 
 
 @pytest.fixture

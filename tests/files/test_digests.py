@@ -9,9 +9,9 @@ import pytest
 from seeds import fresh_seed
 
 from gol import files
-from gol.digests import log_lines, seal_path, sealed_line
 from gol.errors import UserError
 from gol.files import read_json, remove, write_json
+from gol.files.digests import log_lines, seal_path, sealed_line
 
 VALUE = {"lr": 0.02, "names": ["a", "ü"]}
 

@@ -14,8 +14,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gol.digests import check_seal, seal, seal_path
 from gol.errors import UserError, validated
+from gol.files.digests import check_seal, seal, seal_path
 from gol.progress import format_bytes, progress
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def check_space(folder: Path, needed: int) -> None:
 
 def configs_folder() -> Path:
     """The folder ``configs``: beside the package in a checkout, inside it when installed."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     return next(path for path in (package / "configs", package.parent / "configs") if path.is_dir())
 
 
