@@ -132,7 +132,8 @@ def config(
         values["gol.weights"] = {"_delete_": True, "file": str(weights.resolve())}
     values |= dict(map(read_setting, overrides))
     resolved = load_experiment(experiment, values, data)
-    if weights and resolved.gol.weights:
+    own = resolved.gol.weights or {}
+    if own.get("file") and any(key.startswith("gol.weights") for key in values):
         from gol.models import check_weights
 
         check_weights(resolved)

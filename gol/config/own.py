@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from gol.config.model import Count, Model, Natural, Number, Positive, Text
 from gol.errors import shown, validated
@@ -52,12 +52,18 @@ class Identity(Model):
 
 
 class Weights(Model):
-    """Where a backbone's weights come from: a file, or an address with what is known of it."""
+    """Where a backbone's weights come from: a file, else an address with what is known of it."""
 
     file: Text | None = None
     url: Text | None = None
     sha256: str | None = None
     bytes: Count | None = None
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.file is None and self.url is None:
+            raise ValueError("must have a file or a url")
+        return self
 
 
 class Own(Identity):

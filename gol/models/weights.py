@@ -73,7 +73,7 @@ def _convert_swin(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_published(path: Path, weights: Mapping[str, Any], name: str) -> None:
     """Compares a file of the cache with what was published of its digest, if anything was."""
-    wanted = None if "file" in weights else Source.of(weights).sha256
+    wanted = None if weights.get("file") else Source.of(weights).sha256
     if wanted and not sha256(path).startswith(wanted.lower()):
         raise UserError(
             f"{path} is damaged or another file than the published one, whose SHA-256 begins with "

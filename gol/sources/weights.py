@@ -23,7 +23,7 @@ def weights_path(weights: Mapping[str, Any]) -> Path:
     Args:
         weights: {file} for the user's own, or {url, sha256, bytes}, the last two optional.
     """
-    return Path(weights["file"]) if "file" in weights else cache_path(Source.of(weights).name)
+    return Path(weights["file"]) if weights.get("file") else cache_path(Source.of(weights).name)
 
 
 def fetch_weights(weights: Mapping[str, Any]) -> Path:
@@ -36,7 +36,7 @@ def fetch_weights(weights: Mapping[str, Any]) -> Path:
         UserError: no network, or the file is not the published one.
     """
     path = weights_path(weights)
-    if "file" in weights:
+    if weights.get("file"):
         return path
     source = Source.of(weights)
     try:

@@ -101,6 +101,7 @@ MISTAKES = [
         "unknown gol.precision 'float8'; did you mean 'float32'? allowed: float32, b",
     ),
     ("gol.weights={path: x}", "unknown key 'path' in gol.weights; allowed: file, url"),
+    ("gol.weights={_delete_: true, sha256: abcdef12}", "'gol.weights' must have a file or a url"),
     ("gol.weights=mine.pth", "key 'gol.weights' must be an object with the keys file, url"),
     ("seed=-1", "seed is -1; allowed: whole numbers from 0"),
     ("seed=one", "seed is 'one'; allowed: whole numbers from 0"),
