@@ -64,7 +64,9 @@ def test_a_whole_config_with_hostile_texts(tmp_path, capsys):
     assert {key: printed[key] for key in wanted} == wanted
 
 
-@pytest.mark.parametrize("value", [object(), float("nan"), float("inf")], ids=str)
+@pytest.mark.parametrize(
+    "value", [object(), float("nan"), float("inf")], ids=["object", "nan", "inf"]
+)
 def test_what_is_not_a_literal_is_refused(value):
     with pytest.raises(UserError, match="cannot be written as Python literals"):
         python_text({"a": value})

@@ -142,6 +142,7 @@ def tar():
         (b"<html>", "a web page, not a zip archive: download it again"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
     ],
+    ids=["tar", "gzip", "bzip2", "xz", "7z", "RAR", "page", "LFS"],
 )
 def test_archives_of_other_kinds_are_named(tmp_path, content, words):
     (tmp_path / "z.zip").write_bytes(content)
