@@ -24,12 +24,12 @@ rule all:
     input:
         rules.table.output,
         rules.grid.output if PIPELINE.grid else [],
-        runs(PIPELINE.experiments, "tracked.txt"),
+        runs(PIPELINE.experiments, RUN.tracked),
 
 
 rule reproduce_table:
     input:
-        runs(PIPELINE.layout.experiments, "tracked.txt"),
+        runs(PIPELINE.layout.experiments, RUN.tracked),
         table=f"{RESULTS}/table.md",
     log:
         f"{RESULTS}/logs/reproduce_table.log",

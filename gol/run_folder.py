@@ -1,21 +1,21 @@
 """A run's folder: the one place that knows the names in it, and how far the run is.
 
-===================== ============================================= =============================
-name                  holds                                         written by
-===================== ============================================= =============================
-``config.json``       the resolved config                           ``gol config``
-``job.json``          which job trains the run                      ``gol launch``
+===================== ============================================== ============================
+name                  holds                                          written by
+===================== ============================================== ============================
+``config.json``       the resolved config                            ``gol config``
+``job.json``          which job trains the run                       ``gol launch``
 ``logs/``             output of the jobs and of the workflow's steps ``gol launch``, the workflow
-``metrics.jsonl``     losses and throughput, a line an iteration    ``gol train``
-``checkpoints/``      the newest two, and damaged ones, set aside   ``gol train``
-``model.pth``         the trained weights, in mmcv's layout         ``gol train``
-``train.json``        the :class:`RunSummary`, last of all          ``gol train``
-``detections/S.json`` detections scored with activation S           ``gol detect``
-``evaluation/S.json`` their scores                                  ``gol evaluate``
-``tracked.txt``       the id of the MLflow run                      the workflow
-``.train.lock``       nothing; held by the process that trains      ``gol train``
-``.NAME.sha256``      digest of a JSON file, see ``gol.files.digests``    who writes that file
-===================== ============================================= =============================
+``metrics.jsonl``     losses and throughput, a line per iteration    ``gol train``
+``checkpoints/``      the newest two, and damaged ones, set aside    ``gol train``
+``model.pth``         the trained weights, in mmcv's layout          ``gol train``
+``train.json``        the :class:`RunSummary`, last of all           ``gol train``
+``detections/S.json`` detections scored with activation S            ``gol detect``
+``evaluation/S.json`` their scores                                   ``gol evaluate``
+``tracked.txt``       the id of the MLflow run                       the workflow
+``.train.lock``       nothing; held by the process that trains       ``gol train``
+``.NAME.sha256``      digest of a JSON file: ``gol.files.digests``   who writes that file
+===================== ============================================== ============================
 """
 
 import shutil
@@ -122,6 +122,19 @@ class RunFolder:
     def training_lock(self) -> Path:
         """Held by the one process that trains."""
         return self.path / ".train.lock"
+
+    @property
+    def tracked(self) -> Path:
+        """Holds the id of the run in MLflow."""
+        return self.path / "tracked.txt"
+
+    def log(self, step: str) -> Path:
+        """What a step of the workflow says."""
+        return self.logs / f"{step}.log"
+
+    def detections(self, scoring: str) -> Path:
+        """The detections that were scored with an activation."""
+        return self.path / "detections" / f"{scoring}.json"
 
     def evaluation(self, scoring: str) -> Path:
         """The scores of the detections that were scored with an activation."""

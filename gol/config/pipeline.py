@@ -70,11 +70,19 @@ class Pipeline:
 
     def data(self, name: str) -> str:
         """Folder of an experiment's prepared dataset."""
-        return f"{self.results}/data/{Path(self.dataset_of(name)).stem}"
+        return self.data_folder(Path(self.dataset_of(name)).stem)
+
+    def data_folder(self, dataset: str) -> str:
+        """Folder of a prepared dataset."""
+        return f"{self.results}/data/{dataset}"
 
     def runs(self, name: str) -> list[str]:
         """Run folders of an experiment, one per seed."""
-        return [f"{self.results}/runs/{name}/seed{seed}" for seed in self.seeds]
+        return [self.run_folder(name, seed) for seed in self.seeds]
+
+    def run_folder(self, name: str, seed: int | str) -> str:
+        """Folder of one run of an experiment."""
+        return f"{self.results}/runs/{name}/seed{seed}"
 
     def definition(self, name: str) -> str:
         """All axis values of an experiment as text, so that a change of one can be noticed."""

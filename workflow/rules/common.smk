@@ -11,6 +11,7 @@ from gol.data.prepared import SPLITS, Drawn, Prepared
 from gol.errors import UserError, unknown
 from gol.config.pipeline import read_pipeline
 from gol.cluster.settings import Settings, setting_names
+from gol.run_folder import RunFolder
 
 # snakemake may have been called by its path; `gol` lies beside it.
 BIN = shlex.quote(str(Path(sys.executable).parent))
@@ -30,9 +31,9 @@ except UserError as error:
 
 ENVIRONMENT = "../envs/gol.yaml"
 RESULTS = PIPELINE.results
-DATA = f"{RESULTS}/data/{{dataset}}"  # a pattern, as is the next
+DATA = PIPELINE.data_folder("{dataset}")  # a pattern, as is the run folder
 PREPARED = Prepared(Path(DATA))
-RUN = f"{RESULTS}/runs/{{experiment}}/seed{{seed}}"
+RUN = RunFolder(PIPELINE.run_folder("{experiment}", "{seed}"))
 WEIGHTS = "results/weights/{backbone}.txt"  # says where the backbone's file is
 
 # How a training or detection runs. Resources, since a change of one makes no rule run again; a
@@ -93,22 +94,22 @@ def prepared(file):
 def evaluations(experiment, seeds):
     """The evaluation files of an experiment's runs."""
     return expand(
-        f"{RUN}/evaluation/{{scoring}}.json",
+        str(RUN.evaluation("{scoring}")),
         experiment=experiment,
         seed=seeds,
         scoring=PIPELINE.scorings(experiment),
     )
 
 
-def runs(experiments, *file):
-    """The run folders of some experiments, or a file in each."""
-    return expand("/".join([RUN, *file]), experiment=experiments, seed=PIPELINE.seeds)
+def runs(experiments, path=RUN.path):
+    """The run folders of some experiments, or a path in each."""
+    return expand(str(path), experiment=experiments, seed=PIPELINE.seeds)
 
 
 def finished(experiments):
     """All that a report of some experiments reads."""
     scores = [evaluations(experiment, PIPELINE.seeds) for experiment in experiments]
-    return runs(experiments, "train.json") + sum(scores, [])
+    return runs(experiments, RUN.summary) + sum(scores, [])
 
 
 def backbone_weights(wildcards):

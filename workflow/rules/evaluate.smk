@@ -3,12 +3,12 @@
 
 rule detect:
     input:
-        f"{RUN}/model.pth",
+        str(RUN.weights),
         prepared(lambda data: data.store("val")),
     output:
-        update(f"{RUN}/detections/{{scoring}}.json"),
+        update(str(RUN.detections("{scoring}"))),
     log:
-        f"{RUN}/logs/detect_{{scoring}}.log",
+        str(RUN.log("detect_{scoring}")),
     conda:
         ENVIRONMENT
     threads: PIPELINE.threads
@@ -25,11 +25,11 @@ rule detect:
 rule evaluate:
     input:
         annotations=prepared(lambda data: data.annotations("val")),
-        detections=f"{RUN}/detections/{{scoring}}.json",
+        detections=str(RUN.detections("{scoring}")),
     output:
-        f"{RUN}/evaluation/{{scoring}}.json",
+        str(RUN.evaluation("{scoring}")),
     log:
-        f"{RUN}/logs/evaluate_{{scoring}}.log",
+        str(RUN.log("evaluate_{scoring}")),
     conda:
         ENVIRONMENT
     shell:

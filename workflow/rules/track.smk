@@ -16,11 +16,11 @@ rule track:
     input:
         rules.store.output,
         lambda wildcards: evaluations(wildcards.experiment, wildcards.seed),
-        summary=f"{RUN}/train.json",
+        summary=str(RUN.summary),
     output:
-        f"{RUN}/tracked.txt",
+        str(RUN.tracked),
     log:
-        f"{RUN}/logs/track.log",
+        str(RUN.log("track")),
     conda:
         ENVIRONMENT
     params:

@@ -1,13 +1,13 @@
-# Resolved config → weights: one training an experiment and seed, as a submitit job.
+# Resolved config → weights: one run per experiment and seed, as a submitit job.
 
 
 rule config:
     input:
         prepared(lambda data: data.classes),
     output:
-        f"{RUN}/config.json",
+        str(RUN.config),
     log:
-        f"{RUN}/logs/config.log",
+        str(RUN.log("config")),
     conda:
         ENVIRONMENT
     params:
@@ -24,15 +24,15 @@ rule config:
 
 rule train:
     input:
-        f"{RUN}/config.json",
+        str(RUN.config),
         prepared(lambda data: data.store("train")),
         ancient(backbone_weights),
     output:
         # What a job finished while snakemake was away stays.
-        update(f"{RUN}/model.pth"),
-        update(f"{RUN}/train.json"),
+        update(str(RUN.weights)),
+        update(str(RUN.summary)),
     log:
-        f"{RUN}/logs/train.log",
+        str(RUN.log("train")),
     conda:
         ENVIRONMENT
     threads: PIPELINE.threads
