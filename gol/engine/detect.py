@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from gol.config.own import own_part
 from gol.config.resolve import fingerprint, load_config
 from gol.engine.distributed import Ranks, join
 from gol.engine.preemption import Preemption
 from gol.engine.shards import write_sharded
-from gol.errors import UserError, choices
+from gol.errors import UserError, unknown
 from gol.models.state import DamagedError, load_weights
 from gol.run_folder import RunFolder
 
@@ -55,11 +56,11 @@ def detect(
     """
     with Preemption() as preemption, join(device) as ranks:
         config = load_config(run)
-        scoring = scoring or config.gol.scorings[0]
-        if scoring not in config.gol.scorings:
-            allowed = choices(config.gol.scorings)
-            raise UserError(f"unknown scoring '{scoring}' for this experiment; allowed: {allowed}")
-        torch.set_num_threads(config.gol.threads)
+        own = own_part(config)
+        scoring = scoring or own.scorings[0]
+        if scoring not in own.scorings:
+            raise unknown("scoring", scoring, own.scorings, own.experiment)
+        torch.set_num_threads(own.threads)
         wanted = None if checkpoint else fingerprint(config)
         weights = checkpoint or RunFolder(run).weights
         detector = _detector(config, weights, wanted, scoring, ranks)
@@ -79,7 +80,7 @@ def _detector(
         remedy = "; remove it, and `gol train` writes it again from the last checkpoint"
         raise UserError(f"{error}{remedy if fingerprint else ''}") from error
     set_scoring(detector, scoring)
-    if config.gol.precision != "float32":
+    if own_part(config).precision != "float32":
         float32_heads(detector)
     return detector.to(ranks.device).eval()
 
@@ -92,13 +93,14 @@ def _detections(
     from gol.engine.trainer import PRECISIONS
     from gol.models import build_dataset
 
-    dtype, device = PRECISIONS[config.gol.precision], ranks.device
+    own = own_part(config)
+    dtype, device = PRECISIONS[own.precision], ranks.device
     dataset = build_dataset(config.data.test, {"test_mode": True})
-    own = _batches(dataset, config.model.test_cfg.rcnn.max_per_img)[ranks.rank :: ranks.world]
-    loaded = load(dataset, own, config.data.workers_per_gpu, device.type == "cuda")
-    progress = _Progress(config.gol.experiment, sum(map(len, own)), ranks)
+    batches = _batches(dataset, config.model.test_cfg.rcnn.max_per_img)[ranks.rank :: ranks.world]
+    loaded = load(dataset, batches, config.data.workers_per_gpu, device.type == "cuda")
+    progress = _Progress(own.experiment, sum(map(len, batches)), ranks)
     amp = torch.autocast(device.type, dtype) if dtype else nullcontext()
-    for indices, batch in zip(own, loaded, strict=True):
+    for indices, batch in zip(batches, loaded, strict=True):
         if preemption.requested:
             preemption.obey("the detection was asked to stop (SIGUSR2) and begins anew")
         with torch.inference_mode(), amp:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gol import __version__
+from gol.config.own import Identity, Own, own_part
 from gol.config.resolve import fingerprint, load_config, training_annotations
 from gol.data.prepared import raw_digests
 from gol.engine.checkpoints import save_checkpoint
@@ -85,18 +86,19 @@ def _train(run: RunFolder, config: Any, ranks: Ranks, preemption: Preemption) ->
     wanted = fingerprint(config)
     if done := ranks.broadcast(_finished(run, wanted) if ranks.is_main else None):
         return done
-    torch.set_num_threads(config.gol.threads)
+    own = own_part(config)
+    torch.set_num_threads(own.threads)
     raw = raw_digests(training_annotations(config))  # not at the end: it may be damaged
     trainer = Trainer(config, ranks)
     meta = trainer.resume(run, wanted)
-    clock = _Clock(meta["started"], meta["seconds"], config.gol)
+    clock = _Clock(meta["started"], meta["seconds"], own)
     start, epoch = meta["iter"], len(trainer.loader)
     total = trainer.schedule.max_epochs * epoch
     if ranks.is_main and start:
-        print(f"{_name(config)} continues after iteration {start}", file=sys.stderr, flush=True)
+        print(f"{_name(own)} continues after iteration {start}", file=sys.stderr, flush=True)
     log = None
     if ranks.is_main:
-        log = RunLog(run.metrics, start, total, epoch, _name(config))
+        log = RunLog(run.metrics, start, total, epoch, _name(own))
     for iteration in range(start, total):
         values, finished = trainer.step(iteration), iteration + 1
         if log:
@@ -144,8 +146,8 @@ def _finished(run: RunFolder, wanted: str) -> RunSummary | None:
     return run.finished(wanted)
 
 
-def _name(config: Any) -> str:
-    return f"{config.gol.experiment} seed {config.gol.seed}"
+def _name(own: Identity) -> str:
+    return f"{own.experiment} seed {own.seed}"
 
 
 def _versions() -> dict[str, str]:
@@ -163,7 +165,7 @@ def _versions() -> dict[str, str]:
 class _Clock:
     """Seconds spent on a training over all its starts, and when a checkpoint is due."""
 
-    def __init__(self, started: float, seconds: float, settings: Any) -> None:
+    def __init__(self, started: float, seconds: float, settings: Own) -> None:
         self.started, self.seconds, self.settings = started, seconds, settings
         self.begin = self.saved = time.monotonic()
 

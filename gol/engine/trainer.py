@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gol.compat.deferred import no_compiler
+from gol.config.own import own_part
 from gol.data.images import MIN_SIDE
 from gol.data.loader import EpochLoader, derive_seed, to_device
 from gol.engine.checkpoints import (
@@ -32,7 +33,7 @@ from gol.engine.checkpoints import (
 from gol.engine.distributed import Ranks
 from gol.engine.exchange import Exchange
 from gol.engine.running_statistics import RunningStatistics
-from gol.errors import UserError, choices
+from gol.errors import UserError
 from gol.models.state import listing, mismatches
 from gol.run_folder import RunFolder
 
@@ -82,7 +83,7 @@ class Trainer:
         ranks: this process among the others.
 
     Raises:
-        UserError: unknown precision, no images, or a batch that the ranks cannot share.
+        UserError: no images, or a batch that the ranks cannot share.
     """
 
     def __init__(self, config: Any, ranks: Ranks) -> None:
@@ -91,10 +92,7 @@ class Trainer:
         from gol.config.schedule import Schedule
         from gol.models import build_dataset, build_detector, float32_heads
 
-        if config.gol.precision not in PRECISIONS:
-            raise UserError(
-                f"unknown precision '{config.gol.precision}'; allowed: {choices(PRECISIONS)}"
-            )
+        own = own_part(config)
         dataset = build_dataset(config.data.train)
         if not len(dataset):
             part = config.data.train.get("dataset", config.data.train)
@@ -108,16 +106,16 @@ class Trainer:
             config.data.samples_per_gpu,
             config.seed,
             config.data.workers_per_gpu,
-            config.gol.global_batch,
+            own.global_batch,
             ranks.rank,
             ranks.world,
             pin=ranks.device.type == "cuda",
         )
         self.detector = build_detector(config).to(ranks.device).train()
-        self.dtype = PRECISIONS[config.gol.precision]
+        self.dtype = PRECISIONS[own.precision]
         if self.dtype:
             float32_heads(self.detector)
-        factor = self.loader.global_batch / config.gol.base_batch
+        factor = self.loader.global_batch / own.base_batch
         optimizer = {**config.optimizer, "lr": config.optimizer.lr * factor}
         with no_compiler():
             self.optimizer = build_optimizer(self.detector, optimizer)
@@ -131,7 +129,7 @@ class Trainer:
         self.exchange = Exchange(_Losses(self.detector), ranks)
         self.batches: Any = None
         if ranks.is_main:
-            print(self._describe(config.optimizer.lr, config.gol.base_batch), file=sys.stderr)
+            print(self._describe(config.optimizer.lr, own.base_batch), file=sys.stderr)
 
     def _describe(self, rate: float, base: int) -> str:
         images, micro, world = self.loader.global_batch, self.loader.micro_batch, self.ranks.world

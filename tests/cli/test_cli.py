@@ -229,7 +229,7 @@ def test_an_unknown_scoring_is_refused(run, tmp_path, demo_data, capsys):
     save_config(config, run)
     save_checkpoint(run / "model.pth", state_dict=gol.build_detector(config).state_dict(), meta={})
     line = fails(capsys, "detect", run, "--scoring", "gumbal", "--out", tmp_path / "d.json")
-    assert "unknown scoring 'gumbal' for this experiment; allowed: softmax" in line
+    assert "unknown scoring 'gumbal' in demo/softmax; allowed: softmax" in line
 
 
 def test_an_image_damaged_after_preprocessing_is_named(tmp_path, demo_data, capsys):
