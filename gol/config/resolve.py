@@ -72,6 +72,7 @@ def load_experiment(
     config.custom_imports = copy.deepcopy(CUSTOM_IMPORTS)
     config.seed = seed
     own = {
+        **_own_defaults(values),
         "experiment": name,
         "label": entry.label,
         "axes": axes.model_dump(),
@@ -80,8 +81,18 @@ def load_experiment(
         "published": entry.published,
         "published_note": entry.published_note,
         "seed": seed,
-        "scorings": values["classifier"]["scorings"],
         "statement": dataset.statement,
+    }
+    config.gol = validated(Own, own).model_dump(exclude_unset=True)
+    plain = config._cfg_dict.to_dict()
+    apply_overrides(plain, overrides)
+    return type(config)(plain)
+
+
+def _own_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the key ``gol`` holds of the axes' values, and of its own."""
+    return {
+        "scorings": values["classifier"]["scorings"],
         "base_batch": values["schedule"]["base_batch"],
         "global_batch": values["schedule"]["base_batch"],
         "precision": values["precision"]["dtype"],
@@ -90,10 +101,6 @@ def load_experiment(
         "checkpoint_minutes": 15,
         "threads": 1,
     }
-    config.gol = validated(Own, own).model_dump(exclude_unset=True)
-    plain = config._cfg_dict.to_dict()
-    apply_overrides(plain, overrides)
-    return type(config)(plain)
 
 
 def save_config(config: Any, run: Path) -> None:

@@ -5,7 +5,6 @@ One pass finds every problem and makes the clean copy that the rest of the proje
 makes no sense. What is *repaired* is reported and then handled as :data:`KINDS` says.
 """
 
-import math
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gol.data.images import any_size, file_names, find_image, image_problem
-from gol.data.objects import clean_annotation
+from gol.data.objects import clean_annotation, plain
 from gol.errors import UserError, choices, shown
 from gol.files import read_json
 from gol.groups import GROUPS
@@ -49,7 +48,6 @@ DROPPABLE = (
     "RLE that does not fit",
 )
 _EXAMPLES = 3
-_DEEPEST = 20  # levels of what nobody reads
 _LONGEST_SIDE = 1 << 20  # pixels that OpenCV reads
 
 
@@ -123,25 +121,12 @@ def examine(
     annotations = _check_annotations(data["annotations"], images, categories, findings, drop_bad)
     names = _check_files(list(images.values()), Path(image_folder), decode, findings)
     clean = {
-        **{key: _plain(data[key]) for key in ("info", "licenses") if key in data},
-        "images": [{**_plain(image), "file_name": name} for image, name in names],
+        **{key: plain(data[key]) for key in ("info", "licenses") if key in data},
+        "images": [{**plain(image), "file_name": name} for image, name in names],
         "annotations": annotations,
-        "categories": [_plain(categories[i]) for i in sorted(categories)],
+        "categories": [plain(categories[i]) for i in sorted(categories)],
     }
     return clean, findings.problems()
-
-
-def _plain(value: Any, levels: int = _DEEPEST) -> Any:
-    """What any program can read as JSON: null for NaN, infinity and what lies too deep."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if not isinstance(value, dict | list):
-        return value
-    if not levels:
-        return None
-    if isinstance(value, dict):
-        return {key: _plain(item, levels - 1) for key, item in value.items()}
-    return [_plain(item, levels - 1) for item in value]
 
 
 class _Findings:

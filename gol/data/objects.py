@@ -9,7 +9,27 @@ from gol.errors import shown
 _ROUNDING = 1e-6  # px outside the image that float arithmetic explains
 _TOLERANCE = 1  # px outside the image that an annotation tool's rounding explains
 
+_DEEPEST = 20  # levels of what nobody reads
+
 Found = list[tuple[str, str]]
+
+
+def is_object(annotation: dict[str, Any]) -> bool:
+    """Whether an annotation is an object to learn and to find."""
+    return not (annotation.get("iscrowd") or annotation.get("ignore"))
+
+
+def plain(value: Any, levels: int = _DEEPEST) -> Any:
+    """What any program can read as JSON: null for NaN, infinity and what lies too deep."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if not isinstance(value, dict | list):
+        return value
+    if not levels:
+        return None
+    if isinstance(value, dict):
+        return {key: plain(item, levels - 1) for key, item in value.items()}
+    return [plain(item, levels - 1) for item in value]
 
 
 def clean_annotation(annotation: dict, image: dict) -> tuple[dict[str, Any] | None, Found]:

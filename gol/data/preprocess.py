@@ -1,18 +1,20 @@
 """Any COCO- or LVIS-schema dataset → checked annotations in one schema, and class statistics."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gol.data.annotations import DROPPABLE, Problem, examine, load_annotations
 from gol.data.images import MIN_SIDE
-from gol.data.prepared import Prepared
+from gol.data.objects import is_object
+from gol.data.prepared import SPLITS, Prepared
 from gol.data.store import AnnotationStore
+from gol.data.summary import describe, groups, is_small, text
 from gol.errors import UserError, choices, shown
 from gol.files import uncollected, write_json
 from gol.files.digests import sha256
-from gol.groups import GROUPS, THRESHOLDS
+from gol.groups import THRESHOLDS
 from gol.losses.class_statistics import ClassStatistics
 
 _KINDS = 5  # kinds of errors that the one line names for a file
@@ -56,20 +58,17 @@ def preprocess_dataset(
         drop_bad: leaves out annotations whose box or mask is wrong, instead of refusing.
 
     Returns:
-        Per split the number of images, objects, what of the file does not count (see
-        :func:`_describe`), the repaired problems and the raw file's SHA-256; the number of classes
-        per group; and under ``text`` a summary to print.
+        Per split what :func:`gol.data.summary.describe` counts and the raw file's SHA-256; the
+        number of classes per group; and under ``text`` a summary to print.
 
     Raises:
         UserError: the files have errors. One line gives their number and an example of each
             kind, ``problems.json`` in ``out_folder`` lists them all; no other file is written.
     """
     prepared = Prepared(Path(out_folder))
-    splits = {
-        "train": _examine(train_annotations, train_images, decode, drop_bad),
-        "val": _examine(val_annotations, val_images, decode, drop_bad),
-    }
     files = {"train": train_annotations, "val": val_annotations}
+    folders = {"train": train_images, "val": val_images}
+    splits = {split: _examine(files[split], folders[split], decode, drop_bad) for split in SPLITS}
     problems = {str(files[split]): found for split, (_, found) in splits.items()}
     _refuse_errors(problems, prepared.problems)
     for split, purpose in (("train", "train"), ("val", "evaluate")):
@@ -77,19 +76,19 @@ def preprocess_dataset(
     train, statistics = _normalise_train(splits["train"][0], thresholds, train_annotations)
     val = _normalise_val(splits["val"][0], train["categories"], val_annotations)
     summary: dict[str, Any] = {
-        split: _describe(*splits[split], train["categories"]) | {"sha256": sha256(files[split])}
-        for split in ("train", "val")
+        split: describe(*splits[split], train["categories"]) | {"sha256": sha256(files[split])}
+        for split in SPLITS
     }
-    summary["classes"] = _groups(train["categories"])
-    summary["text"] = _text(summary)
+    summary["classes"] = groups(train["categories"])
+    summary["text"] = text(summary)
     # Both are made before either is written: a file that cannot be leaves no half of a dataset.
-    stores = {
-        split: AnnotationStore.from_annotations(data, files[split])
+    made = {
+        split: (data, AnnotationStore.from_annotations(data, files[split]))
         for split, data in (("train", train), ("val", val))
     }
-    for split, data in (("train", train), ("val", val)):
+    for split, (data, store) in made.items():
         write_json(prepared.annotations(split), data, writer="gol preprocess")
-        stores[split].save(prepared.store(split))
+        store.save(prepared.store(split))
     statistics.save(prepared.classes, "gol preprocess")
     write_json(prepared.summary, summary, indent=2, writer="gol preprocess")
     prepared.problems.unlink(missing_ok=True)
@@ -129,7 +128,7 @@ def _normalise_train(
 ) -> tuple[dict[str, Any], ClassStatistics]:
     objects = [a for a in data["annotations"] if not a["iscrowd"]]
     labelled = {a["image_id"] for a in data["annotations"]}
-    if all(_is_small(image) for image in data["images"] if image["id"] in labelled):
+    if all(is_small(image) for image in data["images"] if image["id"] in labelled):
         raise UserError(
             f"{file}: all {len(labelled)} images with annotations have a side under {MIN_SIDE} px, "
             "and such images are left out of training: enlarge them with their annotations"
@@ -193,26 +192,12 @@ def _in_schema(
     }
 
 
-def _groups(categories: list[dict]) -> dict[str, int]:
-    counts = Counter(category["frequency"] for category in categories)
-    return {group: counts[group] for group in GROUPS}
-
-
-def _counts(annotation: dict) -> bool:
-    """Whether an annotation is an object to learn and to find."""
-    return not (annotation["iscrowd"] or annotation.get("ignore"))
-
-
-def _is_small(image: dict) -> bool:
-    return min(image["width"], image["height"]) < MIN_SIDE
-
-
 def _refuse_none(
     data: dict[str, Any], problems: list[Problem], file: str | Path, purpose: str
 ) -> None:
     """Refuses a split without objects, with the reason."""
     annotations = data["annotations"]
-    if any(map(_counts, annotations)):
+    if any(map(is_object, annotations)):
         return
     reasons = [f"left out were {_listed(problems)}"] if problems else []
     for key in ("iscrowd", "ignore"):
@@ -220,70 +205,3 @@ def _refuse_none(
             reasons.append(f"all {len(annotations)} annotations are {key}")
     why = f": {'; '.join(reasons)}" if reasons else ""
     raise UserError(f"{file}: key 'annotations' has no object to {purpose} on{why}")
-
-
-def _describe(
-    data: dict[str, Any], problems: list[Problem], categories: list[dict]
-) -> dict[str, Any]:
-    """What a split holds; besides images and objects all that is there and does not count.
-
-    ``crowds`` and ``ignored`` are annotations that are no objects, ``small_images`` those with a
-    side under ``MIN_SIDE``, which training leaves out with their ``objects_in_small_images``, as
-    it does the ``thin_objects`` of less than 1 px.
-    """
-    objects = [a for a in data["annotations"] if _counts(a)]
-    present = {a["category_id"] for a in objects}
-    small = {image["id"] for image in data["images"] if _is_small(image)}
-    return {
-        "images": len(data["images"]),
-        "images_without_object": len(data["images"]) - len({a["image_id"] for a in objects}),
-        "objects": len(objects),
-        "crowds": sum(bool(a["iscrowd"]) for a in data["annotations"]),
-        "ignored": sum(bool(a.get("ignore")) for a in data["annotations"]),
-        "small_images": len(small),
-        "objects_in_small_images": sum(a["image_id"] in small for a in objects),
-        "thin_objects": sum(min(a["bbox"][2:]) < 1 for a in objects),
-        "classes_with_objects": _groups([c for c in categories if c["id"] in present]),
-        "classes_without_object": [c["name"] for c in categories if c["id"] not in present],
-        "problems": [asdict(problem) for problem in problems],
-    }
-
-
-def _text(summary: dict[str, Any]) -> str:
-    def named(groups: dict[str, int]) -> str:
-        return ", ".join(f"{count} {GROUPS[group]}" for group, count in groups.items())
-
-    lines = [f"{sum(summary['classes'].values())} classes: {named(summary['classes'])}"]
-    for split in ("train", "val"):
-        part = summary[split]
-        lines.append(
-            f"{split}: {part['objects']} objects in {part['images']} images "
-            f"({part['images_without_object']} without); "
-            f"classes with objects: {named(part['classes_with_objects'])}"
-        )
-        lines += [f"{split}: {loss}" for loss in _losses(part, split)]
-        lines += [
-            f"{split}: {p['count']} x {p['kind']} ({p['severity']}), as {p['examples'][0]}"
-            for p in part["problems"]
-        ]
-    return "\n".join(lines)
-
-
-def _losses(part: dict[str, Any], split: str) -> list[str]:
-    """What of a split's file does not count, in words."""
-    lines = []
-    if part["crowds"]:
-        lines.append(f"{part['crowds']} crowd regions (iscrowd), which are no objects")
-    if part["ignored"]:
-        lines.append(f"{part['ignored']} annotations to be ignored (ignore), which are no objects")
-    if part["small_images"] and split == "train":
-        lines.append(
-            f"{part['small_images']} of {part['images']} images have a side under {MIN_SIDE} px: "
-            f"training leaves them out, with {part['objects_in_small_images']} objects"
-        )
-    if part["thin_objects"] and split == "train":
-        lines.append(f"{part['thin_objects']} objects under 1 px, which training leaves out")
-    if names := part["classes_without_object"]:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        lines.append(f"{len(names)} classes without an object: {choices(names[:3])}{more}")
-    return lines

@@ -14,8 +14,8 @@ from random import Random
 from typing import Any
 
 from gol.data.annotations import load_annotations
-from gol.data.imports.summary import is_object
-from gol.data.imports.values import id_key, plain
+from gol.data.imports.values import id_key
+from gol.data.objects import is_object, plain
 from gol.errors import UserError, choices, first_few, shown
 from gol.files import write_json
 

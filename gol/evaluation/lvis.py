@@ -99,19 +99,24 @@ def evaluate(
     del truth, read, kept
     precisions = {kind: _precision(expected, found, kind, max_detections) for kind in iou_types}
     return {
-        "protocol": {
-            "name": "LVIS",
-            "iou_thresholds": [round(threshold, 2) for threshold in IOU_THRESHOLDS],
-            "recall_points": 101,
-            "max_detections": max_detections,
-            "area_ranges": AREA_RANGES,
-            "sizes_by": sizes_by,
-        },
+        "protocol": _protocol(max_detections, sizes_by),
         "engine": f"hotcoco {hotcoco.__version__}",
         "images": images,
         "detections": count,
         **{kind: _metrics(precision, categories) for kind, precision in precisions.items()},
         "per_class": _per_class(precisions, categories),
+    }
+
+
+def _protocol(max_detections: int, sizes_by: str) -> dict[str, Any]:
+    """What the numbers depend on, for the result's readers."""
+    return {
+        "name": "LVIS",
+        "iou_thresholds": [round(threshold, 2) for threshold in IOU_THRESHOLDS],
+        "recall_points": 101,
+        "max_detections": max_detections,
+        "area_ranges": AREA_RANGES,
+        "sizes_by": sizes_by,
     }
 
 

@@ -1,6 +1,22 @@
 """The built-in demo: a small long-tailed instance segmentation set, drawn in seconds.
 
 It exists so that the whole chain can be seen at work without a download. It is not LVIS.
+
+Six shapes x four hues x {solid, striped} are 48 combinations; ``classes`` of them are
+classes, the others appear as unlabelled distractors. Objects are rotated, vary in colour
+and light, cover each other (at least 45 % of a labelled one can be seen) and stand on a
+cluttered, noisy background. Which combination is rare is drawn at random, as evenly over
+shapes, hues and textures as chance allows, and ids follow the alphabet as in LVIS, so
+neither tells how frequent a class is.
+
+=========================  =========  ============  =============
+train split                rare       common        frequent
+=========================  =========  ============  =============
+LVIS v1, 1,203 classes     337, 28 %  461, 38 %     405, 34 %
+LVIS v1, images per class  1 to 10    11 to 100     101 to 1,977
+demo, 40 classes           11, 28 %   19, 48 %      10, 25 %
+demo, images per class     3 to 10    11 to 92      104 to 300
+=========================  =========  ============  =============
 """
 
 from collections import Counter
@@ -35,22 +51,6 @@ def draw_demo(
     thresholds: tuple[int, int] = THRESHOLDS,
 ) -> dict[str, Any]:
     """Draws the demo's images and writes its annotations in the LVIS v1 schema.
-
-    Six shapes x four hues x {solid, striped} are 48 combinations; ``classes`` of them are
-    classes, the others appear as unlabelled distractors. Objects are rotated, vary in colour
-    and light, cover each other (at least 45 % of a labelled one can be seen) and stand on a
-    cluttered, noisy background. Which combination is rare is drawn at random, as evenly over
-    shapes, hues and textures as chance allows, and ids follow the alphabet as in LVIS, so
-    neither tells how frequent a class is.
-
-    =========================  =========  ============  =============
-    train split                rare       common        frequent
-    =========================  =========  ============  =============
-    LVIS v1, 1,203 classes     337, 28 %  461, 38 %     405, 34 %
-    LVIS v1, images per class  1 to 10    11 to 100     101 to 1,977
-    demo, 40 classes           11, 28 %   19, 48 %      10, 25 %
-    demo, images per class     3 to 10    11 to 92      104 to 300
-    =========================  =========  ============  =============
 
     The image counts fall exponentially, from 3/7 of the images (less where they are few for the
     classes) to 3. In val every class is in at least 15 images (fewer where ``val_images`` is

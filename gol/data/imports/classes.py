@@ -5,7 +5,8 @@ from typing import Any
 
 from gol.data.imports.export import Labels
 from gol.data.imports.findings import Findings
-from gol.data.imports.values import flag, id_key, plain
+from gol.data.imports.values import flag, id_key
+from gol.data.objects import plain
 from gol.errors import UserError, shown
 
 

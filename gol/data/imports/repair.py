@@ -6,7 +6,8 @@ from typing import Any, Literal
 from gol.data.imports.export import Export, Labels
 from gol.data.imports.findings import Findings
 from gol.data.imports.objects import Place, repair_object
-from gol.data.imports.values import flag, id_key, plain, whole
+from gol.data.imports.values import flag, id_key, whole
+from gol.data.objects import plain
 from gol.errors import UserError, shown
 
 _LISTS = ("neg_category_ids", "not_exhaustive_category_ids")  # of LVIS

@@ -4,10 +4,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gol.data.images import MIN_SIDE
 from gol.data.imports.findings import Findings
+from gol.data.objects import is_object
 from gol.errors import first_few
-
-_SMALL = 32  # px: mmdet leaves images with a shorter side out of training
 
 Split = dict[str, list[dict[str, Any]]]
 
@@ -15,11 +15,6 @@ Split = dict[str, list[dict[str, Any]]]
 def file_name(split: str | None) -> str:
     """The file of a split, or of an export that names none."""
     return f"{split or 'annotations'}.json"
-
-
-def is_object(annotation: dict[str, Any]) -> bool:
-    """Whether an annotation is an object to learn and to find."""
-    return not (annotation.get("iscrowd") or annotation.get("ignore"))
 
 
 def summarise(
@@ -56,7 +51,7 @@ def _describe(split: Split) -> dict[str, int]:
     return {
         "images": len(images),
         "images_without_object": len(images) - len({a["image_id"] for a in objects}),
-        "small_images": sum(min(i["width"], i["height"]) < _SMALL for i in images),
+        "small_images": sum(min(i["width"], i["height"]) < MIN_SIDE for i in images),
         "objects": len(objects),
         "crowds": sum(a["iscrowd"] for a in annotations),
         "ignored": sum(bool(a.get("ignore")) for a in annotations),
@@ -69,7 +64,7 @@ def _lines(summary: dict[str, Any], out: Path) -> list[str]:
         lost = {
             "crowd regions": part["crowds"],
             "objects to be ignored": part["ignored"],
-            f"images with a side under {_SMALL} px, left out of training": part["small_images"],
+            f"images with a side under {MIN_SIDE} px, left out of training": part["small_images"],
         }
         more = "".join(f"; {count} {what}" for what, count in lost.items() if count)
         lines.append(

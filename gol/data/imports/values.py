@@ -6,7 +6,6 @@ from typing import Any
 
 _WHOLE = re.compile(r"\s*([+-]?\d{1,19})(?:\.0*)?\s*")
 _TRUE, _FALSE = {"true", "yes", "1"}, {"false", "no", "0", "", "none", "null"}
-_DEEPEST = 20  # levels of what nobody reads
 
 
 def whole(value: Any) -> int | None:
@@ -53,16 +52,3 @@ def flag(value: Any) -> bool | None:
     if value is None or value != value:
         return False
     return bool(value) if value in (0, 1) else None
-
-
-def plain(value: Any, levels: int = _DEEPEST) -> Any:
-    """What any program can read as JSON: null for NaN, infinity and what lies too deep."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if not isinstance(value, dict | list):
-        return value
-    if not levels:
-        return None
-    if isinstance(value, dict):
-        return {key: plain(item, levels - 1) for key, item in value.items()}
-    return [plain(item, levels - 1) for item in value]

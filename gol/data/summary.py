@@ -1,0 +1,91 @@
+"""What a prepared dataset holds and what of its files does not count, in numbers and in words."""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from gol.data.annotations import Problem
+from gol.data.images import MIN_SIDE
+from gol.data.objects import is_object
+from gol.data.prepared import SPLITS
+from gol.errors import first_few
+from gol.groups import GROUPS
+
+
+def groups(categories: list[dict]) -> dict[str, int]:
+    """The number of classes in each of the groups r, c and f."""
+    counts = Counter(category["frequency"] for category in categories)
+    return {group: counts[group] for group in GROUPS}
+
+
+def is_small(image: dict) -> bool:
+    """Whether training leaves an image out."""
+    return min(image["width"], image["height"]) < MIN_SIDE
+
+
+def describe(
+    data: dict[str, Any], problems: list[Problem], categories: list[dict]
+) -> dict[str, Any]:
+    """What a split holds; besides images and objects all that is there and does not count.
+
+    ``crowds`` and ``ignored`` are annotations that are no objects, ``small_images`` those with a
+    side under ``MIN_SIDE``, which training leaves out with their ``objects_in_small_images``, as
+    it does the ``thin_objects`` of less than 1 px.
+    """
+    objects = [a for a in data["annotations"] if is_object(a)]
+    present = {a["category_id"] for a in objects}
+    small = {image["id"] for image in data["images"] if is_small(image)}
+    return {
+        "images": len(data["images"]),
+        "images_without_object": len(data["images"]) - len({a["image_id"] for a in objects}),
+        "objects": len(objects),
+        "crowds": sum(bool(a["iscrowd"]) for a in data["annotations"]),
+        "ignored": sum(bool(a.get("ignore")) for a in data["annotations"]),
+        "small_images": len(small),
+        "objects_in_small_images": sum(a["image_id"] in small for a in objects),
+        "thin_objects": sum(min(a["bbox"][2:]) < 1 for a in objects),
+        "classes_with_objects": groups([c for c in categories if c["id"] in present]),
+        "classes_without_object": [c["name"] for c in categories if c["id"] not in present],
+        "problems": [asdict(problem) for problem in problems],
+    }
+
+
+def text(summary: dict[str, Any]) -> str:
+    """A summary of both splits for people."""
+
+    def named(counts: dict[str, int]) -> str:
+        return ", ".join(f"{count} {GROUPS[group]}" for group, count in counts.items())
+
+    lines = [f"{sum(summary['classes'].values())} classes: {named(summary['classes'])}"]
+    for split in SPLITS:
+        part = summary[split]
+        lines.append(
+            f"{split}: {part['objects']} objects in {part['images']} images "
+            f"({part['images_without_object']} without); "
+            f"classes with objects: {named(part['classes_with_objects'])}"
+        )
+        lines += [f"{split}: {loss}" for loss in _losses(part, split)]
+        lines += [
+            f"{split}: {p['count']} x {p['kind']} ({p['severity']}), as {p['examples'][0]}"
+            for p in part["problems"]
+        ]
+    return "\n".join(lines)
+
+
+def _losses(part: dict[str, Any], split: str) -> list[str]:
+    """What of a split's file does not count, in words."""
+    lines = []
+    if part["crowds"]:
+        lines.append(f"{part['crowds']} crowd regions (iscrowd), which are no objects")
+    if part["ignored"]:
+        lines.append(f"{part['ignored']} annotations to be ignored (ignore), which are no objects")
+    if part["small_images"] and split == "train":
+        lines.append(
+            f"{part['small_images']} of {part['images']} images have a side under {MIN_SIDE} px: "
+            f"training leaves them out, with {part['objects_in_small_images']} objects"
+        )
+    if part["thin_objects"] and split == "train":
+        lines.append(f"{part['thin_objects']} objects under 1 px, which training leaves out")
+    if names := part["classes_without_object"]:
+        lines.append(f"{len(names)} classes without an object: {first_few(names)}")
+    return lines
