@@ -32,7 +32,7 @@ lint: $(READY)  ## style, the workflow, and what may import what
 	.venv/bin/snakemake --lint
 	.venv/bin/lint-imports
 
-# Torch for the CPU alone is 3 GB smaller: taken where there is neither an NVIDIA GPU nor a Slurm whose
+# Torch for the CPU alone is 3 GB less to download: taken where there is neither an NVIDIA GPU nor a Slurm whose
 # nodes may have one, if its index answers. UV_TORCH_BACKEND decides otherwise.
 $(READY): pyproject.toml constraints.txt $(if $(MOVED),moved)
 	$(PYTHON) -m venv .venv $(MOVED)
