@@ -152,7 +152,9 @@ class RunFolder:
 
     def write_summary(self, summary: RunSummary) -> None:
         """Writes the summary, which makes the run a finished one."""
-        write_json(self.summary, summary.model_dump(), indent=1, writer="gol train")
+        write_json(
+            self.summary, summary.model_dump(exclude_unset=True), indent=1, writer="gol train"
+        )
 
     def finished(self, fingerprint: str) -> RunSummary | None:
         """The summary, if this configuration's training is done; else None.

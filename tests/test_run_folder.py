@@ -96,5 +96,5 @@ def test_the_names_in_a_run_folder_stand_in_one_module():
         if part in NAMES
     }
     inside = {part for module, part in found if module == "run_folder.py"}
-    assert inside == NAMES - {"tracked.txt"}  # which the workflow alone writes
+    assert inside == NAMES
     assert {pair for pair in found if pair[0] != "run_folder.py"} == ALIKE

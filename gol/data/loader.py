@@ -186,9 +186,12 @@ def load(dataset: Any, batches: list[list], workers: int = 0, pin: bool = False)
     )
     try:
         yield from loader
+        return
     except UserError as error:  # torch appends a worker's error to its traceback
         text = str(error).strip().splitlines()[-1]
-        raise UserError(text.removeprefix(f"{UserError.__module__}.UserError: ")) from error
+        # Its frames hold the workers: left to the garbage collector they take 5 s each to end.
+        error.__traceback__ = None
+    raise UserError(text.removeprefix(f"{UserError.__module__}.UserError: "))
 
 
 def _unpack(batch: Any) -> Any:

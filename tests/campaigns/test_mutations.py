@@ -34,9 +34,8 @@ LONG = {"annotations": 2000, "detections": 800, "configs": 500, "overrides": 300
 SHORT = {"annotations": 60, "detections": 40, "configs": 20, "overrides": 20}
 SECONDS = 10  # that an input may take
 LINE = 5000  # characters of a message
-PREPARED = {"classes.json", "summary.json"} | {
-    f"{split}.{kind}" for split in ("train", "val") for kind in ("json", "store")
-}
+_TEXTS = ("train.json", "val.json", "classes.json", "summary.json")
+PREPARED = {*_TEXTS, *(f".{name}.sha256" for name in _TEXTS), "train.store", "val.store"}
 
 Case = tuple[
     list[str], str, Callable[[], str]

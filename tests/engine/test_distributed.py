@@ -128,12 +128,9 @@ def test_rank_0_alone_writes_and_says_how_the_batch_is_made(pair):
     assert "iteration 16/16" in first
     assert "learning rate" not in second and "iteration" not in second
     assert {path.name for path in run.iterdir()} <= {
-        "config.json",
-        "metrics.jsonl",
-        "checkpoints",
-        "model.pth",
-        "train.json",
-        ".train.lock",
+        *("config.json", ".config.json.sha256"),
+        *("train.json", ".train.json.sha256", ".train.lock"),
+        *("metrics.jsonl", "checkpoints", "model.pth"),
     }
 
 

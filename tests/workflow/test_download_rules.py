@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gol.files.digests import sha256
+
 BIN = Path(sys.executable).parent
 
 
@@ -30,12 +32,14 @@ def checkout(tmp_path, root):
         with zipfile.ZipFile(archive, "w") as file:
             for member, content in members.items():
                 file.writestr(member, content)
-        entries[name] = {"makes": entries[name]["makes"], "urls": [str(archive)]}
+        published = {"urls": [str(archive)], "sha256": sha256(archive)}
+        entries[name] = {"makes": entries[name]["makes"], **published}
     entries["train2017"]["images"] = 2
     path.write_text(yaml.safe_dump(entries))
     backbone = yaml.safe_load((tmp_path / "configs/models/r50.yaml").read_text())
     (tmp_path / "site/weights.pth").write_bytes(b"weights")
-    backbone["weights"] = {"url": str(tmp_path / "site/weights.pth")}
+    weights = tmp_path / "site/weights.pth"
+    backbone["weights"] = {"url": str(weights), "sha256": sha256(weights)}
     (tmp_path / "configs/models/r50.yaml").write_text(yaml.safe_dump(backbone))
     return tmp_path
 
