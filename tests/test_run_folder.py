@@ -69,6 +69,7 @@ ALIKE = {
     ("sources/weights.py", "checkpoints"),
     ("config/overrides.py", "evaluation"),
     ("config/resolve.py", "evaluation"),
+    ("config/trusted.py", "evaluation"),
 }
 
 
