@@ -35,6 +35,8 @@ _FIXED = {
         ("gol.experiment", "gol.compare", "gol.published", "gol.published_note"),
         "it follows the experiment",
     ),
+    "gol.precision": "change the axis precision",
+    "model.type": "change the axis detector",
     "gol.axes": "change the axis itself, e.g. backbone",
     "gol.seed": "change the seed itself",
     "gol.scorings": "they follow the axis classifier",
@@ -113,7 +115,10 @@ def _naming(paths: Iterable[Path]) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"override {choices(sorted(map('.'.join, paths)))}: {error}") from error
+        names = sorted(map(".".join, paths))
+        if any(name in str(error) for name in names):
+            raise
+        raise UserError(f"override {choices(names)}: {error}") from error
 
 
 def _leaves(config: dict[str, Any], path: Path, value: Any) -> dict[Path, Any]:
