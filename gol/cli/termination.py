@@ -63,13 +63,24 @@ def _watch(reader: int) -> None:
     os._exit(128 + signal.SIGTERM)
 
 
+def _hold(how: int) -> None:
+    """Keeps SIGTERM waiting while a child is made, which would write into its parent's pipe."""
+    if _watched:
+        signal.pthread_sigmask(how, {signal.SIGTERM})
+
+
 def _forked() -> None:
     """A child's signals are not its parent's."""
     global _watched
     if _watched:
-        _watched = False
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _hold(signal.SIG_UNBLOCK)
+        _watched = False
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(
+    before=lambda: _hold(signal.SIG_BLOCK),
+    after_in_parent=lambda: _hold(signal.SIG_UNBLOCK),
+    after_in_child=_forked,
+)

@@ -62,7 +62,14 @@ def read_setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--set {shown(text)}: expected KEY=VALUE")
-    return key, read_value(value, key)
+    text_wanted = takes_text(tuple(key.split(".")))
+    try:
+        read = read_value(value, key)
+    except UserError:
+        if text_wanted:
+            return key, value
+        raise
+    return key, read if not text_wanted or isinstance(read, str | None) else value
 
 
 def apply_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> None:

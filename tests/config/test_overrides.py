@@ -246,6 +246,19 @@ def test_what_is_right_is_taken_in_its_own_type(overrides):
             assert found == value and isinstance(found, bool) == isinstance(value, bool)
 
 
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("12", "12"),
+        ("Mine: yours", "Mine: yours"),
+        ("[mine", "[mine"),
+        ('"Gumbel, lr 0.01"', "Gumbel, lr 0.01"),
+    ],
+)
+def test_a_label_is_what_was_typed(text, label):
+    assert resolve(dict([read_setting(f"gol.label={text}")]))["gol"]["label"] == label
+
+
 def test_text_becomes_a_number_wherever_it_stands():
     overrides = {
         "optimizer": {"lr": "1e-3", "nesterov": "true"},
