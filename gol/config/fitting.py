@@ -144,6 +144,8 @@ def _expectation(name: str, value: Any, present: Any) -> str:
     ):
         return ""
     span = "" if least is None else f" from {least} to {most}"
+    if name == "lr":  # 0 is refused with the optimizer
+        span = f" above 0 and at most {most}"
     return f"a{' whole' if whole else ''} number{span}"
 
 

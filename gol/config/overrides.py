@@ -35,6 +35,8 @@ _FIXED = {
         ("gol.experiment", "gol.compare", "gol.published", "gol.published_note"),
         "it follows the experiment",
     ),
+    "gol.precision": "change the axis precision",
+    "model.type": "change the axis detector",
     "gol.axes": "change the axis itself, e.g. backbone",
     "gol.seed": "change the seed itself",
     "gol.scorings": "they follow the axis classifier",
@@ -60,7 +62,14 @@ def read_setting(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--set {shown(text)}: expected KEY=VALUE")
-    return key, read_value(value, key)
+    text_wanted = takes_text(tuple(key.split(".")))
+    try:
+        read = read_value(value, key)
+    except UserError:
+        if text_wanted:
+            return key, value
+        raise
+    return key, read if not text_wanted or isinstance(read, str | None) else value
 
 
 def apply_overrides(config: dict[str, Any], overrides: Mapping[str, Any]) -> None:
@@ -113,7 +122,10 @@ def _naming(paths: Iterable[Path]) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"override {choices(sorted(map('.'.join, paths)))}: {error}") from error
+        names = sorted(map(".".join, paths))
+        if any(name in str(error) for name in names):
+            raise
+        raise UserError(f"override {choices(names)}: {error}") from error
 
 
 def _leaves(config: dict[str, Any], path: Path, value: Any) -> dict[Path, Any]:

@@ -111,7 +111,7 @@ def part_keys(path: tuple[str, ...]) -> list[str]:
 def takes_text(path: tuple[str, ...]) -> bool:
     """Whether a key of a part with a model is a text, so that "12" is not the number."""
     name = part_of(path)
-    if name is None or name == "data":
+    if name in (None, "data", ".".join(path)):
         return False
     return str in field_types(PARTS[name], path[name.count(".") + 1 :])
 

@@ -17,6 +17,7 @@ from gol.config.detector import (
     set_heads,
 )
 from gol.config.experiments import experiment
+from gol.config.leaves import check_leaves
 from gol.config.overrides import apply_overrides
 from gol.config.own import Own, own_part
 from gol.config.python_file import python_text
@@ -128,12 +129,14 @@ def read_config(run: str | Path) -> dict[str, Any]:
     """The plain content of a run folder's resolved config.
 
     Raises:
-        UserError: the file is missing, truncated or not a resolved config.
+        UserError: the file is missing, truncated or not a resolved config, or lacks what every
+            training reads.
     """
     path = RunFolder(run).config
     content = read_json(path)
     if not isinstance(content, dict) or "gol" not in content:
         raise UserError(f"{path} is not a resolved config: write one with `gol config`")
+    check_leaves(content, str(path))
     return content
 
 
@@ -156,7 +159,8 @@ def _tuples(value: Any, key: str = "") -> Any:
         return {name: _tuples(item, name) for name, item in value.items()}
     if isinstance(value, list):
         if key == "img_scale":
-            return [tuple(item) for item in value] if isinstance(value[0], list) else tuple(value)
+            several = bool(value) and all(isinstance(item, list) for item in value)
+            return [tuple(item) for item in value] if several else tuple(value)
         return [_tuples(item) for item in value]
     return value
 

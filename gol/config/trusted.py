@@ -105,12 +105,16 @@ def _check_part(path: Path, part: dict[str, Any]) -> None:
     if part.get("pretrained") is not None:
         raise UserError(f"{where}.pretrained: not allowed; a backbone's weights are gol.weights")
     if path == ("model", "backbone", "init_cfg"):
-        _check_published(part)
-    elif part.get("type") is not None:
-        _check_name(f"{where}.type", part["type"], _allowed(path))
+        return  # looked at with the backbone
+    if path == ("model", "backbone") and part.get("init_cfg") is not None:
+        _check_published(part["init_cfg"])
+    if "checkpoint" in part:  # some of mmdet's parts load it, whatever the type beside it
+        raise UserError(f"{where}.checkpoint: not allowed; a backbone's weights are gol.weights")
+    if part.get("type") is not None or path[-1] == "init_cfg":
+        _check_name(f"{where}.type", part.get("type"), _allowed(path))
 
 
-def _check_published(init: dict[str, Any]) -> None:
+def _check_published(init: Any) -> None:
     """mmdet's tools load what stands here; ``gol.models`` loads ``gol.weights`` instead."""
     backbones = [value["model"]["backbone"] for value in axis_values("backbone").values()]
     published = [backbone["init_cfg"] for backbone in backbones if backbone["init_cfg"]]

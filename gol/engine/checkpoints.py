@@ -68,7 +68,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: it cannot be read now, or is of another form.
     """
     content = load_checkpoint(path)
-    validated(_Checkpoint, content, f"{path} is not a checkpoint of `gol train`")
+    text = f"{path} is not a checkpoint of `gol train`"
+    done = validated(_Checkpoint, content, text).meta.iter
+    if path != checkpoint_path(path.parent, done):
+        raise UserError(f"{text}: its name says another number than its meta.iter, {done}")
     return content
 
 

@@ -24,6 +24,7 @@ from gol.errors import UserError, unknown
 from gol.models.state import DamagedError, load_weights
 from gol.run_folder import RunFolder
 
+_STOPPED = "the detection was asked to stop (SIGUSR2) and begins anew"
 _BATCH = 16  # most images at once
 _MASK_BYTES = 1 << 30  # mmdet returns a mask of the whole image for every detection
 
@@ -63,8 +64,13 @@ def detect(
         torch.set_num_threads(own.threads)
         wanted = None if checkpoint else fingerprint(config)
         weights = checkpoint or RunFolder(run).weights
-        detector = _detector(config, weights, wanted, scoring, ranks)
-        return write_sharded(out, _detections(detector, config, ranks, preemption), ranks)
+
+        def chunks() -> Iterator[list[dict]]:
+            # Begins when the list is this job's, so that no GPU is held while it waits.
+            detector = _detector(config, weights, wanted, scoring, ranks)
+            yield from _detections(detector, config, ranks, preemption)
+
+        return write_sharded(out, chunks(), ranks, preemption.at_once(_STOPPED))
 
 
 def _detector(
@@ -102,7 +108,7 @@ def _detections(
     amp = torch.autocast(device.type, dtype) if dtype else nullcontext()
     for indices, batch in zip(batches, loaded, strict=True):
         if preemption.requested:
-            preemption.obey("the detection was asked to stop (SIGUSR2) and begins anew")
+            preemption.obey(_STOPPED)
         with torch.inference_mode(), amp:
             results = detector(return_loss=False, rescale=True, **to_device(batch, device))
         yield [

@@ -11,19 +11,20 @@ import os
 import re
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from gol.engine.failures import Watch
-from gol.errors import LostJobError, UserError, choices
+from gol.errors import LostJobError, UserError, choices, visible
 
 _MEETING = timedelta(minutes=10)  # for all ranks to be there, and for one exchange of gradients
 _PATIENCE = timedelta(days=30)  # a rank may write a checkpoint or detect for hours meanwhile
@@ -193,31 +194,43 @@ def _meet(address: Address) -> dist.Store:
     global _rendezvous
     if _rendezvous is None:
         numbers = {"rank": address.rank, "world_size": address.world, "timeout": _MEETING}
-        try:
-            with _without_stderr():
-                _rendezvous = next(iter(dist.rendezvous(address.url, **numbers)))[0]
-        except (RuntimeError, OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            if re.search("address already in use|Ping failed", reason):
-                reason += "; another program has this port: MASTER_PORT chooses one"
-            raise LostJobError(
-                f"rank {address.rank} of {address.world} found no others at {address.url}: {reason}"
-            ) from error
+        with tempfile.TemporaryFile() as words:
+            try:
+                with _stderr_in(words):
+                    _rendezvous = next(iter(dist.rendezvous(address.url, **numbers)))[0]
+            except (RuntimeError, OSError, ValueError) as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                if re.search("address already in use|Ping failed", reason):
+                    reason += "; another program has this port: MASTER_PORT chooses one"
+                else:
+                    _print_last(words)
+                raise LostJobError(
+                    f"rank {address.rank} of {address.world} found no others at {address.url}: "
+                    f"{reason}"
+                ) from error
     return _rendezvous
 
 
 @contextmanager
-def _without_stderr() -> Iterator[None]:
+def _stderr_in(file: BinaryIO) -> Iterator[None]:
     """Where a port is somebody else's, torch writes a C++ stack for each of many attempts."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    kept = os.dup(2)
+    os.dup2(file.fileno(), 2)
     try:
         yield
     finally:
+        sys.stderr.flush()
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(nowhere)
+
+
+def _print_last(file: BinaryIO) -> None:
+    """What torch said last, without its stacks."""
+    file.seek(0)
+    lines = file.read().decode(errors="replace").splitlines()
+    for line in [line for line in lines if line.startswith("[")][-3:]:
+        print(visible(line), file=sys.stderr, flush=True)
 
 
 def outlive_main(seconds: float = 60) -> None:

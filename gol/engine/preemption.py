@@ -2,6 +2,8 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -17,7 +19,7 @@ class Preemption:
     """
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested, self.waiting = False, ""
         self.frame: FrameType | None = None
         self.previous: Any = signal.SIG_DFL
 
@@ -34,6 +36,19 @@ class Preemption:
 
     def _note(self, _: int, frame: FrameType | None) -> None:
         self.requested, self.frame = True, frame
+        if self.waiting:
+            self.obey(self.waiting)
+
+    @contextmanager
+    def at_once(self, message: str) -> Iterator[None]:
+        """Context of a wait that the signal ends, as :meth:`obey` does."""
+        self.waiting = message
+        try:
+            if self.requested:
+                self.obey(message)
+            yield
+        finally:
+            self.waiting = ""
 
     def obey(self, message: str) -> None:
         """Calls the handler that was there before (submitit's requeues the job and ends it).

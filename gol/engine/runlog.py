@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
-from gol.errors import UserError
+from gol.errors import UserError, first_few
 from gol.files import write_text
 from gol.files.digests import log_lines, sealed_line
 
@@ -81,5 +81,5 @@ def _lines(path: Path, last: int) -> Iterator[str]:
         elif iteration <= last:
             yield text
     if damaged:
-        text = f"{path}: damaged and left out: line {', '.join(map(str, damaged))}"
+        text = f"{path}: damaged and left out: line {first_few(damaged)}"
         print(text, file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """One JSON list written by several ranks, whole or not at all, the same however many they are."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from itertools import cycle
 from pathlib import Path
 
@@ -10,7 +10,12 @@ from gol.errors import UserError
 from gol.files import exclusive, json_items, sealed_path
 
 
-def write_sharded(out: str | Path, chunks: Iterable[list], ranks: Ranks) -> int:
+def write_sharded(
+    out: str | Path,
+    chunks: Iterable[list],
+    ranks: Ranks,
+    waiting: AbstractContextManager | None = None,
+) -> int:
     """Writes the chunks of all ranks as one list: the first of each rank in turn, then the second …
 
     A rank holds one chunk in memory at a time: it appends them to a file of its own beside
@@ -19,7 +24,9 @@ def write_sharded(out: str | Path, chunks: Iterable[list], ranks: Ranks) -> int:
     Args:
         out: the JSON file.
         chunks: this rank's parts of the list, in order; rank r of W gives chunks r, r + W, ….
+            None is asked for while another job writes the list.
         ranks: this process among the others.
+        waiting: context to wait for that job in.
 
     Returns:
         The length of the list.
@@ -30,7 +37,7 @@ def write_sharded(out: str | Path, chunks: Iterable[list], ranks: Ranks) -> int:
     out = Path(out)
     parts = [out.with_name(f".{out.name}.part{rank}") for rank in range(ranks.world)]
     try:
-        with _alone(out, ranks):
+        with _alone(out, ranks, waiting or nullcontext()):
             try:
                 count = _write_part(parts[ranks.rank], chunks)
                 total = int(ranks.sum([count])[0])
@@ -47,12 +54,14 @@ def write_sharded(out: str | Path, chunks: Iterable[list], ranks: Ranks) -> int:
 
 
 @contextmanager
-def _alone(out: Path, ranks: Ranks) -> Iterator[None]:
+def _alone(out: Path, ranks: Ranks, waiting: AbstractContextManager) -> Iterator[None]:
     """Rank 0 holds the list's lock, since two jobs of one list would mix their parts."""
     with ExitStack() as stack:
         if ranks.is_main:
             out.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(exclusive(out, f"{out}: waiting for the process that writes it"))
+            text = f"{out}: waiting for the process that writes it"
+            with waiting:
+                stack.enter_context(exclusive(out, text))
         ranks.barrier()
         yield
 

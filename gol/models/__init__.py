@@ -7,7 +7,8 @@ builds detectors. ``custom_imports = dict(imports=['gol.models'])`` does the sam
 import copy
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from gol import compat
@@ -18,6 +19,7 @@ compat.apply()
 import torch  # noqa: E402
 
 with deferred_imports():
+    from mmcv.runner import CheckpointLoader
     from mmcv.utils import get_logger
     from mmdet.datasets import build_dataset
     from mmdet.models import LOSSES as MMDET_LOSSES
@@ -73,6 +75,26 @@ def build_detector(config: Any, initialise: bool = True) -> torch.nn.Module:
     Raises:
         UserError: the backbone's weights are not there, or do not fit.
     """
+    with _own_weights_alone() if "gol" in config else nullcontext():
+        return _initialised(config, initialise)
+
+
+@contextmanager
+def _own_weights_alone() -> Iterator[None]:
+    """Keeps mmcv from loading a file meanwhile, since it unpickles what it downloads."""
+
+    def refuse(filename: str, *_: Any, **__: Any) -> None:
+        raise UserError(f"{filename} is not loaded: a detector's only weights are gol.weights")
+
+    before = vars(CheckpointLoader)["load_checkpoint"]
+    CheckpointLoader.load_checkpoint = staticmethod(refuse)
+    try:
+        yield
+    finally:
+        CheckpointLoader.load_checkpoint = before
+
+
+def _initialised(config: Any, initialise: bool) -> torch.nn.Module:
     torch.manual_seed(config.get("seed") or 0)
     model = copy.deepcopy(config.model)
     if "gol" in config and (model.backbone.get("init_cfg") or {}).get("type") == "Pretrained":

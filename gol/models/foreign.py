@@ -1,6 +1,6 @@
 """Checkpoints of other programs: their forms, their names for a model, values that are no weights.
 
-Letters: a state dict is names to tensors; the *wanted* one is that of the model to be filled.
+A state dict is names to tensors; the *wanted* one is that of the model to be filled.
 """
 
 import re
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gol.errors import UserError
+from gol.errors import UserError, visible
 from gol.sources.forms import refuse_other_forms
 
 State = Mapping[str, Any]
@@ -177,4 +177,4 @@ def say(path: Path, notes: list[str]) -> None:
     ranks = torch.distributed
     first = not (ranks.is_available() and ranks.is_initialized() and ranks.get_rank())
     if notes and first:
-        print(f"{path}: {'; '.join(notes)}", file=sys.stderr, flush=True)
+        print(visible(f"{path}: {'; '.join(notes)}"), file=sys.stderr, flush=True)

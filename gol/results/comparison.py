@@ -39,6 +39,12 @@ def plot_comparison(
     figure = new_figure(3.0 + 1.6 * len(groups), 4.2)
     panels = figure.subplots(1, len(_METRICS))
     width = 0.8 / len(looks)
+    names = [name for group in groups.values() for name in group.values()]
+    shown = [ours[name] for name in names if name in ours]
+    # Published numbers of what is not trained stand beside none of another dataset.
+    elsewhere = any(
+        not row.published and find_experiment(row.experiment).published for row in shown
+    )
     for axes, (metric, text) in zip(panels, _METRICS.items(), strict=True):
         tidy(axes)
         for place, group in enumerate(groups.values()):
@@ -46,7 +52,8 @@ def plot_comparison(
                 # The middle of this series' pair of bars lies half a bar to the right of x.
                 x = place + (2 * series.index(name) + 0.5 - len(series)) * width
                 row = ours.get(experiment)
-                published = ((row or find_experiment(experiment)).published or {}).get(metric)
+                listed = None if elsewhere else find_experiment(experiment).published
+                published = ((row.published if row else listed) or {}).get(metric)
                 bar = {"width": 0.88 * width, "linewidth": 0.8}
                 draw_bar(axes, x, row.values[metric] if row else [], **bar, **looks[name])
                 draw_bar(axes, x + width, [published], **bar, **looks[f"{name}, published"])

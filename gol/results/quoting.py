@@ -11,7 +11,10 @@ _FORMULA = ("=", "+", "-", "@")
 
 
 def markdown(text: str) -> str:
-    """The text in Markdown: no markup, HTML, formula, link or end of a table's cell."""
+    """The text in Markdown: no markup, HTML, formula or end of a table's cell.
+
+    GitHub makes a link of a bare address all the same.
+    """
     return _MARKUP.sub(r"\\\g<0>", visible(text))
 
 

@@ -143,7 +143,7 @@ def _on_its_dataset(who: Identity) -> bool:
         own = experiment(who.experiment).axes.dataset
     except UserError:  # the list has changed
         return False
-    return Path(who.axes.get("dataset", "")).stem == Path(own).stem
+    return who.axes.get("dataset") == own  # a file of that name is anybody's
 
 
 def _label(run: Run, scoring: str) -> str:

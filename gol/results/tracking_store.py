@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from gol.errors import UserError
 
@@ -80,7 +82,7 @@ def follow_move(path: Path) -> None:
         ).fetchall():
             now = (folder / name).as_uri()
             same_name = before.rpartition("/")[2] == now.rpartition("/")[2]
-            if before == now or not same_name or not (folder / name).is_dir():
+            if not (same_name and _is_gone(before) and (folder / name).is_dir()):
                 continue
             store.execute(
                 "update experiments set artifact_location = ? where experiment_id = ?", (now, key)
@@ -90,6 +92,12 @@ def follow_move(path: Path) -> None:
                 " where experiment_id = ? and substr(artifact_uri, 1, ?) = ?",
                 (now, len(before) + 1, key, len(before) + 1, f"{before}/"),
             )
+
+
+def _is_gone(location: str) -> bool:
+    """Whether a folder of this machine is not there any more."""
+    path = Path(url2pathname(urlsplit(location).path))
+    return location.startswith("file:") and not path.exists()
 
 
 def patiently(action: Callable[[], _Result]) -> _Result:
@@ -116,7 +124,8 @@ def tracking_errors(uri: str) -> Iterator[None]:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
-        if not isinstance(error, MlflowException | SQLAlchemyError | OSError | Timeout):
+        expected = (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, Timeout)
+        if not isinstance(error, expected):
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"MLflow store {uri}: {reason}") from error

@@ -3,6 +3,9 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from processes import Process
@@ -77,3 +80,42 @@ def test_sigterm_ends_a_verb_as_ever_and_leaves_no_temporary_files(alone, tmp_pa
     with tidy_termination():
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+#: A verb whose main thread is in C, where Python hands it no signal.
+COMPUTES = """
+import hashlib, sys, threading
+from gol.cli import termination
+termination._SECONDS = float(sys.argv[1])
+with termination.tidy_termination():
+    threading.Timer(0.5, print, ["begun"], {"flush": True}).start()
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+"""
+
+
+@pytest.mark.parametrize(("seconds", "signals"), [(0.2, 1), (600, 2)])
+def test_sigterm_ends_a_verb_that_is_in_c(seconds, signals):
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMPUTES, str(seconds)], stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout.readline() == b"begun\n"
+        for _ in range(signals):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+        assert process.wait(20) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+
+
+def test_a_forked_process_ends_alone(monkeypatch):
+    monkeypatch.setattr("gol.cli.termination._SECONDS", 0.1)
+    with tidy_termination():
+        child = os.fork()
+        if not child:
+            time.sleep(60)
+            os._exit(0)
+        for _ in range(2):  # its parent is told of neither
+            os.kill(child, signal.SIGTERM)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+        time.sleep(0.5)

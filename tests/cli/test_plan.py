@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 import re
 import shlex
@@ -19,7 +20,6 @@ from gol.cli.epochs import EpochLength, epoch_length
 from gol.cli.plan import count_parameters, disk_bytes, download_bytes, estimate
 from gol.config.axes import axis_values
 from gol.config.datasets import load_dataset
-from gol.config.experiments import experiment
 from gol.config.pipeline import read_pipeline
 from gol.config.resolve import load_experiment
 from gol.data.store import AnnotationStore
@@ -123,8 +123,7 @@ def test_disk_is_what_checkpoints_take(schedule, demo_data, tmp_path):
 def as_run(folder, name, **train):
     """A finished run of an experiment of the paper."""
     run = make_run(folder, seed=random.randrange(9))
-    content = json.loads((run / "config.json").read_text())
-    content["gol"] |= experiment(name).model_dump()
+    content = load_experiment(name, None, os.devnull)._cfg_dict.to_dict()
     (run / "config.json").write_text(json.dumps(content))
     content = json.loads((run / "train.json").read_text())
     (run / "train.json").write_text(json.dumps({**content, **train}))

@@ -5,11 +5,12 @@ import json
 import os
 import pickle
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pytest
 
 import gol
+import gol.models
 from gol.cli import main
 from gol.config import resolve
 from gol.config.trusted import check_trusted
@@ -36,6 +37,10 @@ def evil(tmp_path, monkeypatch):
     (tmp_path / "mc.py").write_text(code + "Client = None\n")
     (tmp_path / "teacher.py").write_text(code)
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Evil(mark)))
+    cached = tmp_path / "hub/checkpoints/evil.pth"  # as if it had been downloaded
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(pickle.dumps(Evil(mark)))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     return tmp_path
 
 
@@ -78,18 +83,31 @@ def executed_teacher(config, folder):
     }
 
 
+def weights_of_a_part(config, folder):
+    init = {"checkpoint": "http://localhost/evil.pth"}
+    config["model"]["neck"] = {"type": "SwinTransformer", "init_cfg": init}
+
+
+def weights_beside_an_initialiser(config, folder):
+    weights_of_a_part(config, folder)
+    config["model"]["neck"]["init_cfg"]["type"] = "Xavier"
+
+
 ROADS = [
     evaluated,
     file_client_of_a_transform,
     file_client_of_the_dataset,
     pickled_proposals,
     executed_teacher,
+    weights_of_a_part,
+    weights_beside_an_initialiser,
 ]
 
 
 @pytest.mark.parametrize("road", ROADS, ids=lambda road: road.__name__)
 def test_a_road_to_code_is_closed(road, plain, evil, monkeypatch, capsys):
     run, mark = evil / "run", evil / "MARK"
+    monkeypatch.setattr(resolve, "check_leaves", lambda *_: None)  # it is no wall
     run.mkdir()
     config = copy.deepcopy(plain)
     road(config, str(evil))
@@ -103,12 +121,24 @@ def test_a_road_to_code_is_closed(road, plain, evil, monkeypatch, capsys):
 
     # The road is a real one: without the check it leads there.
     monkeypatch.setattr(resolve, "check_trusted", lambda *_: None)
+    monkeypatch.setattr(gol.models, "_own_weights_alone", nullcontext)
     with suppress(Exception):
         main([*verbs[0], "--device", "cpu"])
     assert mark.exists()
 
 
+def test_mmcv_loads_no_weights_where_the_check_fails(plain, evil, monkeypatch, capsys):
+    config = copy.deepcopy(plain)
+    weights_of_a_part(config, str(evil))
+    (evil / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(resolve, "check_trusted", lambda *_: None)
+    assert main(["train", str(evil), "--device", "cpu"]) == 2
+    assert "a detector's only weights are gol.weights" in capsys.readouterr().err
+    assert not (evil / "MARK").exists()
+
+
 PRETRAINED = {"type": "Pretrained", "checkpoint": "https://example.org/x.pth"}
+PUBLISHED = {"type": "Pretrained", "checkpoint": "torchvision://resnet101"}
 LAYER = "model.roi_head.bbox_roi_extractor.roi_layer.type"
 BOX = "model.roi_head.bbox_head"
 #: Dotted key, value, and what the one line says.
@@ -123,9 +153,12 @@ REFUSED = [
     ("model.backbone.pretrained", "evil.pth", "model.backbone.pretrained: not allowed"),
     ("model.backbone.init_cfg", PRETRAINED, "allowed: torchvision://resnet101"),
     ("model.backbone.init_cfg", [PRETRAINED], "allowed: torchvision://resnet101"),
-    ("model.neck.init_cfg", PRETRAINED, "unknown model.neck.init_cfg.type 'Pretrained'; allowed: "),
-    ("model.init_cfg", [PRETRAINED], "unknown model.init_cfg.type 'Pretrained'"),
-    (f"{BOX}.init_cfg.override", {"name": "fc_cls", **PRETRAINED}, "override.type 'Pretrained'"),
+    ("model.backbone.init_cfg", [PUBLISHED], "allowed: torchvision://resnet101"),
+    ("model.neck.init_cfg", PRETRAINED, "model.neck.init_cfg.checkpoint: not allowed"),
+    ("model.neck.init_cfg", {"type": "Pretrained"}, "unknown model.neck.init_cfg.type 'Pretrained"),
+    ("model.neck.init_cfg", {}, "unknown model.neck.init_cfg.type 'None'; allowed: "),
+    ("model.init_cfg", [PRETRAINED], "model.init_cfg.checkpoint: not allowed"),
+    (f"{BOX}.init_cfg.override", {"name": "fc_cls", **PRETRAINED}, "override.checkpoint: not all"),
     ("model.neck.type", "__import__('os')", "unknown model.neck.type"),
     ("model.neck.type", ["FPN"], "unknown model.neck.type '['FPN']'"),
     ("model.neck.norm_cfg", {"type": "Config"}, "unknown model.neck.norm_cfg.type 'Config'"),

@@ -14,10 +14,12 @@ from gol.engine.checkpoints import checkpoint_path, newest_checkpoint, prune, sa
 from gol.errors import UserError
 from gol.models.state import DamagedError, load_checkpoint, load_weights
 
+META = {"fingerprint": "f", "seconds": 1.5, "started": 2.0}
+
 
 def save(folder, iteration, **content):
     """A checkpoint as a training writes it, small."""
-    meta = {"iter": iteration, "fingerprint": "f", "seconds": 1.5, "started": 2.0}
+    meta = {**META, "iter": iteration}
     parts = {"state_dict": {"a": torch.rand(9)}, "optimizer": {}, "scaler": {}, "meta": meta}
     path = checkpoint_path(folder, iteration)
     save_checkpoint(path, **parts | content)
@@ -137,6 +139,7 @@ def test_a_good_checkpoint_survives_a_bad_moment(tmp_path, moment, words):
         ({"meta": None}, "key 'meta' must be an object"),
         ({"optimizer": [1]}, "key 'optimizer' must be an object"),
         ({"state_dict": torch.zeros(2)}, "key 'state_dict' must be an object"),
+        ({"meta": {**META, "iter": 7}}, "its name says another number than its meta.iter, 7"),
     ],
 )
 def test_a_planted_checkpoint_of_another_form_is_named_and_left(tmp_path, content, words):

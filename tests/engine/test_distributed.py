@@ -242,11 +242,26 @@ def test_a_damaged_image_on_one_rank_is_named_once_and_leaves_no_files(alone, tm
     assert [path.name for path in out.parent.iterdir()] == [".d.json.lock"]
 
 
-def test_ranks_that_do_not_come_are_named(env, monkeypatch, tmp_path, demo_data):
+def test_ranks_that_do_not_come_are_named(env, monkeypatch, tmp_path, demo_data, capfd):
     monkeypatch.setattr("gol.engine.distributed._MEETING", timedelta(seconds=1))
     env(RANK=1, WORLD_SIZE=2, LOCAL_RANK=1, MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port())
     with pytest.raises(UserError, match="rank 1 of 2 found no others"):
         train(prepare(tmp_path, demo_data), "cpu")
+    assert "[c10d]" in capfd.readouterr().err  # torch alone says which address did not answer
+
+
+@pytest.mark.parametrize("error", [ValueError(""), RuntimeError("\n")])
+def test_torch_may_fail_without_a_word(env, monkeypatch, error):
+    monkeypatch.setattr("torch.distributed.rendezvous", lambda *_, **__: iter(_raising(error)))
+    env(RANK=1, WORLD_SIZE=2, LOCAL_RANK=1, MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port())
+    words = f"found no others at env://: {type(error).__name__}$"
+    with pytest.raises(UserError, match=words), join("cpu"):
+        pass
+
+
+def _raising(error):
+    yield from ()
+    raise error
 
 
 def test_a_port_that_another_program_has_is_one_line(env, monkeypatch, capfd):

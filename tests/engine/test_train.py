@@ -115,7 +115,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, demo_data):
 def test_autocast_follows_float32(tmp_path, tiny_data, experiment, precision):
     found = {}
     for name in ("float32", precision):
-        settings = {**SHORT, "gol.precision": name}
+        settings = {**SHORT, "precision": name}
         run = prepare(tmp_path / name, tiny_data, experiment, **settings)
         train(run, "cpu")
         found[name] = losses(run)[-1]["loss"]

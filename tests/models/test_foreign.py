@@ -246,6 +246,10 @@ def test_a_detector_s_wrapper_and_its_copies_are_taken_off(tmp_path, capsys):
     torch.save({"state_dict": plain | averaged}, tmp_path / "w.pth")
     load_weights(linear, tmp_path / "w.pth")
     assert linear[0].bias == 1 and "2 copies for averaging" in capsys.readouterr().err
+    outside = {"\x1b[2Jtop": torch.ones(1)}
+    torch.save(below("module.", plain) | outside, tmp_path / "w.pth")
+    load_weights(linear, tmp_path / "w.pth")
+    assert r"left out (\x1b[2Jtop …)" in capsys.readouterr().err
 
 
 def test_names_of_swin_s_authors_with_other_tensors_are_one_line(tmp_path):

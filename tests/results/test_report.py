@@ -92,7 +92,7 @@ def test_published_numbers_stand_under_the_primary_scoring_only(folders):
     assert cells["Gumbel published"] == ["", *(str(PUBLISHED[metric]) for metric in METRICS)]
 
 
-@pytest.mark.parametrize("dataset", ["own", "lvis_v1", "folder/mine.yaml"])
+@pytest.mark.parametrize("dataset", ["own", "lvis_v1", "folder/mine.yaml", "folder/demo.yaml"])
 def test_published_numbers_stand_beside_the_dataset_that_they_were_measured_on(folders, dataset):
     for folder in folders:
         content = json.loads((folder / "config.json").read_text())
@@ -186,6 +186,12 @@ def test_the_comparison_shows_ours_where_trained_and_the_published_everywhere(pa
     assert min(edges[2:]) > 500 and min(both[2:]) > 100
     assert both[1] > edges[1] + 500  # Gumbel was trained
     assert both[0] < edges[0] + 500  # Softmax was not
+
+    for run in runs:
+        content = json.loads((run / "config.json").read_text())
+        content["gol"]["axes"]["dataset"] = "mine.yaml"
+        edit(run / "config.json", **content)
+    assert max(bars(collect(runs))[2:]) < 100  # no published numbers beside another dataset's
 
 
 def test_a_damaged_log_leaves_no_half_of_a_report(folders, tmp_path):

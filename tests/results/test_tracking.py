@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from run_folders import edit, make_run
 from gol.errors import UserError
 from gol.results.runs import read_curve
 from gol.results.tracking import create_tracking_store, log_run
-from gol.results.tracking_store import connect, patiently
+from gol.results.tracking_store import connect, follow_move, patiently, tracking_errors
 
 LOG = "import sys; from gol.results.tracking import log_run; print(log_run(*sys.argv[1:]))"
 # Imports before the fork, so that the processes reach the store at the same moment.
@@ -324,6 +325,29 @@ def test_a_store_that_was_moved_with_its_artifacts_finds_them(tmp_path, empty_st
     assert (Path(found) / "config.json").is_relative_to(now / "mlartifacts")
     assert (Path(found) / "config.json").exists()
     assert log_run(run, now / "mlflow.db", "demo") == identity
+
+
+def test_only_a_folder_that_is_gone_is_looked_for_elsewhere(tmp_path):
+    for name in ("gone", "there", "remote"):
+        (tmp_path / "mlartifacts" / name).mkdir(parents=True)
+    (tmp_path / "old/there").mkdir(parents=True)
+    before = [(tmp_path / "old" / name).as_uri() for name in ("gone", "there")]
+    before.append("s3://bucket/remote")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store, store:
+        store.execute("create table experiments (experiment_id, name, artifact_location)")
+        store.execute("create table runs (experiment_id, artifact_uri)")
+        for key, location in enumerate(before):
+            name = location.rpartition("/")[2]
+            store.execute("insert into experiments values (?, ?, ?)", (key, name, location))
+    follow_move(tmp_path / "mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
+        after = [place for (place,) in store.execute("select artifact_location from experiments")]
+    assert after == [(tmp_path / "mlartifacts/gone").as_uri(), *before[1:]]
+
+
+def test_a_database_of_something_else_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="MLflow store x: no such table"), tracking_errors("x"):
+        follow_move(tmp_path / "empty.db")
 
 
 def test_path_with_spaces(tmp_path, empty_store):
