@@ -297,6 +297,20 @@ def test_a_disk_that_is_too_small_is_known_before(server, content, tmp_path, mon
     assert hidden(tmp_path) == [".f.lock"]
 
 
+def test_a_body_of_unknown_size_does_not_fill_the_disk(server, content, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+
+    def left(_):
+        come = sum(part.stat().st_size for part in tmp_path.glob("*.part"))
+        return usage._replace(free=2 * MEGA - come)
+
+    monkeypatch.setattr("gol.files.shutil.disk_usage", left)
+    url = server.add("f", gzip.compress(content), headers=[("Content-Encoding", "gzip")])
+    with pytest.raises(UserError, match="are needed, but only"):
+        fetch(Source((url,)), tmp_path / "f")
+    assert hidden(tmp_path) == [".f.lock"]
+
+
 def test_a_disk_that_fills_up_keeps_what_came(server, content, tmp_path):
     source = Source((server.add("f", content, etag='"1"'),), None, sha(content))
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -378,6 +392,8 @@ def test_a_compressed_body_is_bounded_once_it_is_unpacked(server, tmp_path):
     url = server.add("f", bomb, headers=[("Content-Encoding", "gzip")])
     with pytest.raises(UserError, match=r"sends more than 1\.0 MB"):
         fetch(Source((url,), MEGA, sha(b"")), tmp_path / "f")
+    with pytest.raises(UserError, match=r"sends more than 16\.8 MB"):  # of no published size
+        fetch(Source((url,)), tmp_path / "f")
     for coding, words in (("br", "unknown Content-Encoding"), ("gzip", "contradicts itself")):
         url = server.add("f", b"plain", headers=[("Content-Encoding", coding)])
         with pytest.raises(UserError, match=words):
