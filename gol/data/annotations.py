@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from gol.data.images import any_size, file_names, find_image, image_problem
-from gol.data.objects import clean_annotation, plain
+from gol.data.objects import LONGEST_SIDE, clean_annotation, plain
 from gol.errors import UserError, choices, shown
-from gol.files import read_json
+from gol.files import read_hashed_json
 from gol.groups import GROUPS
 from gol.progress import progress
 
@@ -48,7 +48,6 @@ DROPPABLE = (
     "RLE that does not fit",
 )
 _EXAMPLES = 3
-_LONGEST_SIDE = 1 << 20  # pixels that OpenCV reads
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,12 @@ def load_annotations(path: str | Path) -> dict[str, Any]:
         UserError: the file is missing, truncated or not JSON, is not of the LVIS or COCO schema,
             or names no image or no category.
     """
-    data = read_json(path)
+    return load_hashed(path)[0]
+
+
+def load_hashed(path: str | Path) -> tuple[dict[str, Any], str]:
+    """As :func:`load_annotations`, with the SHA-256 of the very file that was read."""
+    data, digest = read_hashed_json(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: not of the LVIS or COCO schema: expected {choices(SECTIONS)}")
     for key in SECTIONS:
@@ -92,7 +96,7 @@ def load_annotations(path: str | Path) -> dict[str, Any]:
     for key in ("images", "categories"):
         if not data[key]:
             raise UserError(f"{path}: key '{key}' is empty: at least one entry is needed")
-    return data
+    return data, digest
 
 
 def examine(
@@ -103,7 +107,7 @@ def examine(
     The copy is only of use if no problem is fatal. Each of its images has a ``file_name``
     relative to ``image_folder``; each annotation ``id``, ``image_id``, ``category_id``,
     ``bbox``, ``area``, ``iscrowd`` and ``segmentation`` (polygons, or RLE with compressed
-    counts); categories are in the order of their ids.
+    counts), and ``ignore`` where it is 1; categories are in the order of their ids.
 
     Args:
         data: the file's content, from :func:`load_annotations`; not changed.
@@ -159,7 +163,7 @@ def _is_ids(value: object) -> bool:
 
 
 def _is_length(value: object) -> bool:
-    return type(value) is int and 0 < value <= _LONGEST_SIDE
+    return type(value) is int and 0 < value <= LONGEST_SIDE
 
 
 def _is_count(value: object) -> bool:

@@ -6,7 +6,7 @@ follows from the header, which Pillow reads in a fraction of the time; anything 
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -59,19 +59,25 @@ def image_problem(path: Path, size: tuple[int, int], decode: bool) -> Found | No
             only if the end marker is not in its place.
     """
     unreadable = "unreadable image file"
-    form, orientation, read = "file", 1, None
+    form, orientation, read, pixels = "file", 1, None, _MOST
     try:
         with Image.open(path) as image:
             form, orientation = image.format, _orientation(image)
-            if form in _ENDS and orientation == 1 and image.width * image.height <= _MOST:
+            pixels = image.width * image.height
+            if form in _ENDS and orientation == 1 and pixels <= _MOST:
                 read = image.size
             if read in (None, size) and (decode or not _has_end(path, form)):
-                _decode(image)
+                with _one_if_large(pixels):
+                    # JPEG: reads all blocks, but computes 1/8 of the size
+                    image.draft("L", (1, 1))
+                    image.load()
     except UnidentifiedImageError:
         pass  # OpenCV reads formats that Pillow does not
     except Exception as error:  # Pillow's readers raise all kinds of them
         return unreadable, f"{path}: {error or type(error).__name__}"
-    read = read or trained_size(path)
+    if read is None:
+        with _one_if_large(pixels):
+            read = trained_size(path)
     if read is None:
         problem = f"OpenCV, with which training reads images, cannot read this {form}"
         return unreadable, f"{path}: {problem}: save it as JPEG or PNG"
@@ -102,11 +108,9 @@ def any_size() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _decode(image: Image.Image) -> None:
-    """Reads all of an image; large ones one after the other, for memory."""
-    with _LARGE if image.width * image.height > _MANY else nullcontext():
-        image.draft("L", (1, 1))  # JPEG: reads all blocks, but computes 1/8 of the size
-        image.load()
+def _one_if_large(pixels: int) -> AbstractContextManager[Any]:
+    """Large images are decoded one after the other, for memory."""
+    return _LARGE if pixels > _MANY else nullcontext()
 
 
 def _orientation(image: Image.Image) -> int:

@@ -8,8 +8,9 @@ from gol.errors import shown
 
 _ROUNDING = 1e-6  # px outside the image that float arithmetic explains
 _TOLERANCE = 1  # px outside the image that an annotation tool's rounding explains
-
 _DEEPEST = 20  # levels of what nobody reads
+#: Pixels of an image that OpenCV reads; pycocotools draws a polygon far outside for ever.
+LONGEST_SIDE = 1 << 20
 
 Found = list[tuple[str, str]]
 
@@ -85,16 +86,14 @@ def _clean_box(box: object, width: int, height: int, found: Found) -> list[float
         found.append(("missing or wrong key", f"has bbox {shown(box)}"))
         return None
     x, y, w, h = box
-    detail = f"has bbox {shown(box)} in {width} x {height} px"
     outside = max(-x, -y, x + w - width, y + h - height)
-    if outside > _TOLERANCE or w < 0 or h < 0:
-        found.append(("box outside the image", detail))
-        return None
-    if outside <= _ROUNDING:
+    bad = outside > _TOLERANCE or w < 0 or h < 0
+    if outside <= _ROUNDING and not bad:
         return box
-    found.append(
-        ("box up to 1 px outside the image", f"has bbox {shown(box)} in {width} x {height} px")
-    )
+    kind = "box outside the image" if bad else "box up to 1 px outside the image"
+    found.append((kind, f"has bbox {shown(box)} in {width} x {height} px"))
+    if bad:
+        return None
     left, top = max(x, 0), max(y, 0)
     return [left, top, max(0, min(x + w, width) - left), max(0, min(y + h, height) - top)]
 

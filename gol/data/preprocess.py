@@ -1,11 +1,24 @@
-"""Any COCO- or LVIS-schema dataset → checked annotations in one schema, and class statistics."""
+"""Any COCO- or LVIS-schema dataset → checked annotations in one schema, and class statistics.
+
+``train.json`` and ``val.json`` are of the LVIS v1 schema with, in addition, each image's
+``file_name`` relative to its image folder and each annotation's ``iscrowd``. Categories are in the
+order of their ids, the same in both. Where the train file lacks them, ``frequency``,
+``image_count`` and ``instance_count`` are counted in the train split. ``classes.json`` holds the
+class statistics of the train split; ``train.store`` and ``val.store`` hold the annotations as
+training reads them (see :mod:`gol.data.store`).
+
+A COCO-schema file is labelled exhaustively, so an image's ``neg_category_ids`` are all absent
+classes. Its crowd regions (``iscrowd``) stay in train, where mmdet ignores them, and do not count
+as objects. The LVIS protocol knows none: in val they are left out and the class becomes one of the
+image's ``not_exhaustive_category_ids``, so that detections in the crowd are not counted as false.
+"""
 
 from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gol.data.annotations import DROPPABLE, Problem, examine, load_annotations
+from gol.data.annotations import DROPPABLE, Problem, examine, load_hashed
 from gol.data.images import MIN_SIDE
 from gol.data.objects import is_object
 from gol.data.prepared import SPLITS, Prepared
@@ -13,7 +26,6 @@ from gol.data.store import AnnotationStore
 from gol.data.summary import describe, groups, is_small, text
 from gol.errors import UserError, choices, shown
 from gol.files import uncollected, write_json
-from gol.files.digests import sha256
 from gol.groups import THRESHOLDS
 from gol.losses.class_statistics import ClassStatistics
 
@@ -33,18 +45,7 @@ def preprocess_dataset(
 ) -> dict[str, Any]:
     """Checks both splits and writes what training and evaluation read.
 
-    ``train.json`` and ``val.json`` are of the LVIS v1 schema with, in addition, each image's
-    ``file_name`` relative to its image folder and each annotation's ``iscrowd``. Categories are
-    in the order of their ids, the same in both. Where the train file lacks them, ``frequency``,
-    ``image_count`` and ``instance_count`` are counted in the train split. ``classes.json`` holds
-    the class statistics of the train split, ``summary.json`` what is returned; ``train.store`` and
-    ``val.store`` hold the annotations as training reads them (see :mod:`gol.data.store`).
-
-    A COCO-schema file is labelled exhaustively, so an image's ``neg_category_ids`` are all
-    absent classes. Its crowd regions (``iscrowd``) stay in train, where mmdet ignores them, and
-    do not count as objects. The LVIS protocol knows none: in val they are left out and
-    the class becomes one of the image's ``not_exhaustive_category_ids``, so that detections in
-    the crowd are not counted as false.
+    See the module for the files' content; ``summary.json`` holds what is returned.
 
     Args:
         train_annotations: JSON file of the train split.
@@ -68,7 +69,9 @@ def preprocess_dataset(
     prepared = Prepared(Path(out_folder))
     files = {"train": train_annotations, "val": val_annotations}
     folders = {"train": train_images, "val": val_images}
-    splits = {split: _examine(files[split], folders[split], decode, drop_bad) for split in SPLITS}
+    splits, digests = {}, {}
+    for split in SPLITS:
+        *splits[split], digests[split] = _examine(files[split], folders[split], decode, drop_bad)
     problems = {str(files[split]): found for split, (_, found) in splits.items()}
     _refuse_errors(problems, prepared.problems)
     for split, purpose in (("train", "train"), ("val", "evaluate")):
@@ -76,7 +79,7 @@ def preprocess_dataset(
     train, statistics = _normalise_train(splits["train"][0], thresholds, train_annotations)
     val = _normalise_val(splits["val"][0], train["categories"], val_annotations)
     summary: dict[str, Any] = {
-        split: describe(*splits[split], train["categories"]) | {"sha256": sha256(files[split])}
+        split: describe(*splits[split], train["categories"]) | {"sha256": digests[split]}
         for split in SPLITS
     }
     summary["classes"] = groups(train["categories"])
@@ -97,11 +100,12 @@ def preprocess_dataset(
 
 def _examine(
     file: str | Path, folder: str | Path, decode: bool, drop_bad: bool
-) -> tuple[dict[str, Any], list[Problem]]:
-    data = load_annotations(file)
+) -> tuple[dict[str, Any], list[Problem], str]:
+    """The checked copy, what was found, and the file's SHA-256."""
+    data, digest = load_hashed(file)
     if not Path(folder).is_dir():
         raise UserError(f"{folder}, the image folder of {file}, does not exist")
-    return examine(data, folder, decode, drop_bad)
+    return *examine(data, folder, decode, drop_bad), digest
 
 
 def _refuse_errors(problems: dict[str, list[Problem]], report: Path) -> None:
@@ -127,10 +131,10 @@ def _normalise_train(
     data: dict[str, Any], thresholds: tuple[int, int], file: str | Path
 ) -> tuple[dict[str, Any], ClassStatistics]:
     objects = [a for a in data["annotations"] if not a["iscrowd"]]
-    labelled = {a["image_id"] for a in data["annotations"]}
+    labelled = {a["image_id"] for a in data["annotations"] if is_object(a)}
     if all(is_small(image) for image in data["images"] if image["id"] in labelled):
         raise UserError(
-            f"{file}: all {len(labelled)} images with annotations have a side under {MIN_SIDE} px, "
+            f"{file}: all {len(labelled)} images with objects have a side under {MIN_SIDE} px, "
             "and such images are left out of training: enlarge them with their annotations"
         )
     statistics = ClassStatistics.from_annotations({**data, "annotations": objects}, thresholds)

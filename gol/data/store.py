@@ -29,6 +29,7 @@ from gol.data.blocks import CheckedArray, checksums
 from gol.data.packing import offsets, pack, unpack
 from gol.errors import UserError
 from gol.files import atomic_path, read_json
+from gol.files.digests import sha256
 
 _MAGIC, _VERSION = b"GOLSTORE", 2
 _START, _HEADER_CHECKSUM = struct.Struct("<8sII"), struct.Struct("<I")
@@ -211,10 +212,10 @@ def file_digest(path: str | Path) -> str:
         UserError: the file cannot be read or is not a store.
     """
     path = Path(path)
+    if path.suffix == ".json":
+        return sha256(path)
     with _reading(path) as file:
-        if path.suffix != ".json":
-            return _read_header(file, path)[0]["digest"]
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return _read_header(file, path)[0]["digest"]
 
 
 @contextmanager

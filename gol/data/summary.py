@@ -1,4 +1,4 @@
-"""What a prepared dataset holds and what of its files does not count, in numbers and in words."""
+"""What a prepared dataset holds, and what does not count of its files, in numbers and words."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -73,7 +73,7 @@ def text(summary: dict[str, Any]) -> str:
 
 
 def _losses(part: dict[str, Any], split: str) -> list[str]:
-    """What of a split's file does not count, in words."""
+    """In words, what a split's file holds that does not count."""
     lines = []
     if part["crowds"]:
         lines.append(f"{part['crowds']} crowd regions (iscrowd), which are no objects")

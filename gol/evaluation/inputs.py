@@ -10,12 +10,10 @@ import hotcoco
 import numpy as np
 
 from gol.data.masks import run_lengths
-from gol.data.objects import are_numbers
+from gol.data.objects import LONGEST_SIDE, are_numbers
 from gol.errors import UserError, choices, shown
 from gol.files import read_json
 from gol.groups import GROUPS
-
-_SIDE = 1 << 20  # pixels; pycocotools draws a polygon far outside for ever
 
 
 def _is_whole(value: Any) -> bool:
@@ -23,7 +21,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_side(value: Any) -> bool:
-    return type(value) is int and 0 < value <= _SIDE
+    return type(value) is int and 0 < value <= LONGEST_SIDE
 
 
 def _is_list(value: Any) -> bool:
@@ -53,7 +51,7 @@ def _is_mask(value: Any) -> bool:
 def _is_polygon(value: Any) -> bool:
     # pycocotools takes four numbers for a box
     drawn = isinstance(value, list) and len(value) > 4 and are_numbers(value)
-    return drawn and min(value) >= -_SIDE and max(value) <= _SIDE
+    return drawn and min(value) >= -LONGEST_SIDE and max(value) <= LONGEST_SIDE
 
 
 SCHEMA: dict[str, dict[str, Callable[[Any], bool]]] = {  # the keys that are read, and their checks

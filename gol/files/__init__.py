@@ -1,6 +1,7 @@
 """Reading and writing files so that a reader never sees half of one."""
 
 import gc
+import hashlib
 import json
 import os
 import re
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     Model = TypeVar("Model", bound=BaseModel)
 
 _encode = json.JSONEncoder(allow_nan=False).encode
-_MOST_VALUES = 10**6  # of a YAML file
+_MOST_VALUES, _DEEPEST = 10**6, 500  # of a YAML file
 
 
 @contextmanager
@@ -73,15 +74,18 @@ def sealed_path(path: str | Path, writer: str | None) -> Iterator[Path]:
     Raises:
         UserError: as :func:`atomic_path`.
     """
-    path, text = Path(path), ""
+    path, text, ours = Path(path), "", None
     with atomic_path(path) as temporary:
         yield temporary
         if writer:
-            text = seal(path, temporary, writer)
+            text, ours = seal(path, temporary, writer), temporary.stat()
         # Before the file is replaced: between the two, a crash leaves one that is not checked.
         seal_path(path).unlink(missing_ok=True)
-    if text:
+    if ours:
         write_text(seal_path(path), text)
+        # Another process may have replaced the file meanwhile: better no digest than this one.
+        if not (path.exists() and os.path.samestat(ours, path.stat())):
+            seal_path(path).unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
@@ -156,10 +160,24 @@ def read_json(path: str | Path) -> Any:
     Raises:
         UserError: the file is missing, unreadable, damaged, truncated or not JSON.
     """
+    return _read_json(path, hashed=False)[0]
+
+
+def read_hashed_json(path: str | Path) -> tuple[Any, str]:
+    """As :func:`read_json`, with the SHA-256 of the very file that was read."""
+    return _read_json(path, hashed=True)
+
+
+def _read_json(path: str | Path, hashed: bool) -> tuple[Any, str]:
+    digest = ""
     try:
         with uncollected(), open(path, "rb") as file:
             check_seal(path, file)
-            return json.load(TextIOWrapper(file, "utf-8-sig"))  # Windows editors add a BOM
+            if hashed:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                file.seek(0)
+            # Windows editors add a BOM.
+            return json.load(TextIOWrapper(file, "utf-8-sig")), digest
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except RecursionError as error:
@@ -243,17 +261,31 @@ def parse_yaml(text: str, source: str) -> Any:
         source: where it is from, for the message.
 
     Raises:
-        UserError: it is not YAML, or aliases make more than a million values of it.
+        UserError: it is not YAML, is nested too deeply, or aliases make more than a million
+            values of it.
     """
     import yaml
 
     try:
+        _refuse_depth(text, source)
         value = yaml.load(text, _yaml_loader())
         if _values(value, {}) > _MOST_VALUES:
             raise UserError(f"{source}: its aliases (*) stand for too many values")
         return value
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _refuse_depth(text: str, source: str) -> None:
+    """libyaml's events come without recursion; composing them would overflow C's stack."""
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(text, _yaml_loader()):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise UserError(f"{source}: its lists and mappings are nested too deeply")
 
 
 def _values(value: Any, known: dict[int, int]) -> int:

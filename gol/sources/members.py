@@ -6,7 +6,7 @@ import unicodedata
 from pathlib import Path
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from gol.errors import UserError, shown
+from gol.errors import UserError, shown, visible
 
 _ENCRYPTED, _UTF8 = 0x1, 0x800  # flags of a member
 _READABLE = (ZIP_STORED, ZIP_DEFLATED, ZIP_BZIP2, ZIP_LZMA)
@@ -26,8 +26,8 @@ def members(archive: Path, file: ZipFile, root: str, whole: bool = False) -> dic
     Args:
         archive: where ``file`` is, for the messages and to be read beside it.
         file: the open archive.
-        root: the file or folder that all members are, or are below of.
-        whole: any other will do too.
+        root: the file or folder that every member must be or be in.
+        whole: any name will do instead.
 
     Raises:
         UserError: another path, the same one twice, a link, an encrypted member …
@@ -41,9 +41,8 @@ def members(archive: Path, file: ZipFile, root: str, whole: bool = False) -> dic
         parts += [last] if last else []  # a folder's name ends in a slash
         if any(map(is_clutter, parts)):
             continue
-        strange = not parts if whole else parts[:1] != [root]
-        if strange or any(_is_odd(part) for part in parts):
-            raise UserError(f"{archive} holds {shown(member.orig_filename)}, which is not {root}")
+        if problem := _wrong_path(parts, None if whole else root):
+            raise UserError(f"{archive} holds {shown(member.orig_filename)}, which is {problem}")
         _check_kind(archive, member, bool(last))
         for depth in range(1, len(parts) + 1):
             path, is_file = "/".join(parts[:depth]), bool(last) and depth == len(parts)
@@ -54,12 +53,18 @@ def members(archive: Path, file: ZipFile, root: str, whole: bool = False) -> dic
         if last:
             found[path] = member
     if not found:
-        raise UserError(f"{archive} does not hold {root}")
+        raise UserError(f"{archive} {'holds no file' if whole else f'does not hold {root}'}")
     return found
 
 
-def _is_odd(part: str) -> bool:
-    return part in ("", ".", "..") or not part.isprintable()
+def _wrong_path(parts: list[str], root: str | None) -> str | None:
+    outside = not parts or any(part in ("", ".", "..") for part in parts)
+    unprintable = any(part != visible(part) for part in parts)
+    if root is not None:
+        return f"not {root}" if outside or unprintable or parts[0] != root else None
+    if outside:
+        return "a path outside the folder"
+    return "an unprintable name" if unprintable else None
 
 
 def _check_kind(archive: Path, member: ZipInfo, is_file: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from gol.errors import UserError, shown
+from gol.errors import UserError, shown, visible
 
 #: Bytes of a file whose size nobody published, by its suffix: archives, and weights.
 _MOST, _MOST_OTHER = {".zip": 100 << 30}, 10 << 30
@@ -60,7 +60,7 @@ class Source:
         """
         parts = split(self.urls[0])
         name = unquote(parts.path).rsplit("/", 1)[-1] if parts else ""
-        if name in ("", ".", "..") or not name.isprintable():
+        if name in ("", ".", "..") or name != visible(name):
             raise UserError("an address of a download must end in a file's name")
         return name
 

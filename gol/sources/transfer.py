@@ -4,6 +4,7 @@ Beside a file ``F`` that is being fetched lie ``F.part`` (what has come) and ``.
 response it is of).
 """
 
+import math
 import os
 import re
 import stat
@@ -20,6 +21,7 @@ from gol.sources.source import Source
 _TIMEOUT = (10, 60)  # seconds to connect, and without any data
 _BLOCK = 1 << 18
 _LATER = (408, 425, 429)  # HTTP statuses that are worth another try, as all from 500 on
+_RATIO, _SMALL = 200, 16 << 20  # to which an answer may grow that is compressed on its way
 _DECODED = {"gzip", "x-gzip", "deflate"}  # Content-Encodings that requests undoes
 
 
@@ -104,12 +106,14 @@ class _Answer:
         total: the whole file's bytes, if the server says so.
         framed: whether a break would be noticed without ``total``.
         encoded: whether the bytes are compressed on their way.
+        most: bytes to which these may grow, where that follows from what is sent.
     """
 
     start: int
     total: int | None
     framed: bool
     encoded: bool
+    most: float = math.inf
 
 
 def receive(url: str, source: Source, part: Part) -> bool:
@@ -148,23 +152,34 @@ def receive(url: str, source: Source, part: Part) -> bool:
 
 def _store(response: Any, url: str, answer: _Answer, source: Source, part: Part) -> None:
     """Writes the body; stops where it becomes larger than the file can be."""
-    most = answer.total or source.most(part.name)
+    most = answer.total or source.bytes or min(source.most(part.name), answer.most)
     check_space(part.path.parent, (answer.total or source.bytes or 0) - answer.start)
     # What was compressed on its way cannot be continued: ranges would count other bytes.
     begun = None if answer.encoded else Begun(url, _validator(response), answer.total)
-    done = answer.start
+    done, size = answer.start, answer.total or source.bytes
     with (
         part.extend() if done else part.create(begun) as file,
-        ByteProgress(part.name, answer.total or source.bytes, done) as progress,
+        ByteProgress(part.name, size, done) as progress,
     ):
         for block in response.iter_content(_BLOCK):
             done += len(block)
             if done > most:
                 part.remove()
                 raise Unusable(f"it sends more than {format_bytes(most)}")
+            if not size:
+                _check_growth(part, len(block))
             file.write(block)
             progress.add(len(block))
         os.fsync(file.fileno())
+
+
+def _check_growth(part: Part, block: int) -> None:
+    """A file of unknown size that fills the disk is not left there."""
+    try:
+        check_space(part.path.parent, block)
+    except UserError:
+        part.remove()
+        raise
 
 
 def _continued(url: str, source: Source, part: Part) -> Begun | None:
@@ -222,7 +237,10 @@ def _answer(response: Any) -> _Answer:
         )
         start, total = (int(span[1]), int(span[2])) if span else (-1, None)
     framed = bool(length) or "chunked" in headers.get("Transfer-Encoding", "").lower()
-    return _Answer(start, None if coding else total, framed, bool(coding))
+    if not coding:
+        return _Answer(start, total, framed, False)
+    most = max(_RATIO * total, _SMALL) if length and total is not None else math.inf
+    return _Answer(start, None, framed, True, most)
 
 
 def _same(response: Any, begun: Begun, total: int | None) -> bool:

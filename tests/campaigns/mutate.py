@@ -114,10 +114,10 @@ _OPERATIONS = [_replace, _replace, _replace, _drop, _rename, _duplicate, _swap, 
 _OPERATIONS += [_wrap, _everywhere, _everywhere]
 
 
-def as_json(document: Any) -> bytes:
-    """The document as a file's content."""
+def as_json(document: Any, levels: int = 1500) -> bytes:
+    """The document as a file's content, nested to so many levels where it is deep."""
     text = json.dumps(document)
-    text = text.replace(f'"{DEEP}"', "[" * 1500 + "]" * 1500)
+    text = text.replace(f'"{DEEP}"', "[" * levels + "]" * levels)
     return text.replace(f'"{DIGITS}"', "9" * 5000).encode()
 
 

@@ -231,7 +231,7 @@ def configs(base: Path, folder: Path, rng: random.Random) -> Case:
         return ["table", "run", "--out", "table"], f"{name} {done}", str
     content = PIPELINE if kind == "pipeline" else yaml.safe_load((base / "ds.yaml").read_text())
     (document,), done = mutated(content, rng)
-    text = as_json(document)
+    text = as_json(document, rng.choice([1500, 10**5]))  # more than C's stack holds
     if rng.random() < 0.3:
         text, done = spoiled(yaml.safe_dump(content).encode(), rng)
     (folder / "file.yaml").write_bytes(text)

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from seeds import fresh_seed
 
-from gol.data.images import _TURNED, any_size, file_names, image_problem
+from gol.data import images
+from gol.data.images import _TURNED, any_size, file_names, image_problem, trained_size
 
 ORIENTATION = 0x0112
 TURNS = {
@@ -95,6 +96,21 @@ def test_there_is_no_limit_of_179_megapixels(tmp_path):
         assert image_problem(path, (20_000, 10_000), decode=False) is None
         assert image_problem(path, (20_000, 9_999), decode=True)[0] == "image of another size"
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_opencv_decodes_large_images_one_at_a_time_too(picture, tmp_path, monkeypatch):
+    """Eight threads would need eight times 3 GB."""
+    locked = []
+
+    def watched(path):
+        locked.append(images._LARGE.locked())
+        return trained_size(path)
+
+    monkeypatch.setattr(images, "_MANY", 60 * 40 - 1)
+    monkeypatch.setattr(images, "trained_size", watched)
+    picture.save(tmp_path / "a.tif")
+    assert images.image_problem(tmp_path / "a.tif", picture.size, decode=True) is None
+    assert locked == [True]
 
 
 def test_separators_of_windows_are_tried():

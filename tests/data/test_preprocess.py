@@ -14,6 +14,7 @@ from PIL import Image
 from seeds import fresh_seed
 
 from gol import compat
+from gol.data import preprocess
 from gol.data.demo.draw import draw_demo
 from gol.data.prepared import raw_digests
 from gol.data.preprocess import preprocess_dataset
@@ -414,6 +415,27 @@ def test_images_that_are_all_too_small_are_one_line(coco, tmp_path):
         a |= {"bbox": [1, 1, 9, 9], "area": 40, "segmentation": [[1, 1, 9, 1, 9, 9]]}
     with pytest.raises(UserError, match=r"raw_train.json: all \d images .* side under 32 px"):
         run(tmp_path, coco)
+    image = coco["train"]["images"][0]  # a large one of crowds alone does not help
+    Image.new("RGB", (64, 64)).save(tmp_path / "train" / image["file_name"])
+    image |= {"width": 64, "height": 64}
+    for a in coco["train"]["annotations"]:
+        a["iscrowd"] = int(a["image_id"] == image["id"])
+    with pytest.raises(UserError, match=r"all \d images with objects have a side under 32 px"):
+        run(tmp_path, coco)
+
+
+def test_the_digest_is_of_the_content_that_was_checked(coco, tmp_path, monkeypatch):
+    def replaced(*args, **kwargs):
+        content.append((tmp_path / "raw_train.json").read_bytes())
+        (tmp_path / "new").write_bytes(b"{}")
+        os.replace(tmp_path / "new", tmp_path / "raw_train.json")
+        monkeypatch.setattr(preprocess, "examine", examine)
+        return examine(*args, **kwargs)
+
+    content, examine = [], preprocess.examine
+    monkeypatch.setattr(preprocess, "examine", replaced)
+    summary = run(tmp_path, coco)
+    assert summary["train"]["sha256"] == hashlib.sha256(content[0]).hexdigest()
 
 
 def test_drop_bad_is_advised_where_it_helps(coco, tmp_path):

@@ -75,6 +75,19 @@ def test_a_crash_between_file_and_digest_leaves_an_unchecked_file(file, monkeypa
     assert read_json(file) == other and not seal_path(file).exists()
 
 
+def test_of_two_writers_neither_leaves_its_digest_beside_the_other_s_content(file, monkeypatch):
+    write, other = files.write_text, {**VALUE, "lr": 0.05}  # of the same length
+
+    def overtaken(path, text):
+        monkeypatch.setattr(files, "write_text", write)
+        write_json(file, other, writer="gol config")
+        write(path, text)
+
+    monkeypatch.setattr(files, "write_text", overtaken)
+    write_json(file, {**VALUE, "lr": 0.04}, writer="gol config")
+    assert read_json(file) == other
+
+
 def test_a_file_that_is_replaced_while_it_is_read_is_not_refused(file, monkeypatch):
     """Its digest is the new one's."""
     check = files.check_seal

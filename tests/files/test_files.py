@@ -59,6 +59,12 @@ def test_aliases_cannot_fill_the_memory(text):
     }
 
 
+@pytest.mark.parametrize("text", ["[" * 10**5, '{"a": ' * 10**5, "- " * 10**5, "? " * 10**5])
+def test_deep_yaml_is_refused_and_does_not_end_the_process(text):
+    with pytest.raises(UserError, match=r"file\.yaml: .* nested too deeply"):
+        parse_yaml(text, "file.yaml")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

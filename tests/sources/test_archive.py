@@ -94,11 +94,21 @@ def test_a_whole_archive_becomes_a_folder(tmp_path):
     unpack(path, tmp_path / "a", whole=True)
     files = [path for path in (tmp_path / "a").rglob("*") if path.is_file()]
     assert sorted(path.name for path in files) == ["1.jpg", "2.jpg"]
-    for name in ("", "/", "/etc/x", "../x", "b/../../x"):
+    outside = dict.fromkeys(("", "/", "/etc/x", "../x", "b/../../x"), "a path outside the folder")
+    for name, words in {**outside, "a\x1b[2J": "an unprintable name"}.items():
         make_zip(path, entry("1.jpg"), entry(name))
-        with pytest.raises(UserError, match="which is not c"):
+        with pytest.raises(UserError, match=f"which is {words}"):
             unpack(path, tmp_path / "c", whole=True)
         assert not (tmp_path / "c").exists()
+    with pytest.raises(UserError, match=r"z\.zip holds no file"):
+        unpack(make_zip(path, entry("b/", content=b"")), tmp_path / "c", whole=True)
+
+
+def test_odd_spaces_are_part_of_a_name(tmp_path):
+    """macOS writes a narrow no-break space before the PM of a screenshot's time."""
+    names = [f"a/1{space}PM.png" for space in "\u202f\u00a0\u3000"]
+    unpack(make_zip(tmp_path / "z.zip", *map(entry, names)), tmp_path / "a")
+    assert sorted(f"a/{path.name}" for path in (tmp_path / "a").iterdir()) == sorted(names)
 
 
 def patched(path, offset, value):
