@@ -52,6 +52,8 @@ def _classes(part: Labels, findings: Findings) -> dict[Any, dict[str, Any]]:
     for entry in entries:
         key, name = id_key(entry.get("id")), _name(entry)
         where = f"{part.source}: category {shown(key)}"
+        if key is None:
+            raise UserError(f"{part.source}: category {shown(name)} has no id")
         if not name:
             raise UserError(f"{where} has no name")
         # Roboflow puts a category without objects above all classes, at times of a class's name.
