@@ -97,7 +97,7 @@ def import_export(
     _settle_crowds(splits, answers, findings)
     if advice := findings.advice():
         raise UserError(f"{source}: {advice}")
-    _refuse_empty(source, splits)
+    _drop_empty(source, splits)
     _note_leaks(splits, findings)
     _note_unused(export, splits, findings)
     written = {file_name(name): split for name, split in splits.items()}
@@ -185,13 +185,15 @@ def _join(split: Split, images: list[dict[str, Any]], annotations: list[dict[str
 
 def _one_entry_each(split: Split, findings: Findings) -> None:
     """Joins the entries of an image that several label files, or one, name twice."""
-    first = {image["file_name"]: image for image in reversed(split["images"])}
+    first: dict[str, dict[str, Any]] = {}
+    for image in split["images"]:
+        first.setdefault(image["file_name"], image)
     own = {image["id"]: first[image["file_name"]]["id"] for image in split["images"]}
     twice = [image for image in split["images"] if own[image["id"]] != image["id"]]
     if not twice:
         return
     findings.add("image entries that were there twice", twice[0]["file_name"], len(twice))
-    split["images"][:] = reversed(first.values())
+    split["images"] = list(first.values())
     for image in twice:
         join_lists(first[image["file_name"]], image)
     doubled = {own[image["id"]] for image in twice}
@@ -235,8 +237,11 @@ def _settle_crowds(splits: dict[str | None, Split], answers: Answers, findings: 
         findings.add("crowd region (iscrowd)", example, count)
 
 
-def _refuse_empty(source: Path, splits: dict[str | None, Split]) -> None:
-    if not any(split["images"] for split in splits.values()):
+def _drop_empty(source: Path, splits: dict[str | None, Split]) -> None:
+    """Drops splits of which all images were left out."""
+    for name in [name for name, split in splits.items() if not split["images"]]:
+        del splits[name]
+    if not splits:
         raise UserError(f"{source}: no image is left")
     if not any(_annotations(splits)):
         raise UserError(f"{source}: no object is left")

@@ -50,6 +50,8 @@ def repair_object(entry: dict[str, Any], place: Place) -> dict[str, Any] | None:
         mask = _rle(mask, place)
     elif mask:
         mask = _polygons(mask, place)
+    elif box is None and entry.get("bbox"):
+        place.found("malformed mask", f"has bbox {shown(entry['bbox'])} and no mask")
     elif box is None:
         place.found("annotation without box and mask", "")
     else:
