@@ -218,7 +218,7 @@ def _groups(data: dict[str, Any], file: Path, by: str | None) -> dict[Any, list[
         name = image.get("file_name") or image.get("coco_url")
         shared = {"file": _COPY.sub("", str(name)) if name else None, "key": image.get(by or "")}
         for kind, value in shared.items():
-            if value is not None:
+            if value is not None and value == value:  # nor NaN
                 first[find(("image", identity))] = find((kind, str(value)))
     if by and all(by not in image for image in data["images"]):
         keys = sorted({key for image in data["images"] for key in image} - {"id"})

@@ -206,6 +206,7 @@ def test_what_lies_outside_is_clipped_up_to_a_hundredth_and_refused_beyond(truth
         (lambda d: d["annotations"][0].update(segmentation=[[1, float("nan")] * 3]), "malformed"),
         (lambda d: d["annotations"][0].update(segmentation={"counts": "!"}), "malformed mask"),
         (lambda d: d["categories"][0].update(name=""), "has no name"),
+        (lambda d: d["categories"][0].update(name="\ud800"), "a name that is not UTF-8"),
         (lambda d: d["categories"][0].update(name="nut"), "not the only 'nut' with objects"),
         (lambda d: d["categories"][0].update(id=2), "is both 'apple' and 'nut'"),
         (lambda d: d["images"][0].update(id=2), "have the same id 2"),
@@ -382,7 +383,8 @@ def test_a_split_whose_images_are_all_gone_is_not_written(truth, folder, tmp_pat
 def test_only_images_named_twice_are_compared_and_their_lists_joined(truth, folder):
     data = coco(truth)
     again = data["images"][0] | {"id": 77, "neg_category_ids": [3], "video_id": 1}
-    data["images"][0] |= {"neg_category_ids": [1]}
+    data["images"][0] |= {"neg_category_ids": [1], "not_exhaustive_category_ids": None}
+    again["not_exhaustive_category_ids"] = [2]
     data["images"].append(again)
     data["annotations"].append(data["annotations"][0] | {"id": 77, "image_id": 77})
     data["annotations"].append(data["annotations"][-2] | {"id": 78})  # two equal ones of one image
@@ -390,6 +392,7 @@ def test_only_images_named_twice_are_compared_and_their_lists_joined(truth, fold
     assert said["object of such an image that was there twice"] == 1
     written = json.loads((folder.parent / "out/annotations.json").read_text())
     assert written["images"][0]["neg_category_ids"] == [1, 3] and len(written["images"]) == 6
+    assert written["images"][0]["not_exhaustive_category_ids"] == [2]
     assert 78 in [annotation["id"] for annotation in written["annotations"]]
 
 
@@ -422,6 +425,14 @@ def test_names_of_images_fit_as_they_are_before_they_fit_without_suffix(truth, f
     names = read_back(folder.parent / "out").keys()
     assert {"train/images/photo 0.jpg", "val/images/caf\u00e9.png"} <= names
     assert data["images"][2]["file_name"] in names
+
+
+def test_text_where_an_object_was_is_not_passed_over(truth, folder, tmp_path):
+    WRITERS["cvat"](truth, folder)
+    path = folder / "val.xml"
+    path.write_text(path.read_text().replace("<polygon", "polygon", 1))
+    with pytest.raises(UserError, match=r"1 x unreadable label file .*text between"):
+        import_export(folder, tmp_path / "out")
 
 
 def test_other_archives_are_named(tmp_path):
@@ -477,8 +488,10 @@ def test_own_files_are_not_written_over(truth, folder):
     with pytest.raises(UserError, match=r"has a train\.json that `gol import` did not write"):
         import_export(folder, folder.parent / "out")
     assert (folder.parent / "out/train.json").read_text() == "mine"
-    with pytest.raises(UserError, match="is the export itself"):
-        import_export(folder, folder)
+    (folder / "annotations/instances_train.json").rename(folder / "train.json")
+    for source in (folder, folder / "train.json"):
+        with pytest.raises(UserError, match="is or has the export itself"):
+            import_export(source, folder)
 
 
 def test_what_is_imported_can_be_preprocessed(truth, folder, tmp_path, monkeypatch):

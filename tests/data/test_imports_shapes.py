@@ -256,6 +256,10 @@ def test_boxes_of_a_sagemaker_manifest(folder):
         imported(folder)
     found, said = imported(folder, boxes="rectangles")
     assert found[0]["bbox"] == [20, 10, 10, 10] and said == {"box taken as a mask": 1}
+    for end in ('{"source-ref": "s3://buck', '{"source-ref": "b.png"}'):
+        (folder / "output.manifest").write_text(f"{json.dumps(line)}\n{end}\n")
+        with pytest.raises(UserError, match=r"1 x malformed label.*line 2 has no image"):
+            imported(folder, boxes="rectangles")
     line["job"]["annotations"] = [{**box, "class_id": 2}]
     (folder / "output.manifest").write_text(json.dumps(line))
     with pytest.raises(UserError, match=r"1 x malformed label.*line 1"):

@@ -73,8 +73,8 @@ def import_export(
     source, out, answers = Path(source), Path(out), answers or Answers()
     if not source.exists():
         raise UserError(f"no file or folder {source}")
-    if source.is_dir() and out.resolve() == source.resolve():
-        raise UserError(f"{out} is the export itself: give another folder to write to")
+    if source.resolve() in (out.resolve(), *((out / file_name(s)).resolve() for s in _ORDER)):
+        raise UserError(f"{out} is or has the export itself: give another folder to write to")
     check_own(out, map(file_name, _ORDER), REPORT, "gol import")
     findings = Findings(drop_bad)
     try:

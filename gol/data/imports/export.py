@@ -138,7 +138,9 @@ class Export:
         if path not in self._xml:
             parser = ElementTree.XMLParser(target=_Builder())
             try:
-                self._xml[path] = ElementTree.parse(path, parser).getroot()
+                self._xml[path] = root = ElementTree.parse(path, parser).getroot()
+                if any(map(_has_stray_text, root.iter())):
+                    raise ValueError("text between its elements")  # was one of them
             except (OSError, ElementTree.ParseError, ValueError, LookupError, UserError) as error:
                 self._xml[path] = None
                 self.unreadable[path] = f"{path} is not valid XML (truncated?): {error}"
@@ -208,6 +210,11 @@ class _Builder(ElementTree.TreeBuilder):
     def doctype(self, *_: object) -> None:
         # Entities, which could read files or grow without end, are declared in one.
         raise UserError("no label file needs a DOCTYPE")
+
+
+def _has_stray_text(element: ElementTree.Element) -> bool:
+    inside = element.text if len(element) else ""
+    return bool(f"{inside or ''}{element.tail or ''}".strip())
 
 
 def _composed(text: str) -> str:

@@ -18,7 +18,8 @@ def join_lists(image: dict[str, Any], other: dict[str, Any]) -> None:
     """Adds the lists of classes of another entry of the same image."""
     for name in _LISTS:
         if isinstance(other.get(name), list):
-            image[name] = list(dict.fromkeys([*image.get(name, ()), *other[name]]))
+            known = image[name] if isinstance(image.get(name), list) else []
+            image[name] = list(dict.fromkeys([*known, *other[name]]))
 
 
 @dataclass(frozen=True)
