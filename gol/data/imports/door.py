@@ -71,11 +71,7 @@ def import_export(
             written but what a zip holds.
     """
     source, out, answers = Path(source), Path(out), answers or Answers()
-    if not source.exists():
-        raise UserError(f"no file or folder {source}")
-    if source.resolve() in (out.resolve(), *((out / file_name(s)).resolve() for s in _ORDER)):
-        raise UserError(f"{out} is or has the export itself: give another folder to write to")
-    check_own(out, map(file_name, _ORDER), REPORT, "gol import")
+    _check_out(source, out)
     findings = Findings(drop_bad)
     try:
         export = _open(source, out, Path(images) if images else None)
@@ -106,6 +102,14 @@ def import_export(
     files = {name: {**split, "categories": categories} for name, split in written.items()}
     write_own(out, map(file_name, _ORDER), files, REPORT, summary, "gol import")
     return summary
+
+
+def _check_out(source: Path, out: Path) -> None:
+    if not source.exists():
+        raise UserError(f"no file or folder {source}")
+    if source.resolve() in (out.resolve(), *((out / file_name(s)).resolve() for s in _ORDER)):
+        raise UserError(f"{out} is or has the export itself: give another folder to write to")
+    check_own(out, map(file_name, _ORDER), REPORT, "gol import")
 
 
 def _open(source: Path, out: Path, images: Path | None) -> Export:
