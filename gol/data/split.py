@@ -13,14 +13,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from gol.data.annotations import load_annotations
-from gol.data.imports.values import id_key
-from gol.data.objects import is_object, plain
+from gol.data.annotations import SECTIONS, load_annotations
+from gol.data.imports.output import check_own, write_own
+from gol.data.imports.values import flag, id_key
+from gol.data.objects import plain
 from gol.errors import UserError, choices, first_few, shown
-from gol.files import write_json
+from gol.files import uncollected
 
 #: Keys that tools give images of one video or place.
 GROUP_KEYS = ("video_id", "video", "sequence", "sequence_id", "scene", "location", "place")
+_REPORT = "split.json"
 _COUNTED = ("frequency", "image_count", "instance_count")
 _COPY = re.compile(r"\.rf\.[0-9a-zA-Z]+(?=\.\w+$)")  # Roboflow's mark of augmented copies
 _FAR = 0.02  # share of the images that is worth a word
@@ -70,12 +72,16 @@ class Division:
         for kind in self.classes[group]:
             self.counts[kind] += 1 if self.val[group] else -1
 
+    def _rarity(self, kind: Any) -> tuple[int, bool, Any]:
+        return len(self.groups[kind]), isinstance(kind, str), kind  # ids may be of both types
+
     def _draw(self) -> None:
         order = list(range(len(self.sizes)))
         self.random.shuffle(order)
         rank = {group: place for place, group in enumerate(order)}
         open_groups = set(order)
-        for kind, groups in sorted(self.groups.items(), key=lambda item: (len(item[1]), item[0])):
+        for kind in sorted(self.groups, key=self._rarity):
+            groups = self.groups[kind]
             wanted = max(1, round(self.share * len(groups))) if len(groups) > 1 else 0
             for group in sorted(open_groups.intersection(groups), key=rank.__getitem__):
                 open_groups.remove(group)
@@ -129,6 +135,7 @@ class Division:
         return sum(size for size, there in zip(self.sizes, self.val, strict=True) if there)
 
 
+@uncollected()
 def split_annotations(
     file: str | Path, out: str | Path, share: float = 0.2, seed: int = 0, by: str | None = None
 ) -> dict[str, Any]:
@@ -142,8 +149,8 @@ def split_annotations(
         out: folder to write to.
         share: of the images that is to be in val.
         seed: of what is drawn.
-        by: key of the images; those with the same value stay together. None: only augmented copies
-            of one image do.
+        by: key of the images; those with the same value stay together. Files that are named
+            twice and augmented copies of one image always do.
 
     Returns:
         What ``split.json`` holds: counts of both, the classes that are not in both and why, and
@@ -151,13 +158,15 @@ def split_annotations(
 
     Raises:
         UserError: the file is not of the schema, there are fewer than two groups, or ``out`` holds
-            the file itself.
+            the file itself or somebody's own.
     """
     file, out = Path(file), Path(out)
     data = load_annotations(file)
     targets = {split: out / f"{split}.json" for split in ("train", "val")}
     if file.resolve() in [target.resolve() for target in targets.values()]:
         raise UserError(f"{file} would be overwritten: give another folder than {out}")
+    names = [target.name for target in targets.values()]
+    check_own(out, names, _REPORT, "gol split")
     groups = _groups(data, file, by)
     if len(groups) < 2:
         raise UserError(f"{file}: all images are of one group: nothing can be divided")
@@ -181,16 +190,24 @@ def split_annotations(
         "notes": [*_far(parts, share), *_notes(data, by)],
     }
     summary["text"] = _text(summary, targets)
-    for name, part in parts.items():
-        write_json(targets[name], part)
-    write_json(out / "split.json", summary, indent=2)
+    files = {targets[name].name: part for name, part in parts.items()}
+    try:
+        write_own(out, names, files, _REPORT, summary, "gol split")
+    except ValueError as error:
+        raise UserError(f"{file}: a segmentation has NaN: `gol import` mends that") from error
     return summary
 
 
 def _groups(data: dict[str, Any], file: Path, by: str | None) -> dict[Any, list[Any]]:
-    """The images' ids by what keeps them together."""
-    groups: dict[Any, list[Any]] = defaultdict(list)
+    """The images' ids by the first one of those that stay together, through others too."""
+    first: dict[Any, Any] = {}  # towards the first one: of an image, or of what several share
     known = set()
+
+    def find(item: Any) -> Any:
+        while first.setdefault(item, item) != item:
+            first[item] = item = first[first[item]]
+        return item
+
     for index, image in enumerate(data["images"]):
         identity = id_key(image.get("id")) if isinstance(image, dict) else None
         if identity is None or identity in known:
@@ -198,16 +215,18 @@ def _groups(data: dict[str, Any], file: Path, by: str | None) -> dict[Any, list[
                 f"{file}: images[{index}] has no id of its own: `gol import` mends that"
             )
         known.add(identity)
-        value = image.get(by) if by else None
-        if value is None:
-            name = image.get("file_name") or image.get("coco_url")
-            value = _COPY.sub("", str(name)) if name else ("image", identity)
-        else:
-            value = ("key", str(value))
-        groups[value].append(identity)
+        name = image.get("file_name") or image.get("coco_url")
+        shared = {"file": _COPY.sub("", str(name)) if name else None, "key": image.get(by or "")}
+        for kind, value in shared.items():
+            if value is not None and value == value:  # nor NaN
+                first[find(("image", identity))] = find((kind, str(value)))
     if by and all(by not in image for image in data["images"]):
         keys = sorted({key for image in data["images"] for key in image} - {"id"})
         raise UserError(f"{file}: no image has the key {shown(by)}; there are {choices(keys)}")
+    groups: dict[Any, list[Any]] = defaultdict(list)
+    for image in data["images"]:
+        identity = id_key(image["id"])
+        groups[find(("image", identity))].append(identity)
     return groups
 
 
@@ -218,16 +237,21 @@ def _classes(data: dict[str, Any], file: Path) -> dict[Any, set[Any]]:
         {id_key(entry.get("id")) for entry in data[section] if isinstance(entry, dict)}
         for section in ("categories", "images")
     )
-    if not all(isinstance(category, dict) and "id" in category for category in data["categories"]):
+    if None in kinds or not all(isinstance(entry, dict) for entry in data["categories"]):
         raise UserError(f"{file}: a category has no id: `gol import` mends that")
     for index, annotation in enumerate(data["annotations"]):
         keys = annotation if isinstance(annotation, dict) else {}
         for key, known in (("image_id", images), ("category_id", kinds)):
             if id_key(keys.get(key)) not in known:
                 raise UserError(f"{file}: annotations[{index}] has {key} {shown(keys.get(key))}")
-        if is_object(keys):
+        if _is_object(keys):
             present[id_key(keys["image_id"])].add(id_key(keys["category_id"]))
     return present
+
+
+def _is_object(annotation: dict[str, Any]) -> bool:
+    """As :func:`gol.data.objects.is_object`, of flags as tools write them."""
+    return not (flag(annotation.get("iscrowd")) or flag(annotation.get("ignore")))
 
 
 def _part(data: dict[str, Any], val: set[Any], inside: bool) -> dict[str, Any]:
@@ -237,12 +261,23 @@ def _part(data: dict[str, Any], val: set[Any], inside: bool) -> dict[str, Any]:
         {key: value for key, value in category.items() if key not in _COUNTED}
         for category in data["categories"]
     ]
-    annotations = [a for a in data["annotations"] if id_key(a.get("image_id")) in ids]
-    return plain({**data, "images": images, "annotations": annotations, "categories": categories})
+    annotations = [
+        # Coordinates are most of the file: they are not copied.
+        {key: value if key == "segmentation" else plain(value) for key, value in entry.items()}
+        for entry in data["annotations"]
+        if id_key(entry["image_id"]) in ids
+    ]
+    rest = {key: value for key, value in data.items() if key not in SECTIONS}
+    sections = {
+        "images": plain(images),
+        "annotations": annotations,
+        "categories": plain(categories),
+    }
+    return plain(rest) | sections
 
 
 def _describe(part: dict[str, Any]) -> dict[str, int]:
-    objects = [a for a in part["annotations"] if is_object(a)]
+    objects = [a for a in part["annotations"] if _is_object(a)]
     classes = {id_key(a["category_id"]) for a in objects}
     return {"images": len(part["images"]), "objects": len(objects), "classes": len(classes)}
 
@@ -267,9 +302,10 @@ def _notes(data: dict[str, Any], by: str | None) -> list[str]:
     if by:
         without = sum(image.get(by) is None for image in data["images"])
         if without:
-            notes.append(f"{without} images have no {by}: each is a group of its own")
-        return notes
+            notes.append(f"{without} images have no {by}: only copies of one file stay together")
     for key in GROUP_KEYS:
+        if key == by:
+            continue
         values = [str(image[key]) for image in data["images"] if image.get(key) is not None]
         if len(set(values)) < len(values):
             shared = f"{len(values)} images share {len(set(values))} values of {key}"

@@ -1,11 +1,15 @@
 """gol import: exports of labelling tools are read without loss, and what is changed is said."""
 
+import errno
 import json
+import os
+import shlex
 import shutil
 import zipfile
 
 import numpy as np
 import pytest
+import yaml
 from coco_files import to_mask
 from export_files import WRITERS, boxes_around, coco, draw_truth
 
@@ -87,7 +91,6 @@ EXPECTED = {
         "id or size written as text or with a decimal point": 18,
         "annotation ids that were missing or repeated": 18,
     },
-    "via": {"missing image size": 6},
     "labelme": {"file name with backslashes": 6},
 }
 
@@ -203,9 +206,17 @@ def test_what_lies_outside_is_clipped_up_to_a_hundredth_and_refused_beyond(truth
         (lambda d: d["annotations"][0].update(segmentation=[[1, float("nan")] * 3]), "malformed"),
         (lambda d: d["annotations"][0].update(segmentation={"counts": "!"}), "malformed mask"),
         (lambda d: d["categories"][0].update(name=""), "has no name"),
+        (lambda d: d["categories"][0].update(name="\ud800"), "a name that is not UTF-8"),
         (lambda d: d["categories"][0].update(name="nut"), "not the only 'nut' with objects"),
         (lambda d: d["categories"][0].update(id=2), "is both 'apple' and 'nut'"),
         (lambda d: d["images"][0].update(id=2), "have the same id 2"),
+        (lambda d: (d["images"][0].pop("id"), d["annotations"][0].pop("image_id")), "has no id"),
+        (lambda d: d["categories"][0].pop("id"), "category 'apple' has no id"),
+        (lambda d: d.update(annotations={}), "annotations is no list"),
+        (
+            lambda d: d["annotations"][0].update(bbox=[17 * 10**307] * 4, segmentation=[]),
+            "has bbox",
+        ),
         (lambda d: d.update(images=[]), "unknown image"),
         (lambda d: d.update(annotations=[]), "no object is left"),
     ],
@@ -292,6 +303,184 @@ def test_a_label_file_that_cannot_be_read_is_not_passed_over(truth, folder):
     assert read_back(folder.parent / "out") == truth
 
 
+def spoil(path, change):
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "change", "match"),
+    [
+        ("labelme", "train/images/photo 0.json", lambda d: d.update(shapes=None), "no list of sha"),
+        ("labelme", "train/images/photo 0.json", lambda d: d.pop("shapes"), "no list of shapes"),
+        (
+            "via",
+            "via_val.json",
+            lambda d: d["_via_img_metadata"]["val/images/photo 1.png1"].update(regions=5),
+            "image 0 has no name or regions",
+        ),
+        (
+            "via",
+            "via_val.json",
+            lambda d: d["_via_img_metadata"].update(x=3),
+            "image 3 has no name",
+        ),
+    ],
+)
+def test_one_wrong_entry_hides_no_label_file(name, path, change, match, truth, folder, tmp_path):
+    WRITERS[name](truth, folder)
+    spoil(folder / path, change)
+    with pytest.raises(UserError, match=f"1 x malformed label .*{match}"):
+        import_export(folder, tmp_path / "out")
+    summary = import_export(folder, tmp_path / "out", drop_bad=True)
+    assert changes(summary)["malformed label"] == 1
+
+
+@pytest.mark.parametrize("line", ["0 0.1 0.2 0.3", "0 0.1 0.2 0.3 0.", "x"])
+def test_a_truncated_line_makes_no_photo_a_negative(line, truth, folder, tmp_path):
+    WRITERS["yolo"](truth, folder)
+    path = folder / "val/labels/photo 1.txt"
+    path.write_text(path.read_text() + f"\n{line} a")
+    (folder / "val/labels/NOTES.TXT").write_text("about it")
+    (folder / "train/labels/photo 0.txt").write_text(line + " a")  # the only line
+    with pytest.raises(UserError, match="2 x malformed label"):
+        import_export(folder, tmp_path / "out")
+    said = changes(import_export(folder, tmp_path / "out", drop_bad=True))
+    assert said == {"malformed label": 2, "file that holds no labels of the format": 1}
+    assert len(read_back(tmp_path / "out")["val/images/photo 1.png"]["objects"]) == 3
+
+
+def test_yolo_numbers_of_classes_with_a_gap_are_kept(truth, folder, tmp_path):
+    WRITERS["yolo"](truth, folder)
+    path = folder / "data.yaml"
+    path.write_text(path.read_text().replace("0: apple", "3: kiwi"))
+    with pytest.raises(UserError, match=r"malformed label.*class 0 of 3"):
+        import_export(folder, tmp_path / "out")
+    import_export(folder, tmp_path / "out", drop_bad=True)
+    for name, image in read_back(tmp_path / "out").items():
+        assert image["objects"] == [o for o in truth[name]["objects"] if o[0] != "apple"]
+
+
+def test_objects_of_images_that_are_left_out_are_counted(truth, folder):
+    data = coco(truth)
+    data["images"][0]["file_name"] = "gone.png"
+    said = changes(ask(data, folder, drop_bad=True))
+    assert said == {
+        "missing image file": 1,
+        "object of an image that is left out": 3,
+        "image that no label mentions": 1,
+    }
+
+
+def test_a_split_whose_images_are_all_gone_is_not_written(truth, folder, tmp_path):
+    WRITERS["coco, CVAT"](truth, folder)
+    shutil.rmtree(folder / "train/images")
+    import_export(folder, tmp_path / "out", drop_bad=True)
+    assert not (tmp_path / "out/train.json").exists() and len(read_back(tmp_path / "out")) == 3
+
+
+def test_only_images_named_twice_are_compared_and_their_lists_joined(truth, folder):
+    data = coco(truth)
+    again = data["images"][0] | {"id": 77, "neg_category_ids": [3], "video_id": 1}
+    data["images"][0] |= {"neg_category_ids": [1], "not_exhaustive_category_ids": None}
+    again["not_exhaustive_category_ids"] = [2]
+    data["images"].append(again)
+    data["annotations"].append(data["annotations"][0] | {"id": 77, "image_id": 77})
+    data["annotations"].append(data["annotations"][-2] | {"id": 78})  # two equal ones of one image
+    said = changes(ask(data, folder))
+    assert said["object of such an image that was there twice"] == 1
+    written = json.loads((folder.parent / "out/annotations.json").read_text())
+    assert written["images"][0]["neg_category_ids"] == [1, 3] and len(written["images"]) == 6
+    assert written["images"][0]["not_exhaustive_category_ids"] == [2]
+    assert 78 in [annotation["id"] for annotation in written["annotations"]]
+
+
+def test_a_foreign_key_named_corners_is_not_trusted(truth, folder):
+    data = coco(truth)
+    data["annotations"][0] |= {"segmentation": [[]], "corners": "tl"}
+    x, y, w, h = data["annotations"][0]["bbox"]
+    ask(data, folder, answers=Answers(boxes="rectangles"))
+    written = json.loads((folder.parent / "out/annotations.json").read_text())["annotations"]
+    assert written[0]["segmentation"] == [[x, y, x + w, y, x + w, y + h, x, y + h]]
+
+
+def test_points_that_are_no_polygon_of_their_own_are_joined(truth, folder):
+    data = coco(truth)
+    (flat,) = data["annotations"][0]["segmentation"]
+    data["annotations"][0]["segmentation"] = [flat[i : i + 2] for i in range(0, len(flat), 2)]
+    assert changes(ask(data, folder)) == {"polygon that was not in a list": 1}
+    assert read_back(folder.parent / "out") == {k: i | {"split": None} for k, i in truth.items()}
+
+
+def test_names_of_images_fit_as_they_are_before_they_fit_without_suffix(truth, folder):
+    data = coco(truth)
+    first, second, third = (folder / image["file_name"] for image in data["images"][:3])
+    first.rename(first.with_name("photo 0.jpg"))  # in truth another file
+    data["images"][1]["file_name"] = "cafe\u0301.png"  # as macOS writes it
+    second.rename(second.with_name("caf\u00e9.png"))
+    shutil.copy(third, third.with_name(f"{third.name}.png"))
+    said = changes(ask(data, folder))
+    assert said["image file with another suffix than its name in the labels"] == 1
+    names = read_back(folder.parent / "out").keys()
+    assert {"train/images/photo 0.jpg", "val/images/caf\u00e9.png"} <= names
+    assert data["images"][2]["file_name"] in names
+
+
+def test_text_where_an_object_was_is_not_passed_over(truth, folder, tmp_path):
+    WRITERS["cvat"](truth, folder)
+    path = folder / "val.xml"
+    path.write_text(path.read_text().replace("<polygon", "polygon", 1))
+    with pytest.raises(UserError, match=r"1 x unreadable label file .*text between"):
+        import_export(folder, tmp_path / "out")
+
+
+def test_other_archives_are_named(tmp_path):
+    for name, beginning, what in (
+        ("a.tar.gz", b"\x1f\x8b\x08", "compressed by gzip"),
+        ("a.7z", b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+        ("a.rar", b"Rar!\x1a\x07", "a RAR archive"),
+    ):
+        (tmp_path / name).write_bytes(beginning)
+        with pytest.raises(UserError, match=f"is {what}, not a folder, a zip .*unpack it first"):
+            import_export(tmp_path / name, tmp_path / "out")
+
+
+def test_images_of_many_megapixels_are_read(truth, folder, monkeypatch):
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    ask(coco(truth), folder)
+
+
+def test_a_full_disk_leaves_the_files_of_the_run_before(truth, folder, tmp_path, monkeypatch):
+    WRITERS["coco, CVAT"](truth, folder)
+    import_export(folder, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert ".train.json.sha256" in before
+    spoil(folder / "annotations/instances_train.json", lambda d: d["annotations"].pop())
+    real = os.fsync
+    calls = iter([None, OSError(errno.ENOSPC, "No space left on device")])
+
+    def full(file):
+        if error := next(calls):
+            raise error
+        real(file)
+
+    monkeypatch.setattr("gol.files.os.fsync", full)
+    with pytest.raises(UserError, match="No space left"):
+        import_export(folder, tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_paths_are_printed_so_that_they_can_be_pasted(truth, folder, tmp_path):
+    ask(coco(truth), folder)
+    text = import_export(folder, tmp_path / "my: out")["text"]
+    assert shlex.split(text.splitlines()[-1])[3] == str(tmp_path / "my: out/annotations.json")
+    (folder / "labels.json").unlink()
+    WRITERS["coco, CVAT"](truth, folder)
+    train = import_export(folder, tmp_path / "my: out")["text"].splitlines()[-2]
+    assert yaml.safe_load(train)["train"]["annotations"] == str(tmp_path / "my: out/train.json")
+
+
 def test_own_files_are_not_written_over(truth, folder):
     WRITERS["coco, CVAT"](truth, folder)
     (folder.parent / "out").mkdir()
@@ -299,8 +488,10 @@ def test_own_files_are_not_written_over(truth, folder):
     with pytest.raises(UserError, match=r"has a train\.json that `gol import` did not write"):
         import_export(folder, folder.parent / "out")
     assert (folder.parent / "out/train.json").read_text() == "mine"
-    with pytest.raises(UserError, match="is the export itself"):
-        import_export(folder, folder)
+    (folder / "annotations/instances_train.json").rename(folder / "train.json")
+    for source in (folder, folder / "train.json"):
+        with pytest.raises(UserError, match="is or has the export itself"):
+            import_export(source, folder)
 
 
 def test_what_is_imported_can_be_preprocessed(truth, folder, tmp_path, monkeypatch):
@@ -340,6 +531,7 @@ def test_what_is_imported_can_be_preprocessed(truth, folder, tmp_path, monkeypat
             {
                 "image entries that were there twice": 8,
                 "object of such an image that was there twice": 19,
+                "file that holds no labels of the format": 3,
             },
         ),
         ("09", (31, 19), {"NaN or infinity in a field that nobody reads": 1}),

@@ -131,6 +131,18 @@ def test_a_brush_mask_that_does_not_fit_is_named(runs, folder):
         imported(folder)
 
 
+@pytest.mark.parametrize("sides", [(10**6, 10**6), (2**40, 1), (WIDTH, -HEIGHT)])
+def test_no_memory_is_taken_for_a_size_that_a_file_states(sides, folder):
+    width, height = sides
+    text = f'<mask label="b" rle="0,{width * height}" left="0" top="0" width="{width}" '
+    text = (
+        f'<image name="a.png" width="{width}" height="{height}">{text}height="{height}"/></image>'
+    )
+    (folder / "a.xml").write_text(f"<annotations>{text}</annotations>")
+    with pytest.raises(UserError, match="1 x malformed mask"):
+        imported(folder)
+
+
 def test_cvat_tracks_are_frames_of_a_video(folder):
     (folder / "a.png").rename(folder / "frame_000004.png")
     shape = '<polygon frame="{}" outside="{}" points="1,1;9,1;5,8"/>'
@@ -244,6 +256,10 @@ def test_boxes_of_a_sagemaker_manifest(folder):
         imported(folder)
     found, said = imported(folder, boxes="rectangles")
     assert found[0]["bbox"] == [20, 10, 10, 10] and said == {"box taken as a mask": 1}
+    for end in ('{"source-ref": "s3://buck', '{"source-ref": "b.png"}'):
+        (folder / "output.manifest").write_text(f"{json.dumps(line)}\n{end}\n")
+        with pytest.raises(UserError, match=r"1 x malformed label.*line 2 has no image"):
+            imported(folder, boxes="rectangles")
     line["job"]["annotations"] = [{**box, "class_id": 2}]
     (folder / "output.manifest").write_text(json.dumps(line))
     with pytest.raises(UserError, match=r"1 x malformed label.*line 1"):

@@ -52,8 +52,12 @@ def _classes(part: Labels, findings: Findings) -> dict[Any, dict[str, Any]]:
     for entry in entries:
         key, name = id_key(entry.get("id")), _name(entry)
         where = f"{part.source}: category {shown(key)}"
+        if key is None:
+            raise UserError(f"{part.source}: category {shown(name)} has no id")
         if not name:
             raise UserError(f"{where} has no name")
+        if name != name.encode(errors="ignore").decode():
+            raise UserError(f"{where} has a name that is not UTF-8: {shown(name)}")
         # Roboflow puts a category without objects above all classes, at times of a class's name.
         if not used[key] and (names[name] > 1 or (name in parents and _is_top(entry))):
             findings.add("root category without objects", f"{where} '{name}'")

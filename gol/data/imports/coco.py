@@ -8,12 +8,12 @@ from gol.data.imports.findings import Findings
 
 
 def find(export: Export) -> list[Path]:
-    """The files with the lists of the schema."""
+    """The files with the sections of the schema."""
     return [path for path in export.files(".json") if _is_coco(export.json(path))]
 
 
 def _is_coco(content: object) -> bool:
-    return isinstance(content, dict) and all(isinstance(content.get(key), list) for key in SECTIONS)
+    return isinstance(content, dict) and all(key in content for key in SECTIONS)
 
 
 def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
@@ -21,5 +21,9 @@ def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
     found = []
     for path in files:
         name, content = export.name(path), export.json(path)
-        found.append(Labels(name, split_of(name), *(content[key] for key in SECTIONS), True))
+        for key in SECTIONS:
+            if not isinstance(content[key], list):
+                findings.add("malformed label", f"{name}: {key} is no list")
+        lists = (content[key] if isinstance(content[key], list) else [] for key in SECTIONS)
+        found.append(Labels(name, split_of(name), *lists, has_ids=True))
     return found

@@ -9,7 +9,7 @@ import numpy as np
 
 from gol.data.imports.export import Export, Labels, split_of
 from gol.data.imports.findings import Findings
-from gol.data.imports.shapes import box, ellipse, flat, pasted
+from gol.data.imports.shapes import box, check_place, ellipse, flat, pasted
 from gol.data.imports.values import number, numbers, whole
 
 _NO_AREA = ("points", "polyline", "cuboid", "skeleton")
@@ -144,9 +144,10 @@ def _mask(
         )
         width, height = (_must(image[key]) for key in ("width", "height"))
         runs = [_must(run) for run in shape.get("rle", "").split(",")]
-        if min(runs) < 0 or sum(runs) != rows * columns or rows * columns > width * height:
+        if min(runs) < 0 or sum(runs) != rows * columns:
             raise ValueError(f"{len(runs)} runs do not fill {columns} x {rows} px")
-        part = np.repeat(np.arange(len(runs)) % 2, runs).reshape(rows, columns)
+        check_place(left, top, columns, rows, width, height)
+        part = np.repeat((np.arange(len(runs)) % 2).astype(bool), runs).reshape(rows, columns)
         return {"segmentation": pasted(part, left, top, width, height)}
     except ValueError as error:
         findings.add("malformed mask", f"{where}: {error}")

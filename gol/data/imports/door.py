@@ -10,16 +10,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from gol.data.images import any_size
 from gol.data.imports import coco, cvat, labelme, sagemaker, via, voc, yolo
 from gol.data.imports.classes import merge_classes
 from gol.data.imports.export import Export, Labels
 from gol.data.imports.findings import Findings
-from gol.data.imports.repair import Answers, Repair
+from gol.data.imports.output import check_own, write_own
+from gol.data.imports.repair import Answers, Repair, join_lists
 from gol.data.imports.summary import Split, file_name, summarise
 from gol.errors import UserError, choices, pick
-from gol.files import uncollected, write_json
+from gol.files import uncollected
 from gol.progress import progress
 from gol.sources.archive import unpack
+from gol.sources.forms import refuse_other_forms
 
 FORMATS: dict[str, ModuleType] = {
     "coco": coco,
@@ -31,9 +34,11 @@ FORMATS: dict[str, ModuleType] = {
     "yolo": yolo,
 }
 REPORT = "import.json"
+_LABEL_SUFFIXES = (".json", ".jsonl", ".manifest", ".txt", ".xml")
 _ORDER = ("train", "val", "test", None)
 
 
+@any_size()
 @uncollected()
 def import_export(
     source: str | Path,
@@ -88,24 +93,23 @@ def import_export(
     _settle_crowds(splits, answers, findings)
     if advice := findings.advice():
         raise UserError(f"{source}: {advice}")
-    _refuse_empty(source, splits)
+    _drop_empty(source, splits)
     _note_leaks(splits, findings)
     _note_unused(export, splits, findings)
     written = {file_name(name): split for name, split in splits.items()}
     facts = {"source": str(source), "format": form, "images": str(export.images)}
     summary = summarise(facts, written, categories, findings, out)
-    _write(out, written, categories, summary)
+    files = {name: {**split, "categories": categories} for name, split in written.items()}
+    write_own(out, map(file_name, _ORDER), files, REPORT, summary, "gol import")
     return summary
 
 
 def _check_out(source: Path, out: Path) -> None:
     if not source.exists():
         raise UserError(f"no file or folder {source}")
-    if source.is_dir() and out.resolve() == source.resolve():
-        raise UserError(f"{out} is the export itself: give another folder to write to")
-    taken = [name for name in map(file_name, _ORDER) if (out / name).exists()]
-    if taken and not (out / REPORT).exists():
-        raise UserError(f"{out} has a {taken[0]} that `gol import` did not write: give another one")
+    if source.resolve() in (out.resolve(), *((out / file_name(s)).resolve() for s in _ORDER)):
+        raise UserError(f"{out} is or has the export itself: give another folder to write to")
+    check_own(out, map(file_name, _ORDER), REPORT, "gol import")
 
 
 def _open(source: Path, out: Path, images: Path | None) -> Export:
@@ -116,9 +120,14 @@ def _open(source: Path, out: Path, images: Path | None) -> Export:
     if source.suffix.lower() == ".zip":
         with open(source, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write {out}: {error.strerror}") from error
         folder = unpack(source, out / f"{source.stem}-{digest}", whole=True)
         return Export(folder, None, images, None)
+    if source.suffix.lower() not in _LABEL_SUFFIXES:
+        refuse_other_forms(source, "a folder, a zip archive or a label file")
     return Export(source.parent, source, images, None)
 
 
@@ -130,10 +139,12 @@ def _recognise(
     found = {name: files for name, module in wanted.items() if (files := module.find(export))}
     if len(found) == 1:
         form, files = found.popitem()
-        suffixes = {path.suffix for path in files}
-        for path, reason in export.unreadable.items():
-            if path.suffix in suffixes:
-                findings.add("unreadable label file", reason)
+        suffixes, taken = {path.suffix.lower() for path in files}, {*files}
+        for path in export.files(*suffixes):
+            if path in export.unreadable:
+                findings.add("unreadable label file", export.unreadable[path])
+            elif path not in taken and path.name not in yolo.NAMES:
+                findings.add("file that holds no labels of the format", str(export.name(path)))
         return form, files
     if found:
         counts = choices(f"{name} ({len(files)} files)" for name, files in found.items())
@@ -178,22 +189,37 @@ def _join(split: Split, images: list[dict[str, Any]], annotations: list[dict[str
 
 def _one_entry_each(split: Split, findings: Findings) -> None:
     """Joins the entries of an image that several label files, or one, name twice."""
-    first = {image["file_name"]: image for image in reversed(split["images"])}
+    first: dict[str, dict[str, Any]] = {}
+    for image in split["images"]:
+        first.setdefault(image["file_name"], image)
     own = {image["id"]: first[image["file_name"]]["id"] for image in split["images"]}
     twice = [image for image in split["images"] if own[image["id"]] != image["id"]]
     if not twice:
         return
     findings.add("image entries that were there twice", twice[0]["file_name"], len(twice))
-    split["images"][:] = reversed(first.values())
-    objects: dict[str, dict[str, Any]] = {}
+    split["images"] = list(first.values())
+    for image in twice:
+        join_lists(first[image["file_name"]], image)
+    doubled = {own[image["id"]] for image in twice}
+    objects: dict[bytes, int] = {}
+    kept = []
     for annotation in split["annotations"]:
         annotation["image_id"] = own[annotation["image_id"]]
-        keys = ("image_id", "category_id", "segmentation")
-        known = objects.setdefault(str([annotation[key] for key in keys]), annotation)
-        if known is not annotation:
-            example = f"annotation {annotation['id']} is {known['id']} again"
+        known = annotation["id"]
+        if annotation["image_id"] in doubled:
+            known = objects.setdefault(_digest(annotation), known)
+        if known == annotation["id"]:
+            kept.append(annotation)
+        else:
+            example = f"annotation {annotation['id']} is {known} again"
             findings.add("object of such an image that was there twice", example)
-    split["annotations"][:] = objects.values()
+    split["annotations"] = kept
+
+
+def _digest(annotation: dict[str, Any]) -> bytes:
+    """What is the same for two annotations of one object."""
+    values = [annotation[key] for key in ("image_id", "category_id", "segmentation")]
+    return hashlib.sha256(str(values).encode()).digest()
 
 
 def _annotations(splits: dict[str | None, Split]) -> Iterable[dict[str, Any]]:
@@ -215,8 +241,11 @@ def _settle_crowds(splits: dict[str | None, Split], answers: Answers, findings: 
         findings.add("crowd region (iscrowd)", example, count)
 
 
-def _refuse_empty(source: Path, splits: dict[str | None, Split]) -> None:
-    if not any(split["images"] for split in splits.values()):
+def _drop_empty(source: Path, splits: dict[str | None, Split]) -> None:
+    """Drops splits of which all images were left out."""
+    for name in [name for name, split in splits.items() if not split["images"]]:
+        del splits[name]
+    if not splits:
         raise UserError(f"{source}: no image is left")
     if not any(_annotations(splits)):
         raise UserError(f"{source}: no object is left")
@@ -239,18 +268,3 @@ def _note_unused(export: Export, splits: dict[str | None, Split], findings: Find
     left = [str(n) for n in names if str(n) not in used and Path(n).parent in folders]
     if left:
         findings.add("image that no label mentions", left[0], len(left))
-
-
-def _write(
-    out: Path,
-    written: dict[str, Split],
-    categories: list[dict[str, Any]],
-    summary: dict[str, Any],
-) -> None:
-    for name in map(file_name, _ORDER):
-        if name not in written:
-            (out / name).unlink(missing_ok=True)  # of an earlier import
-    # First, so that a second call may overwrite what an interrupted one has left.
-    write_json(out / REPORT, summary, indent=2)
-    for name, split in written.items():
-        write_json(out / name, {**split, "categories": categories})

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -137,20 +138,24 @@ class Export:
         if path not in self._xml:
             parser = ElementTree.XMLParser(target=_Builder())
             try:
-                self._xml[path] = ElementTree.parse(path, parser).getroot()
+                self._xml[path] = root = ElementTree.parse(path, parser).getroot()
+                if any(map(_has_stray_text, root.iter())):
+                    raise ValueError("text between its elements")  # was one of them
             except (OSError, ElementTree.ParseError, ValueError, LookupError, UserError) as error:
                 self._xml[path] = None
                 self.unreadable[path] = f"{path} is not valid XML (truncated?): {error}"
         return self._xml[path]
 
     @cached_property
-    def _by_name(self) -> dict[str, list[PurePosixPath]]:
-        index = defaultdict(list)
+    def _index(self) -> tuple[dict[str, list[PurePosixPath]], dict[str, list[PurePosixPath]]]:
+        """The images by their names, alone and with a folder, and by names without a suffix."""
+        names, stems = defaultdict(list), defaultdict(list)
         for path in self.pictures:
             name = self.image_name(path)
-            index[name.name].append(name)
-            index[name.stem].append(name)
-        return index
+            names[_composed(name.name)].append(name)
+            names[_composed(f"{name.parent.name}/{name.name}")].append(name)
+            stems[_composed(name.stem)].append(name)
+        return names, stems
 
     def image(self, name: str, labels: Labels) -> str | None:
         """An image's file, relative to the image folder.
@@ -168,32 +173,35 @@ class Export:
         Raises:
             UserError: several are equally likely.
         """
-        wanted = PurePosixPath(name.replace("\\", "/"))
-        found = self._by_name.get(wanted.name)
+        names, stems = self._index
+        wanted = PurePosixPath(_composed(name).replace("\\", "/"))
+        found = names.get(wanted.name)
         if not found:
             wanted = PurePosixPath(unquote(str(wanted).split("?")[0]))
-            found = self._by_name.get(wanted.name) or self._by_name.get(wanted.stem, [])
+            found = names.get(wanted.name) or stems.get(wanted.name) or stems.get(wanted.stem, [])
 
         def fits(path: PurePosixPath) -> bool:
             """Whether it is not a file of another split, unless its folder is named."""
             splits = {split_of(path.parent), labels.split, None}
-            return len(splits) < 3 or path.parent.name == wanted.parent.name
+            return len(splits) < 3 or _composed(path.parent.name) == wanted.parent.name
 
-        found = [path for path in found if fits(path)]
+        # Of a name that is in every folder, those in the named one are enough.
+        near = filter(fits, names.get("/".join(wanted.parts[-2:]), ()))
+        found = list(near) or list(filter(fits, found))
         if not found:
             return None
 
         def likely(path: PurePosixPath) -> tuple[int, bool, int]:
-            near = self.root / labels.source.parent
+            beside = self.root / labels.source.parent
             folder = (self.images / path).parent
             return (
-                _common(path.parent.parts[::-1], wanted.parent.parts[::-1]),
+                _common(_parts(path.parent)[::-1], wanted.parent.parts[::-1]),
                 labels.split is not None and split_of(path.parent) == labels.split,
-                _common(folder.parts, near.parts),
+                _common(folder.parts, beside.parts),
             )
 
         first, *others = sorted(found, key=likely, reverse=True)
-        if any(likely(other) == likely(first) for other in others):
+        if others and likely(others[0]) == likely(first):
             raise UserError(f"{name} may be {first} or {others[0]}")
         return str(first)
 
@@ -202,6 +210,20 @@ class _Builder(ElementTree.TreeBuilder):
     def doctype(self, *_: object) -> None:
         # Entities, which could read files or grow without end, are declared in one.
         raise UserError("no label file needs a DOCTYPE")
+
+
+def _has_stray_text(element: ElementTree.Element) -> bool:
+    inside = element.text if len(element) else ""
+    return bool(f"{inside or ''}{element.tail or ''}".strip())
+
+
+def _composed(text: str) -> str:
+    """One form of letters with accents, of which macOS writes another one than labels have."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _parts(path: PurePosixPath) -> tuple[str, ...]:
+    return tuple(map(_composed, path.parts))
 
 
 def _is_photo(path: Path) -> bool:

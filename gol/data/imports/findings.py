@@ -20,6 +20,7 @@ KINDS = {
     "root category without objects": REPAIRED + "left out",
     "image entries that were there twice": REPAIRED + "joined",
     "object of such an image that was there twice": REPAIRED + "left out",
+    "image file with another suffix than its name in the labels": REPAIRED + "taken",
     "missing image size": REPAIRED + "taken from the file",
     "missing box": REPAIRED + "computed from the mask",
     "missing area": REPAIRED + "computed from the mask",
@@ -32,6 +33,8 @@ KINDS = {
     "annotation without box and mask": LEFT_OUT,
     "object without an area": LEFT_OUT,
     "image that no label mentions": LEFT_OUT,
+    "object of an image that is left out": LEFT_OUT,
+    "file that holds no labels of the format": LEFT_OUT,
     # as the options say
     "crowd region (iscrowd)": "no object; --crowd objects takes them as such",
     "crowd region taken as an object": "as --crowd objects says",
@@ -44,13 +47,15 @@ KINDS = {
 }
 #: Questions and errors: how a line goes on after the example. ``--drop-bad`` leaves out what
 #: stands in :data:`DROPPABLE`.
-ERRORS = {
+QUESTIONS = {
     "boxes without masks": "--boxes rectangles takes the boxes as masks (enough for a box "
     "detector), --boxes drop leaves them out",
     "all annotations are crowd regions (iscrowd)": "--crowd objects takes them as objects (CVAT "
     "marks what was painted with a brush so), --crowd regions leaves them crowds",
     "image of another size": "--sizes file takes the annotations as pixels of the file, "
     "--sizes scale resizes them to it",
+}
+DROPPABLE = {
     "unreadable label file": "",
     "missing image file": "--images names their folder",
     "several image files of that name": "--images names their folder",
@@ -62,7 +67,7 @@ ERRORS = {
     "malformed mask": "",
     "malformed label": "",
 }
-DROPPABLE = tuple(ERRORS)[3:]
+ERRORS = QUESTIONS | DROPPABLE
 _EXAMPLES = 3
 
 

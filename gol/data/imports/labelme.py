@@ -13,18 +13,16 @@ from gol.data.imports.findings import Findings
 from gol.data.imports.shapes import box, ellipse, flat, pasted
 from gol.data.imports.values import whole
 
+_KEYS = {"shapes", "imagePath", "imageWidth", "imageHeight"}
+
 
 def find(export: Export) -> list[Path]:
-    """The files with a list of shapes."""
+    """The files with an image and shapes, or what else makes LabelMe's."""
     return [path for path in export.files(".json") if _is_labelme(export.json(path))]
 
 
 def _is_labelme(content: object) -> bool:
-    return (
-        isinstance(content, dict)
-        and isinstance(content.get("shapes"), list)
-        and "imagePath" in content
-    )
+    return isinstance(content, dict) and len(_KEYS & content.keys()) > 1
 
 
 def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
@@ -39,8 +37,11 @@ def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
 
 
 def _read(content: dict[str, Any], where: str, labels: Labels, findings: Findings) -> None:
+    if not isinstance(content.get("shapes"), list):
+        findings.add("malformed label", f"{where} has no list of shapes")
+        return
     # The image may have been moved beside its labels: the name alone is certain.
-    name = content["imagePath"]
+    name = content.get("imagePath")
     name = name if isinstance(name, str) and name else Path(where).stem
     size = {"width": content.get("imageWidth"), "height": content.get("imageHeight")}
     image = labels.add_image(name, **size)

@@ -39,15 +39,19 @@ def repair_object(entry: dict[str, Any], place: Place) -> dict[str, Any] | None:
 
     Args:
         entry: the annotation, with ``segmentation``, ``bbox`` or both; ``corners`` may be the
-            polygon of a turned box.
+            polygon of a turned box, unless ``place.computed``, where it is a foreign key.
         place: its image.
     """
     box, mask = numbers(entry.get("bbox")), entry.get("segmentation")
     box = box if box and len(box) == 4 else None
+    if isinstance(mask, list):
+        mask = [part for part in mask if part != []]
     if isinstance(mask, dict) and mask:
         mask = _rle(mask, place)
     elif mask:
         mask = _polygons(mask, place)
+    elif box is None and entry.get("bbox"):
+        place.found("malformed mask", f"has bbox {shown(entry['bbox'])} and no mask")
     elif box is None:
         place.found("annotation without box and mask", "")
     else:
@@ -63,7 +67,8 @@ def _rectangle(entry: dict[str, Any], box: list[float], place: Place) -> Mask | 
     else:
         place.found("box taken as a mask", "")
         x, y, w, h = box
-        return [entry.get("corners") or [x, y, x + w, y, x + w, y + h, x, y + h]]
+        corners = None if place.computed else entry.get("corners")
+        return [corners or [x, y, x + w, y, x + w, y + h, x, y + h]]
     return None
 
 
@@ -88,12 +93,12 @@ def _rle(raw: dict[str, Any], place: Place) -> Mask | None:
 
 
 def _polygons(raw: Any, place: Place) -> Mask | None:
-    if isinstance(raw, list) and not isinstance(raw[0], list):
+    if isinstance(raw, list) and (not isinstance(raw[0], list) or _are_points(raw)):
         raw = [raw]
         place.found("polygon that was not in a list", "")
     polygons = []
     for points in raw if isinstance(raw, list) else [raw]:
-        if isinstance(points, list) and points and all(isinstance(p, list) for p in points):
+        if isinstance(points, list) and _are_points(points):
             points = [value for pair in points for value in pair]  # [[x, y], ...]
         polygon = numbers(points)
         if polygon is None or len(polygon) % 2:
@@ -106,6 +111,11 @@ def _polygons(raw: Any, place: Place) -> Mask | None:
     elif len(kept) < len(polygons):
         place.found("polygon without three points", "")
     return kept or None
+
+
+def _are_points(values: list[Any]) -> bool:
+    """Whether this is ``[[x, y], ...]``; no polygon has two numbers only."""
+    return all(isinstance(value, list) and len(value) == 2 and numbers(value) for value in values)
 
 
 def _within(

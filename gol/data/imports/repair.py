@@ -1,9 +1,10 @@
 """From what a reader found to images and annotations without gaps and oddities."""
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from gol.data.imports.export import Export, Labels
+from gol.data.imports.export import IMAGE_SUFFIXES, Export, Labels
 from gol.data.imports.findings import Findings
 from gol.data.imports.objects import Place, repair_object
 from gol.data.imports.values import flag, id_key, whole
@@ -11,6 +12,14 @@ from gol.data.objects import plain
 from gol.errors import UserError, shown
 
 _LISTS = ("neg_category_ids", "not_exhaustive_category_ids")  # of LVIS
+
+
+def join_lists(image: dict[str, Any], other: dict[str, Any]) -> None:
+    """Adds the lists of classes of another entry of the same image."""
+    for name in _LISTS:
+        if isinstance(other.get(name), list):
+            known = image[name] if isinstance(image.get(name), list) else []
+            image[name] = list(dict.fromkeys([*known, *other[name]]))
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,9 @@ class Repair:
 
     def _image(self, entry: dict[str, Any]) -> None:
         key = id_key(entry.get("id"))
+        if key is None:
+            self._found("malformed label", f"image {shown(entry.get('file_name'))} has no id")
+            return
         try:
             file, size = self._file(entry)
         except _Refused as refused:
@@ -95,6 +107,7 @@ class Repair:
         other = self._images.get(key)
         if other is not None and other["file_name"] == file:
             self._found("image entries that were there twice", file)
+            join_lists(other, self._lists(entry))
             return
         if other is not None:
             raise UserError(
@@ -107,11 +120,15 @@ class Repair:
         if image != {**entry, **known}:
             self._found("NaN or infinity in a field that nobody reads", file)
         self._check_whole(entry, ("id", "width", "height"), file)
-        for name in _LISTS:
-            if isinstance(image.get(name), list):
-                listed = (self.classes.get(id_key(value)) for value in image[name])
-                image[name] = [category for category in listed if category is not None]
-        self._images[key] = image
+        self._images[key] = image | self._lists(entry)
+
+    def _lists(self, entry: dict[str, Any]) -> dict[str, list[int]]:
+        """An image's lists of classes, with the new ids."""
+        given = {name: entry[name] for name in _LISTS if isinstance(entry.get(name), list)}
+        ids = {
+            name: [self.classes.get(id_key(v)) for v in listed] for name, listed in given.items()
+        }
+        return {name: [i for i in listed if i is not None] for name, listed in ids.items()}
 
     def _file(self, entry: dict[str, Any]) -> tuple[str, tuple[int, int]]:
         """The file of an image and its size."""
@@ -126,13 +143,17 @@ class Repair:
             raise _Refused("several image files of that name", str(error)) from error
         if file is None:
             raise _Refused("missing image file", f"{name} is not below {self.export.images}")
+        suffixes = [PurePosixPath(path).suffix.lower() for path in (name, file)]
+        if suffixes[0] in IMAGE_SUFFIXES - {suffixes[1]}:
+            kind = "image file with another suffix than its name in the labels"
+            self._found(kind, f"{name} is {file}")
         try:
             return file, self.export.size(file)
         except UserError as error:
             raise _Refused("unreadable image file", str(error)) from error
 
     def _check_whole(self, entry: dict[str, Any], keys: tuple[str, ...], where: str) -> None:
-        """Says of numbers that have another form."""
+        """Notes whole numbers in another form: in quotes, with a decimal point."""
         values = (entry.get(key) for key in keys)
         if self.part.has_ids and any(
             type(value) is not int and whole(value) is not None for value in values
@@ -144,7 +165,8 @@ class Repair:
     ) -> None:
         width, height = stated
         if not width or not height:
-            self._found("missing image size", file)
+            if self.part.has_ids:
+                self._found("missing image size", file)
             return
         if stated == found:
             return
@@ -165,8 +187,8 @@ class Repair:
         category = self.classes.get(id_key(entry.get("category_id")))
         flags = {name: flag(entry.get(name)) for name in ("iscrowd", "ignore")}
         if key in self._refused:
-            return None
-        if image is None:
+            self._found("object of an image that is left out", where)
+        elif image is None:
             self._found("annotation of an unknown image", f"{where} has image_id {shown(key)}")
         elif category is None:
             kind = shown(entry.get("category_id"))

@@ -12,17 +12,22 @@ _SIDES = ("left", "top", "width", "height")
 
 
 def find(export: Export) -> list[Path]:
-    """The files of which every line names an image and the boxes on it."""
+    """The files of which a line names an image and the boxes on it."""
     paths = export.files(".manifest", ".jsonl")
-    return [path for path in paths if (lines := _lines(path)) and all(map(_job, lines))]
+    return [path for path in paths if any(map(_job, _lines(path)))]
 
 
 def _lines(path: Path) -> list[Any]:
+    """What each line says, None if it is not JSON."""
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    return [_line(line) for line in text.splitlines() if line.strip()]
+
+
+def _line(text: str) -> Any:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError, RecursionError):
-        return []
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _job(line: Any) -> str | None:
@@ -45,8 +50,11 @@ def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
     return [labels.name_classes(names) for labels in found]
 
 
-def _read(line: dict[str, Any], where: str, labels: Labels, findings: Findings) -> None:
-    job = _job(line) or ""
+def _read(line: Any, where: str, labels: Labels, findings: Findings) -> None:
+    job = _job(line)
+    if job is None:
+        findings.add("malformed label", f"{where} has no image with boxes")
+        return
     metadata = line.get(f"{job}-metadata")
     listed = metadata.get("class-map") if isinstance(metadata, dict) else None
     classes = {id_key(k): str(v) for k, v in listed.items()} if isinstance(listed, dict) else {}

@@ -8,6 +8,8 @@ from pycocotools import mask as coco_mask
 
 from gol.data.imports.values import numbers
 
+#: What OpenCV reads, in all and along a side.
+MOST_PIXELS, _LONGEST = 1 << 30, 1 << 20
 _CORNERS = 64  # of the polygon that stands for an ellipse
 
 
@@ -35,6 +37,18 @@ def box(x0: float, y0: float, x1: float, y1: float) -> list[float]:
     return [min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0)]
 
 
+def check_place(left: int, top: int, columns: int, rows: int, width: int, height: int) -> None:
+    """Refuses a part of an image that is not within it, before anything of its size is made.
+
+    Raises:
+        ValueError: it is not, or the image is larger than any that can be read.
+    """
+    if max(width, height) > _LONGEST or width * height > MOST_PIXELS:
+        raise ValueError(f"{width} x {height} px are more than any image may have")
+    if min(left, top, columns, rows) < 0 or left + columns > width or top + rows > height:
+        raise ValueError(f"{columns} x {rows} px at ({left}, {top}) in {width} x {height} px")
+
+
 def pasted(part: np.ndarray, left: int, top: int, width: int, height: int) -> dict[str, Any]:
     """The RLE of an image that is empty but for ``part``, (rows, columns), whose corner is given.
 
@@ -42,8 +56,7 @@ def pasted(part: np.ndarray, left: int, top: int, width: int, height: int) -> di
         ValueError: the part does not lie within the image.
     """
     rows, columns = part.shape
-    if left < 0 or top < 0 or left + columns > width or top + rows > height:
-        raise ValueError(f"{columns} x {rows} px at ({left}, {top}) in {width} x {height} px")
+    check_place(left, top, columns, rows, width, height)
     whole = np.zeros((height, width), np.uint8, order="F")
     whole[top : top + rows, left : left + columns] = part != 0
     return {"size": [height, width], "counts": coco_mask.encode(whole)["counts"].decode("ascii")}

@@ -1,5 +1,7 @@
 """What ``gol import`` says of an export: counts of all that is there and all that was changed."""
 
+import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,9 +80,11 @@ def _lines(summary: dict[str, Any], out: Path) -> list[str]:
         count, kind, severity = change["count"], change["kind"], change["severity"]
         lines.append(f"{count} x {kind} ({severity}), as {change['examples'][0]}")
     if not {file_name("train"), file_name("val")} <= summary["splits"].keys():
-        return [*lines, f"next: gol split {out / first} --out {out / 'split'}"]
+        words = ("gol", "split", out / first, "--out", out / "split")
+        return [*lines, f"next: {shlex.join(map(str, words))}"]
+    images = json.dumps(summary["images"])  # which is YAML too
     keys = (
-        f"{name}: {{annotations: {out / file_name(name)}, images: {summary['images']}}}"
+        f"{name}: {{annotations: {json.dumps(str(out / file_name(name)))}, images: {images}}}"
         for name in ("train", "val")
     )
     return [*lines, "keys of a dataset file for these:", *keys]

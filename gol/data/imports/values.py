@@ -1,10 +1,10 @@
 """Values as labelling tools write them: numbers in quotes, 3.0 for 3, "true" for 1, NaN."""
 
-import math
 import re
 from typing import Any
 
 _WHOLE = re.compile(r"\s*([+-]?\d{1,19})(?:\.0*)?\s*")
+_MOST = 2**53  # beyond, sums and areas lose digits or overflow
 _TRUE, _FALSE = {"true", "yes", "1"}, {"false", "no", "0", "", "none", "null"}
 
 
@@ -18,26 +18,26 @@ def whole(value: Any) -> int | None:
     return value if type(value) is int and -(2**63) <= value < 2**63 else None
 
 
-def id_key(value: Any) -> int | str:
-    """An id as something that is equal for 3, 3.0 and "3"."""
+def id_key(value: Any) -> int | str | None:
+    """An id as something that is equal for 3, 3.0 and "3"; None if it is missing."""
+    if value is None or value != value:
+        return None
     found = whole(value)
     return str(value) if found is None else found
 
 
 def number(value: Any) -> int | float | None:
-    """A finite number, also from a text; None for everything else, true and false included."""
+    """A number that may be of pixels, also from a text; None for all else, NaN and true too."""
     try:
-        if isinstance(value, str):
-            value = float(value)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            return value
-    except (ValueError, OverflowError):  # no number, a whole number that no float holds
-        pass
-    return None
+        value = float(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MOST
+    return value if fits else None
 
 
 def numbers(values: Any) -> list[int | float] | None:
-    """A list of finite numbers; None if it is not a list, or one of them is none."""
+    """A list of such numbers; None if it is not a list, or one of them is none."""
     if not isinstance(values, list | tuple):
         return None
     read = [number(value) for value in values]

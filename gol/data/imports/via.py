@@ -12,16 +12,21 @@ from gol.errors import UserError, choices, unknown
 
 def find(export: Export) -> list[Path]:
     """The files with VIA's list of images, as a project or as exported annotations."""
-    return [path for path in export.files(".json") if _entries(export.json(path))]
+    return [path for path in export.files(".json") if any(map(_fits, _entries(export.json(path))))]
 
 
-def _entries(content: object) -> list[dict[str, Any]]:
+def _entries(content: object) -> list[Any]:
     if not isinstance(content, dict):
         return []
     content = content.get("_via_img_metadata", content)
-    entries = list(content.values()) if isinstance(content, dict) else []
-    fits = all(isinstance(e, dict) and "filename" in e and "regions" in e for e in entries)
-    return entries if fits else []
+    return list(content.values()) if isinstance(content, dict) else []
+
+
+def _fits(entry: object) -> bool:
+    """Whether it names an image and lists its regions; version 1 numbers them."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str):
+        return False
+    return "regions" in entry and isinstance(entry["regions"], list | dict | None)
 
 
 def read(
@@ -39,7 +44,8 @@ def read(
         UserError: several region attributes may name the class.
     """
     listed = {path: _entries(export.json(path)) for path in files}
-    every = [region for entries in listed.values() for e in entries for region in _regions(e)]
+    fitting = [e for entries in listed.values() for e in entries if _fits(e)]
+    every = [region for entry in fitting for region in _regions(entry)]
     keys = sorted({key for region in every for key in _attributes(region)})
     if class_key is None and len(keys) > 1:
         raise UserError(
@@ -51,15 +57,18 @@ def read(
     for path, entries in listed.items():
         name = export.name(path)
         labels = Labels(name, split_of(name))
-        for entry in entries:
-            _read(entry, class_key or next(iter(keys), ""), labels, findings)
+        for index, entry in enumerate(entries):
+            if _fits(entry):
+                _read(entry, class_key or next(iter(keys), ""), labels, findings)
+            else:
+                findings.add("malformed label", f"{name}: image {index} has no name or regions")
         found.append(labels)
     names = sorted({a["category_id"] for part in found for a in part.annotations})
     return [labels.name_classes(names) for labels in found]
 
 
 def _regions(entry: dict[str, Any]) -> list[Any]:
-    regions = entry["regions"]  # version 1 numbers them
+    regions = entry["regions"]
     return list(regions.values()) if isinstance(regions, dict) else list(regions or ())
 
 
@@ -69,7 +78,7 @@ def _attributes(region: Any) -> dict[str, Any]:
 
 
 def _read(entry: dict[str, Any], class_key: str, labels: Labels, findings: Findings) -> None:
-    image = labels.add_image(str(entry["filename"]))
+    image = labels.add_image(entry["filename"])
     for index, region in enumerate(_regions(entry)):
         where = f"{entry['filename']}: region {index}"
         name = _class(_attributes(region).get(class_key))

@@ -1,5 +1,6 @@
 """Pascal VOC: XML for each image, with polygons (Roboflow), or instances in SegmentationObject."""
 
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -9,7 +10,7 @@ from PIL import Image
 
 from gol.data.imports.export import MASK_FOLDERS, Export, Labels, split_of
 from gol.data.imports.findings import Findings
-from gol.data.imports.shapes import box, pasted
+from gol.data.imports.shapes import MOST_PIXELS, box, pasted
 from gol.data.imports.values import flag, number, numbers
 
 _VOID = {"index": (0, 255), "colour": (0, 0xE0E0C0)}  # background, and the border of objects
@@ -84,14 +85,13 @@ def _read(
 
 def _polygon(element: Element | None) -> list[float]:
     """Points that are named x1, y1, x2, y2, ..."""
+    values = {} if element is None else {child.tag: number(child.text) for child in element}
     points: list[float] = []
-    if element is not None:
-        while True:
-            place = len(points) // 2 + 1
-            pair = [number(element.findtext(f"{axis}{place}")) for axis in "xy"]
-            if None in pair:
-                break
-            points += pair  # type: ignore[arg-type]
+    for place in count(1):
+        pair = [values.get(f"{axis}{place}") for axis in "xy"]
+        if None in pair:
+            break
+        points += pair  # type: ignore[arg-type]
     return points
 
 
@@ -99,9 +99,11 @@ def _add_masks(path: Path, objects: list[dict[str, Any]], where: str, findings: 
     """Gives every object without a polygon the instance whose box overlaps its own most."""
     try:
         with Image.open(path) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ValueError(f"{picture.width} x {picture.height} px are too many")
             indexed = picture.mode in ("P", "L")
             pixels = np.asarray(picture if indexed else picture.convert("RGB")).astype(np.int64)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow's readers raise all kinds of them
         findings.add("malformed mask", f"{path}: {error}")
         return
     if not indexed:

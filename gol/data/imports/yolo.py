@@ -9,17 +9,22 @@ from gol.data.imports.values import number, numbers, whole
 from gol.errors import UserError
 from gol.files import read_yaml
 
-_NAMES = ("classes.txt", "obj.names")
+NAMES = ("classes.txt", "obj.names")
 _DECIMALS = 6  # of a pixel: undoes the rounding of a division by the image's side
 
 
 def find(export: Export) -> list[Path]:
-    """The text files of which every line is a class and four or more numbers."""
-    read = {path: _lines(path) for path in export.files(".txt") if path.name not in _NAMES}
-    found = {path for path, lines in read.items() if lines and all(map(_is_object, lines))}
-    folders = {path.parent for path in found}  # an empty file there is an image without objects
-    found |= {path for path, lines in read.items() if not lines and path.parent in folders}
-    return sorted(found)
+    """The text files of which a line is a class and four or more numbers, and those beside them.
+
+    Beside them, an empty file is an image without objects, and one that has an image's name is a
+    label file that is wrong.
+    """
+    read = {path: _lines(path) for path in export.files(".txt") if path.name not in NAMES}
+    found = {path for path, lines in read.items() if any(map(_is_object, lines))}
+    folders = {path.parent for path in found}
+    stems = {path.stem for path in export.pictures}
+    beside = (path for path in read.keys() - found if path.parent in folders)
+    return sorted(found | {path for path in beside if not read[path] or path.stem in stems})
 
 
 def _lines(path: Path) -> list[list[str]]:
@@ -47,28 +52,31 @@ def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
         found = export.image(_image_name(name), labels)
         if found is None:
             findings.add("missing image file", f"{name}: no image {path.stem}")
+            if lines := _lines(path):
+                findings.add("object of an image that is left out", str(name), len(lines))
             continue
         used.add(found)
         split = _listed(found, folders) or split
         labels = splits.setdefault(split, Labels(name.parent, split))
         _read(export, path, found, names, labels, findings)
     _add_unlabelled(export, used, splits, folders, findings)
-    return [labels.name_classes(names) for labels in splits.values()]
+    return [labels.name_classes(names.values()) for labels in splits.values()]
 
 
-def _names(export: Export) -> tuple[list[str], dict[str, list[tuple[str, ...]]]]:
-    """The classes in their order, and for each split the image folders that belong to it."""
+def _names(export: Export) -> tuple[dict[int, str], dict[str, list[tuple[str, ...]]]]:
+    """The classes by number, and for each split the image folders that belong to it."""
     for path in export.files(".yaml", ".yml"):
         content = read_yaml(path)
         names = content.get("names") if isinstance(content, dict) else None
-        if isinstance(names, dict) and all(whole(key) is not None for key in names):
-            names = [names[key] for key in sorted(names, key=lambda key: whole(key) or 0)]
-        if isinstance(names, list) and names:
-            return [str(name) for name in names], _folders(content)
+        if isinstance(names, list):
+            names = dict(enumerate(names))
+        if names and isinstance(names, dict) and all(whole(key) is not None for key in names):
+            numbered = {whole(key) or 0: str(name) for key, name in names.items()}
+            return dict(sorted(numbered.items())), _folders(content)
     for path in export.files(".txt", ".names"):
-        if path.name in _NAMES:
+        if path.name in NAMES:
             lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-            return [line.strip() for line in lines if line.strip()], {}
+            return dict(enumerate(line.strip() for line in lines if line.strip())), {}
     raise UserError(f"{export.root}: no data.yaml, classes.txt or obj.names names YOLO's classes")
 
 
@@ -98,18 +106,28 @@ def _image_name(labels: PurePosixPath) -> str:
 
 
 def _read(
-    export: Export, path: Path, found: str, names: list[str], labels: Labels, findings: Findings
+    export: Export,
+    path: Path,
+    found: str,
+    names: dict[int, str],
+    labels: Labels,
+    findings: Findings,
 ) -> None:
+    lines = _lines(path)
     try:
         width, height = export.size(found)
     except UserError as error:
         findings.add("unreadable image file", str(error))
+        if lines:
+            findings.add("object of an image that is left out", str(error), len(lines))
         return
     image = labels.add_image(found, width=width, height=height)
-    for index, line in enumerate(_lines(path), 1):
+    for index, line in enumerate(lines, 1):
         where = f"{export.name(path)}: line {index}"
         kind, values = whole(number(line[0])), numbers(line[1:])
-        if kind is None or not 0 <= kind < len(names) or values is None:
+        if values is None or len(values) < 4:
+            findings.add("malformed label", f"{where} is no class with four or more numbers")
+        elif kind not in names:
             findings.add("malformed label", f"{where}: class {line[0]} of {len(names)}")
         elif len(values) in (4, 5):  # a fifth number is a confidence
             x, y, w, h = (_pixels(v, i, width, height) for i, v in enumerate(values[:4]))
