@@ -43,6 +43,7 @@ class Failing(Training):
         (torch.OutOfMemoryError("CUDA"), None, Cause.GPU_MEMORY, "OutOfMemoryError: CUDA"),
         (OSError(errno.ENOSPC, "full"), None, Cause.DISK, "OSError: [Errno 28] full"),
         (OSError(errno.EDQUOT, "quota"), None, Cause.QUOTA, "OSError: [Errno 122] quota"),
+        (OSError(errno.EFBIG, "big"), None, Cause.FILE_SIZE, "OSError: [Errno 27] big"),
         (OSError(errno.EIO, "odd"), None, Cause.EXCEPTION, "OSError: [Errno 5] odd"),
     ],
 )
