@@ -37,6 +37,7 @@ class Failing(Training):
     ("error", "code", "cause", "message"),
     [
         (UserError("bad\ninput"), 2, Cause.INPUT, "bad input"),
+        (UserError("bad\rinput"), 2, Cause.INPUT, "bad\\rinput"),
         (LostJobError("gone"), 1, Cause.LOST, "gone"),
         (KeyError("x"), None, Cause.EXCEPTION, "KeyError: 'x'"),
         (MemoryError(), None, Cause.MEMORY, "MemoryError: "),
