@@ -5,7 +5,8 @@ UV := .venv/bin/uv
 INSTALL := $(UV) pip install --quiet -p .venv -c constraints.txt
 READY := .venv/.ready
 # The scripts of an environment name its folder: where that was moved it is made anew.
-MOVED := $(shell grep -s '^command = ' .venv/pyvenv.cfg | grep -qvF ' $(CURDIR)/.venv' && echo --clear)
+NAMED = sed -n 's/^command = .* -m venv \(--[^ ]* \)*//p' .venv/pyvenv.cfg 2>/dev/null
+MOVED := $(shell named=$$($(NAMED)); [ -z "$$named" ] || [ "$$named" -ef .venv ] || echo --clear)
 
 .PHONY: table quick suite test gpu-check lint constraints clean help
 

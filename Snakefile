@@ -39,5 +39,7 @@ rule reproduce_table:
         "cat {input.table:q} | tee {log:q}"
 
 
-# Snakemake itself ignores a rule that is misspelt in --set-resources.
-check_rules(known.name for known in workflow.rules)
+# Snakemake itself ignores a rule that is misspelt in --set-resources. A larger workflow that takes
+# this one as a module has rules of its own.
+if len(workflow.included_stack) == 1:
+    check_rules(known.name for known in workflow.rules)

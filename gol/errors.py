@@ -44,7 +44,7 @@ class UserError(Exception):
     """
 
     def __init__(self, *parts: object) -> None:
-        super().__init__(*(visible(without_secrets(str(part)), keep="\n\t\r") for part in parts))
+        super().__init__(*(visible(without_secrets(str(part)), keep="\n\t") for part in parts))
 
 
 class LostJobError(UserError):

@@ -1,18 +1,19 @@
 """A user without a name or a home, as containers have them, must not stop libraries that ask."""
 
-import atexit
 import os
 import pwd
-import shutil
+import stat
 import tempfile
 from pathlib import Path
+
+_LENT: dict[str, str] = {}  # variables that were set here
 
 
 def supply_home() -> None:
     """Gives this process and its children a user name and a home where the system has none.
 
     A home that cannot be written keeps its place, since weights may lie there to be read; only
-    matplotlib, which complains otherwise, gets a folder for this process.
+    matplotlib, which complains otherwise, gets a folder.
     """
     try:
         pwd.getpwuid(os.getuid())
@@ -23,8 +24,27 @@ def supply_home() -> None:
         return
     if home.is_absolute() and "MPLCONFIGDIR" in os.environ:
         return
-    folder = tempfile.mkdtemp(prefix="gol-home-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ.setdefault("MPLCONFIGDIR", folder)
+    if not (folder := _private_folder()):
+        return
+    if "MPLCONFIGDIR" not in os.environ:
+        _LENT["MPLCONFIGDIR"] = folder
     if not home.is_absolute():
-        os.environ["HOME"] = folder
+        _LENT["HOME"] = folder
+    os.environ.update(_LENT)
+
+
+def lent() -> list[str]:
+    """Variables that name a folder of this machine alone: they are no business of a job's."""
+    return [name for name, folder in _LENT.items() if os.environ.get(name) == folder]
+
+
+def _private_folder() -> str:
+    """This user's own folder for all processes of this machine; empty where there can be none."""
+    try:
+        folder = Path(tempfile.gettempdir(), f"gol-{os.getuid()}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        state = folder.lstat()
+    except OSError:
+        return ""
+    ours = stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid()
+    return str(folder) if ours and not state.st_mode & 0o077 else ""

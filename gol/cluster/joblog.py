@@ -27,7 +27,8 @@ _STATES = {
 _KILLED = {
     r"oom.kill|Out Of Memory|MemoryError|Cannot allocate memory": "out of memory",
     r"No space left on device": "the disk is full",
-    r"Disk quota exceeded|File too large|File size limit exceeded": str(Cause.QUOTA),
+    r"Disk quota exceeded": str(Cause.QUOTA),
+    r"File too large|File size limit exceeded": str(Cause.FILE_SIZE),
 }
 
 

@@ -12,6 +12,7 @@ from gol.files import read_model, write_json
 if TYPE_CHECKING:
     from gol.cluster.tasks import Task
 
+_SKEW = 600  # seconds by which Slurm's clock may be behind ours
 GONE = "GONE"  # the state of a job that Slurm has forgotten, or whose process is gone
 #: States in which nothing more happens to a job. All others may still lead to a requeue.
 FINAL = {
@@ -84,12 +85,13 @@ class JobRecord(BaseModel):
     def is_of(self, job: JobInfo) -> bool:
         """Whether a job is the record's own: a controller may give its id to somebody else's.
 
-        A job is submitted after its record was written; Slurm's clock may differ from ours, but not
-        for a job that carries the comment.
+        A job is submitted after its record was written, by clocks that may differ. A job that
+        carries the comment, which a site may rewrite, needs no time.
         """
         if self.id not in (None, job.id) or job.name != self.name:
             return False
-        return job.comment == self.comment or job.submitted >= int(self.submitted)
+        skew = _SKEW if self.id else 0
+        return job.comment == self.comment or job.submitted >= int(self.submitted) - skew
 
 
 class Jobs(ABC):
@@ -122,3 +124,7 @@ class Jobs(ABC):
     @abstractmethod
     def cancel(self, record: JobRecord) -> bool:
         """Ends the record's job, and no other; whether there was an answer."""
+
+    @abstractmethod
+    def remedy(self, record: JobRecord) -> str:
+        """What a user can type to end the record's job by hand."""

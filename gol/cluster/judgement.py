@@ -39,6 +39,7 @@ class Sight:
         other: whether the job is another configuration's.
         other_done: whether that configuration's result is there: the job only tidies up.
         restart: whether another configuration may be stopped.
+        elsewhere: whether the record came with a copy of another folder, whose job it is.
         requeued: whether the job has begun anew since the last moment.
         settled: whether the end has lasted long enough to be believed.
         bad_input: what the job said of its input, if that ended it.
@@ -59,6 +60,7 @@ class Sight:
     other: bool = False
     other_done: bool = False
     restart: bool = False
+    elsewhere: bool = False
     requeued: bool = False
     settled: bool = True
     bad_input: str | None = None
@@ -102,12 +104,10 @@ def judge(sight: Sight) -> Verdict:
     if sight.done:
         action = Action.DONE
     elif sight.state is None and sight.silent:
-        action, text = (
-            Action.REFUSE,
-            (
-                f"Slurm does not answer about {sight.title}: type this where it does, or remove "
-                f"{sight.record} if its job is gone"
-            ),
+        action = Action.REFUSE
+        text = (
+            f"Slurm does not answer about {sight.title}: type this where it does, or remove "
+            f"{sight.record} if its job is gone"
         )
     elif sight.state is None:
         text = f"Slurm does not answer about {sight.title}; waiting"
@@ -123,6 +123,8 @@ def judge(sight: Sight) -> Verdict:
 
 def _meet(sight: Sight) -> tuple[Action, str]:
     """What to do with a job that runs already."""
+    if sight.elsewhere:
+        return Action.REFUSE, f"{sight.record} is of another folder (job {sight.job}): remove it"
     if not sight.other:
         return Action.FOLLOW, f"following job {sight.job} of {sight.title}"
     if sight.restart or sight.other_done:

@@ -17,7 +17,7 @@ from gol.cluster.outcome import Cause, read_outcome
 from gol.cluster.reasons import pending
 from gol.cluster.settings import Settings
 from gol.cluster.slurm_jobs import SlurmJobs
-from gol.cluster.tasks import Task, job_name
+from gol.cluster.tasks import Task, is_name_of, job_name
 from gol.errors import JobFailed, UserError, shown
 
 _VISIBLE = 30.0  # seconds until a file that another machine wrote is seen here
@@ -48,7 +48,6 @@ def launch(task: Task, settings: Settings) -> Any:
     from filelock import FileLock, Timeout
 
     fingerprint = task.fingerprint()
-    _check_place(str(task.run.logs.absolute()))
     try:
         task.record.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(task.record.with_name(f".{task.record.stem}.lock"))
@@ -60,6 +59,7 @@ def launch(task: Task, settings: Settings) -> Any:
         with held:
             if (result := task.result(fingerprint)) is not None:
                 return result
+            _check_place(str(task.run.logs.absolute()), settings.cluster)
             return _Launcher(task, settings, fingerprint).run()
     except OSError as error:
         raise UserError(
@@ -67,15 +67,16 @@ def launch(task: Task, settings: Settings) -> Any:
         ) from error
 
 
-def _check_place(logs: str) -> None:
+def _check_place(logs: str, cluster: str) -> None:
     """Refuses what the job's script and the names of its logs cannot carry.
 
-    Slurm and submitit replace %j and the like, and a line break would begin a command.
+    Slurm and submitit replace %j and the like, and a line break would begin a command of a script.
     """
-    if re.search(r"[%\\\0-\x1f\x7f]", logs):
-        raise UserError(
-            f"a job's run folder must have no %, backslash or line break in its path: {shown(logs)}"
-        )
+    pattern, what = r"%[jtaA]", "%j, %t, %a or %A"
+    if cluster == "slurm":
+        pattern, what = r"[%\\\0-\x1f\x7f]", "%, backslash or line break"
+    if re.search(pattern, logs):
+        raise UserError(f"a job's run folder must have no {what} in its path: {shown(logs)}")
 
 
 def _jobs(cluster: str) -> Jobs:
@@ -109,7 +110,7 @@ class _Launcher:
         """Until the result is there."""
         try:
             while True:
-                info = self.jobs.find(self.record) if self.record else NO_JOB
+                info = self._find()
                 if self.followed:
                     self.tail.show()
                 result = self.task.result(self.fingerprint)
@@ -122,6 +123,17 @@ class _Launcher:
             self._cancel()
             raise
 
+    @property
+    def _elsewhere(self) -> bool:
+        """Whether the record came with a copy of another folder, whose job is left alone."""
+        return self.record is not None and not is_name_of(self.task, self.record.name)
+
+    def _find(self) -> JobInfo | None:
+        """The record's job; one without an id is ended, unless it is another folder's."""
+        if self.record is None or (self._elsewhere and self.record.id is None):
+            return NO_JOB
+        return self.jobs.find(self.record)
+
     def _see(self, info: JobInfo | None, done: bool) -> Sight:
         """All that the judgement depends on."""
         state = info and info.state
@@ -132,9 +144,11 @@ class _Launcher:
             self.restarts = max(self.restarts, info.restarts)
             self.ended = (self.ended or time.monotonic()) if over else None
         settle = _VISIBLE if self.followed and state == "COMPLETED" else self.jobs.settle
+        settled = self.record is None or (over and time.monotonic() - self.ended >= settle)
         outcome, reason = None, ""
         if self.followed and (over or requeued):
             outcome = read_outcome(self.folder, self._job)
+        if self.followed and (requeued or (over and settled)):
             reason = explain(state if over else "REQUEUED", outcome, self.folder, self._job)
         other = bool(self.record) and self.record.fingerprint != self.fingerprint
         return Sight(
@@ -149,8 +163,9 @@ class _Launcher:
             other=other,
             other_done=other and self.task.result(self.record.fingerprint) is not None,
             restart=self._restart,
+            elsewhere=self._elsewhere,
             requeued=requeued,
-            settled=self.record is None or (over and time.monotonic() - self.ended >= settle),
+            settled=settled,
             bad_input=outcome.message if outcome and outcome.cause == Cause.INPUT else None,
             reason=reason,
             progress=self.task.progress(),
@@ -179,8 +194,8 @@ class _Launcher:
         self.said = line
         if verdict.action == Action.FOLLOW:
             self._meet(followed=True, restarts=info.restarts)
-        elif verdict.action == Action.REPLACE:
-            self._cancel()
+        elif verdict.action == Action.REPLACE and not self._cancel():
+            raise JobFailed(f"job {self._job} still runs, so {self.task.title} does not start over")
         if verdict.action in (Action.SUBMIT, Action.REPLACE):
             self._submit()
 
@@ -191,9 +206,10 @@ class _Launcher:
         line = f"job {self._job} is {info.state.lower()}"
         if info.state == "PENDING" and info.reason not in ("", "None"):
             line = pending(self._job, info.reason)
-        if line in self.told:  # reasons take turns
+        kind = re.split("[,:]", line, maxsplit=1)[0]  # without a list of nodes
+        if kind in self.told:  # reasons take turns
             return ""
-        self.told.add(line)
+        self.told.add(kind)
         return line
 
     def _submit(self) -> None:
@@ -222,15 +238,17 @@ class _Launcher:
         say(f"job {self._job} submitted for {self.task.title}")
         self._meet(followed=True)
 
-    def _cancel(self) -> None:
-        """Cancels the job and waits until it is gone."""
-        if self.record is None:
-            return
+    def _cancel(self) -> bool:
+        """Cancels the job and waits until it is gone; whether it is."""
+        if self.record is None or self._elsewhere:
+            return True
         end, asked = time.monotonic() + _CANCEL, False
         while time.monotonic() < end:
             asked = asked or self.jobs.cancel(self.record)
             info = self.jobs.find(self.record)
             if info and info.state in FINAL:
-                return
+                return True
             time.sleep(self.jobs.poll)
-        say(f"job {self._job} could not be cancelled yet: try `scancel {self._job}` again")
+        job = self._job or self.record.name
+        say(f"job {job} could not be cancelled yet: try `{self.jobs.remedy(self.record)}`")
+        return False

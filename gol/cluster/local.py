@@ -65,6 +65,10 @@ class LocalJobs(Jobs):
                 os.kill(process, signal.SIGINT)
         return True
 
+    def remedy(self, record: JobRecord) -> str:
+        """An interrupt."""
+        return f"kill -INT {record.id or ' '.join(map(str, _controllers(record.name)))}"
+
 
 def _processes(record: JobRecord) -> list[int]:
     """The job's controller, if it is alive."""

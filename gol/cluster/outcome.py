@@ -21,12 +21,13 @@ class Cause(StrEnum):
     MEMORY = "out of memory"
     DISK = "the disk is full"
     QUOTA = "over quota: no more may be written there"
+    FILE_SIZE = "a file is larger than the limit (`ulimit -f`) or the file system allows"
     EXCEPTION = "exception"
     LOST = "lost"  # another process, or its machine, is gone
 
 
-#: What a system says when nothing more can be written; EFBIG is a limit on the size of files.
-_OF_DISK = {errno.ENOSPC: Cause.DISK, errno.EDQUOT: Cause.QUOTA, errno.EFBIG: Cause.QUOTA}
+#: What a system says when nothing more can be written.
+_OF_DISK = {errno.ENOSPC: Cause.DISK, errno.EDQUOT: Cause.QUOTA, errno.EFBIG: Cause.FILE_SIZE}
 
 
 class Outcome(BaseModel):

@@ -34,9 +34,13 @@ _UNREACHED = re.compile(
 class _Executor(submitit.SlurmExecutor):
     """Tries again while sbatch cannot take the job; submitit's own gives up and repeats sbatch."""
 
-    title: str
-    forget: Callable[[], Any]
-    _script: Path
+    def __init__(self, task: Task, python: str, forget: Callable[[], Any]) -> None:
+        # A run ends when it makes no progress, not after some number of time-outs.
+        folder = task.run.logs.absolute()
+        super().__init__(folder, max_num_timeout=10**6, python=python or None)
+        self.title, self.forget = task.title, forget
+        self._script: Path | None = None
+        self._earlier = {*folder.glob("*.pkl")}
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
         self._script = submission_file_path
@@ -44,6 +48,17 @@ class _Executor(submitit.SlurmExecutor):
         return ["timeout", str(_LIMIT), *command]
 
     def _submit_command(self, command: str) -> submitit.Job:
+        inputs = {*self.folder.glob("*.pkl")} - self._earlier
+        try:
+            return self._insist(command)
+        except (UserError, KeyboardInterrupt):
+            if len(inputs) == 1:  # none of another job of the run's
+                inputs.pop().unlink(missing_ok=True)
+            if self._script:
+                self._script.unlink(missing_ok=True)
+            raise
+
+    def _insist(self, command: str) -> submitit.Job:
         said, pause = set(), _PAUSE
         while True:
             try:
@@ -101,10 +116,7 @@ def make_executor(
     Raises:
         UserError: by ``submit``, if sbatch refuses the job.
     """
-    # A run ends when it makes no progress, not after some number of time-outs.
-    folder = task.run.logs.absolute()
-    executor = _Executor(folder, max_num_timeout=10**6, python=settings.python or None)
-    executor.title, executor.forget = task.title, forget
+    executor = _Executor(task, settings.python, forget)
     step = ["--kill-on-bad-exit=1", *shlex.split(settings.srun_extra)]
     if settings.cpus_per_task:  # srun does not take it from sbatch any more
         step.append(f"--cpus-per-task={settings.cpus_per_task}")

@@ -14,6 +14,11 @@ _OURS = {
     *("array", "chdir", "error", "job-name", "no-requeue", "open-mode", "output", "requeue"),
     *("signal", "test-only", "time", "wait", "wrap"),
 }
+#: Options to whose value ours is added.
+_SHARED = ("comment", "dependency")
+#: Variables by which a user's environment would override those in a job's script.
+VARIABLES = {f"SBATCH_{name.replace('-', '_').upper()}" for name in (*_OURS, *_SHARED)}
+VARIABLES |= {"SBATCH_TIMELIMIT", "SBATCH_ARRAY_INX"}
 #: Settings that are code on purpose, of which one may have several lines.
 _MULTILINE = ("setup",)
 #: Names of snakemake's own Slurm plug-in for settings of the same meaning.
@@ -87,9 +92,12 @@ class Settings(BaseModel):
             pattern = r"[\0-\x08\x0e-\x1f\x7f]" if name in _MULTILINE else r"[\0-\x1f\x7f]"
             if isinstance(value, str) and re.search(pattern, value):
                 raise ValueError(f"{name} must be one line of text, not {shown(value)}")
-        for name in self.sbatch_options:  # sbatch takes abbreviations
+        for name, value in self.sbatch_options.items():  # sbatch takes abbreviations
             if any(option.startswith(name.replace("_", "-")) for option in _OURS):
                 raise ValueError(f"slurm_extra: --{name} is set by gol (see runtime, signal_delay)")
+            for shared in _SHARED:
+                if shared.startswith(name) and (name != shared or value is True):
+                    raise ValueError(f"slurm_extra: expected --{shared}=value, not --{name}")
         _ = shlex.split(self.srun_extra)
         return self
 

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gol.cluster.home import lent
 from gol.cluster.jobs import FINAL, NO_JOB, JobInfo, JobRecord
+from gol.cluster.settings import VARIABLES
 from gol.files import read_json, write_json
 
 _INTERVAL = 4.0  # seconds between two questions to slurmctld
@@ -26,19 +28,25 @@ _FIELDS = {
     "RestartCnt": 12,
     "SubmitTime": 20,
     "Comment": 21,
-    "Name": 80,
+    "Name": 280,
     "Reason": 120,
 }
 
 
-def jobs(fresh: bool = False) -> list[JobInfo] | None:
-    """This user's jobs at least, also those that ended lately; None if Slurm does not answer.
+def jobs(name: str, fresh: bool = False) -> list[JobInfo] | None:
+    """All jobs of a name at least, also those that ended lately; None if Slurm does not answer.
 
     Args:
+        name: of the jobs that are wanted.
         fresh: ask Slurm rather than take an answer that is a few seconds old.
     """
     from filelock import FileLock, Timeout
 
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:  # as in a container: squeue would list nothing for a user without a name
+        return _parse(_ask(f"--name={name}"))
+    mine = f"--user={os.getuid()}"
     try:
         path = _shared_answer()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,29 +56,24 @@ def jobs(fresh: bool = False) -> list[JobInfo] | None:
                 answer = read_json(path)
                 if 0 <= now - answer["time"] < _INTERVAL:
                     return _parse(answer["jobs"])
-            lines = _ask()
+            lines = _ask(mine)
             write_json(path, {"time": time.time(), "jobs": lines})
             return _parse(lines)
     except Timeout:
         return None
     except Exception:  # no home folder, a full disk, a damaged file: ask without sharing
-        return _parse(_ask())
+        return _parse(_ask(mine))
 
 
 def _shared_answer() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    which = json.dumps([*map(os.environ.get, ("SLURM_CONF", "SLURM_CLUSTERS")), *_FIELDS])
+    which = json.dumps([*map(os.environ.get, ("SLURM_CONF", "SLURM_CLUSTERS")), _FIELDS])
     return cache / "gol" / f"squeue-{hashlib.sha256(which.encode()).hexdigest()[:8]}.json"
 
 
-def _ask() -> list[str] | None:
+def _ask(which: str) -> list[str] | None:
     columns = ",".join(f"{name}:{width}" for name, width in _FIELDS.items())
-    mine = [f"--user={os.getuid()}"]
-    try:
-        pwd.getpwuid(os.getuid())
-    except KeyError:  # as in a container: squeue would list nothing for a user without a name
-        mine = []
-    output = _call("squeue", "--noheader", "--states=all", *mine, "-O", columns)
+    output = _call("squeue", "--noheader", "--states=all", which, "-O", columns)
     return None if output is None else output.splitlines()
 
 
@@ -79,9 +82,9 @@ def _parse(lines: list[str] | None) -> list[JobInfo] | None:
         return None
     found = []
     for line in lines:
-        values, start = {}, 0
-        for name, width in _FIELDS.items():
-            values[name] = line[start : start + width].strip()
+        values, start, raw = {}, 0, line.encode(errors="surrogateescape")
+        for name, width in _FIELDS.items():  # counted in bytes
+            values[name] = raw[start : start + width].decode(errors="replace").strip()
             start += width
         if not (values["JobID"] and values["SubmitTime"].isdecimal()):
             continue  # the rest of another job's name that has several lines
@@ -107,8 +110,8 @@ def _call(*command: str) -> str | None:
         done = subprocess.run(
             command,
             capture_output=True,
-            text=True,
-            errors="replace",
+            encoding="utf-8",
+            errors="surrogateescape",
             timeout=_LIMIT,
             env=environment,
         )
@@ -122,7 +125,7 @@ def find(record: JobRecord) -> JobInfo | None:
 
     Its id may be another job's by now.
     """
-    found = jobs()
+    found = jobs(record.name)
     if found is None:
         return None
     known = [info for info in found if info.id == record.id]
@@ -150,7 +153,7 @@ def _accounted(record: JobRecord) -> list[JobInfo]:
 
 def alive(record: JobRecord) -> list[JobInfo] | None:
     """The record's jobs that have not ended, by name where it lacks the id; None for no answer."""
-    found = jobs(fresh=True)
+    found = jobs(record.name, fresh=True)
     return found and [info for info in found if record.is_of(info) and info.state not in FINAL]
 
 
@@ -163,7 +166,8 @@ def cancel(job: JobInfo) -> bool:
 def clean_environment() -> Iterator[None]:
     """Hides the variables of an enclosing Slurm job, but not which Slurm is meant.
 
-    Outside of a job the user's own defaults for sbatch stay too.
+    Outside of a job the user's own defaults for sbatch stay too, where an option is not ours. The
+    home that this machine lent stays here.
     """
     from submitit.helpers import clean_env
 
@@ -171,8 +175,9 @@ def clean_environment() -> Iterator[None]:
     kept = {
         key: value
         for key, value in os.environ.items()
-        if key in ("SLURM_CONF", "SLURM_CLUSTERS") or (key.startswith("SBATCH_") and not inside)
+        if key in ("SLURM_CONF", "SLURM_CLUSTERS")
+        or (key.startswith("SBATCH_") and key not in VARIABLES and not inside)
     }
-    with clean_env():
+    with clean_env(lent()):
         os.environ.update(kept)
         yield

@@ -46,3 +46,7 @@ class SlurmJobs(Jobs):
         """Asks Slurm to cancel."""
         found = slurm.alive(record)
         return found is not None and all([slurm.cancel(info) for info in found])
+
+    def remedy(self, record: JobRecord) -> str:
+        """The command that ends it."""
+        return f"scancel {record.id or f'--name={record.name}'}"

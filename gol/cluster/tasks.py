@@ -60,9 +60,19 @@ class Task(Protocol):
 
 def job_name(task: Task) -> str:
     """The name of a task's jobs, the same whenever it is launched."""
-    place = hashlib.sha256(str(task.record.absolute()).encode()).hexdigest()[:8]
     readable = re.sub(r"[^\w.-]", "_", f"gol.{'.'.join(task.run.path.parts[-2:])}")
-    return f"{readable[:60]}.{place}"
+    return f"{readable[:60]}.{_place(task.record.resolve())}"
+
+
+def is_name_of(task: Task, name: str) -> bool:
+    """Whether a job's name is this task's, not that of a folder of which its folder is a copy."""
+    # Before 0.4.0 a link was not followed.
+    places = [_place(path) for path in (task.record.resolve(), task.record.absolute())]
+    return name.rpartition(".")[2] in places
+
+
+def _place(record: Path) -> str:
+    return hashlib.sha256(str(record).encode()).hexdigest()[:8]
 
 
 class Training:

@@ -1,10 +1,12 @@
 """Users that the system does not know, and homes that cannot be written."""
 
 import os
+import tempfile
 
 import pytest
 
 from gol.cluster.home import supply_home
+from gol.cluster.slurm import clean_environment
 
 
 @pytest.fixture
@@ -40,6 +42,7 @@ def test_a_user_without_name_and_home_gets_both(as_stranger):
             getpass.getuser() == "user54321"
             and os.access(home, os.W_OK)
             and os.environ["MPLCONFIGDIR"] == str(home)
+            and home.stat().st_mode & 0o777 == 0o700
             and not home.rmdir()
         )
 
@@ -52,6 +55,41 @@ def test_a_home_that_cannot_be_written_keeps_its_place(as_stranger):
         supply_home()
         return os.environ["HOME"] == "/proc" and not os.rmdir(os.environ["MPLCONFIGDIR"])
 
+    assert as_stranger(check)
+
+
+def test_processes_of_a_user_share_a_home_that_no_job_inherits(as_stranger):
+    def check():
+        supply_home()
+        first = os.environ.pop("HOME")
+        supply_home()
+        with clean_environment():
+            inherited = {"HOME", "MPLCONFIGDIR"} & {*os.environ}
+        return os.environ["HOME"] == first and not inherited and not os.rmdir(first)
+
+    assert as_stranger(check)
+
+
+@pytest.mark.parametrize("kind", ["open to all", "a link", "no folder", "not to be written"])
+def test_a_temporary_folder_that_is_no_good_is_done_without(as_stranger, tmp_path, kind):
+    place = tmp_path / "gol-54321"
+
+    def check():
+        if kind == "open to all":
+            place.mkdir()
+            place.chmod(0o777)
+        elif kind == "a link":
+            place.symlink_to("/tmp")
+        elif kind == "no folder":
+            place.write_text("")
+        tempfile.tempdir = str(tmp_path)
+        supply_home()
+        return not {"HOME", "MPLCONFIGDIR"} & {*os.environ}
+
+    folder = tmp_path
+    while kind != "not to be written" and folder.name:
+        folder.chmod(folder.stat().st_mode | (0o777 if folder == tmp_path else 0o011))
+        folder = folder.parent
     assert as_stranger(check)
 
 

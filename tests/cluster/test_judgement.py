@@ -56,6 +56,12 @@ W, S, R = Action.WAIT, Action.SUBMIT, Action.REFUSE
         (replace(FOREIGN, restart=True), Action.REPLACE, ""),
         (replace(FOREIGN, other_done=True), Action.REPLACE, ""),
         (replace(FOREIGN, state=None), W, "Slurm does not answer about the training of a; waiting"),
+        # A copied folder.
+        (
+            replace(FOREIGN, elsewhere=True, restart=True, record="b/job.json"),
+            R,
+            "b/job.json is of another folder (job 7): remove it",
+        ),
         # The job runs, or has ended and may be requeued yet.
         (RUNNING, W, ""),
         (replace(RUNNING, state=None), W, "Slurm does not answer about the training of a; waiting"),
@@ -105,19 +111,22 @@ def test_failures_are_counted_until_there_is_progress(state, advanced, before):
 
 
 def every_sight():
-    flags = product([False, True], repeat=7)
+    flags = product([False, True], repeat=8)
     states = [None, *ALIVE, *FINAL]
-    for (done, followed, other, restart, requeued, settled, silent), state in product(
+    for (done, followed, other, restart, elsewhere, requeued, settled, silent), state in product(
         flags, states
     ):
         if silent and state is not None:
             continue
         if (other and followed) or (requeued and not followed):
             continue  # what a launcher follows is of its own configuration
+        if elsewhere and (followed or requeued or silent):
+            continue
         for bad_input, failures, progress, job in product([None, "bad"], [0, 2], "ab", ["", "7"]):
             yield Sight(
                 "x", done, job, "train", "job.json", state, silent, followed, other, restart,
-                restart, requeued, settled, bad_input, "reason", progress, Tally(failures, "a"), 3,
+                restart, elsewhere, requeued, settled, bad_input, "reason", progress,
+                Tally(failures, "a"), 3,
             )  # fmt: skip
 
 
@@ -136,6 +145,9 @@ def test_in_every_situation():
         # Nothing is decided for want of an answer.
         if sight.state is None:
             assert verdict.action == (Action.REFUSE if sight.silent else Action.WAIT), sight
+        # A job of another folder is neither followed nor stopped.
+        if sight.elsewhere and not over:
+            assert verdict.action in (Action.WAIT, Action.REFUSE), sight
         # A job of another configuration is neither followed nor stopped unasked.
         if sight.other and not over:
             assert verdict.action != Action.FOLLOW, sight

@@ -122,12 +122,29 @@ def test_a_folder_that_is_no_run_stays_as_it_was(tmp_path):
     assert not (tmp_path / "typo").exists()
 
 
-@pytest.mark.parametrize("name", ["a%j", "a\nrm -r x", "a\\b"])
-def test_a_folder_that_a_job_s_script_cannot_carry_is_refused(run, name):
+@pytest.mark.parametrize(
+    ("name", "cluster", "words"),
+    [
+        ("a%j", "local", "no %j, %t, %a or %A in its path"),
+        *[
+            (name, "slurm", "no %, backslash or line break")
+            for name in ("50%", "a\nrm -r x", "a\\b")
+        ],
+    ],
+)
+def test_a_folder_that_a_job_s_script_cannot_carry_is_refused(run, name, cluster, words):
     strange = run.rename(run.with_name(name))
-    with pytest.raises(UserError, match="no %, backslash or line break in its path"):
-        launch(Training(strange, CPU), Settings())
+    with pytest.raises(UserError, match=words):
+        launch(Training(strange, CPU), Settings(cluster=cluster))
     assert not (strange / "logs").exists()
+
+
+def test_a_finished_run_and_a_job_on_this_machine_may_have_an_odd_path(finished, tmp_path):
+    odd = finished.rename(tmp_path / "50% a\\b")
+    assert launch(Training(odd, CPU), Settings(cluster="slurm")).iterations
+    (odd / "model.pth").unlink()
+    launch(Training(odd, CPU), Settings())
+    assert (odd / "model.pth").exists()
 
 
 def test_another_configuration_is_refused_or_starts_over(finished):

@@ -37,12 +37,14 @@ class Failing(Training):
     ("error", "code", "cause", "message"),
     [
         (UserError("bad\ninput"), 2, Cause.INPUT, "bad input"),
+        (UserError("bad\rinput"), 2, Cause.INPUT, "bad\\rinput"),
         (LostJobError("gone"), 1, Cause.LOST, "gone"),
         (KeyError("x"), None, Cause.EXCEPTION, "KeyError: 'x'"),
         (MemoryError(), None, Cause.MEMORY, "MemoryError: "),
         (torch.OutOfMemoryError("CUDA"), None, Cause.GPU_MEMORY, "OutOfMemoryError: CUDA"),
         (OSError(errno.ENOSPC, "full"), None, Cause.DISK, "OSError: [Errno 28] full"),
         (OSError(errno.EDQUOT, "quota"), None, Cause.QUOTA, "OSError: [Errno 122] quota"),
+        (OSError(errno.EFBIG, "big"), None, Cause.FILE_SIZE, "OSError: [Errno 27] big"),
         (OSError(errno.EIO, "odd"), None, Cause.EXCEPTION, "OSError: [Errno 5] odd"),
     ],
 )

@@ -210,13 +210,17 @@ def test_each_promise_of_security_names_tests_that_there_are(root):
         assert f"def {name}(" in (root / path).read_text(), (path, name)
 
 
-@pytest.mark.parametrize("moved", [True, False])
-def test_make_renews_the_environment_of_a_folder_that_was_moved(root, tmp_path, moved):
+@pytest.mark.parametrize("place", ["elsewhere", "copied", "linked", "same"])
+def test_make_renews_the_environment_of_a_folder_that_was_moved(root, tmp_path, place):
+    """Known by its folder, whatever path leads there: tasks may be running in it."""
+    (tmp_path / "copied/.venv").mkdir(parents=True)
+    (tmp_path / "linked").symlink_to(tmp_path)
     (tmp_path / ".venv").mkdir()
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(root / name, tmp_path)
-    place = "/elsewhere" if moved else tmp_path.resolve()
-    (tmp_path / ".venv/pyvenv.cfg").write_text(f"command = python -m venv {place}/.venv\n")
+    moved = place in ("elsewhere", "copied")
+    named = (tmp_path if place == "same" else tmp_path / place) / ".venv"
+    (tmp_path / ".venv/pyvenv.cfg").write_text(f"command = python -m venv --clear {named}\n")
     (tmp_path / ".venv/.ready").touch()
     command = ["make", "--dry-run", "table", "PYTHON=python"]
     steps = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout

@@ -42,8 +42,11 @@ def an_id_that_the_controller_gave_to_somebody_else(bench):
 
 
 def a_job_that_waits_for_ever_says_why_and_what_helps(bench):
-    run = prepare(bench.folder / "run", bench.data)
-    launcher = Launcher(bench, run, "--slurm-extra=--hold", "--tries=1", "--python=false")
+    """It is found by its own name, which the user's environment does not change."""
+    run = prepare(bench.folder / "läuft", bench.data)
+    mine = ("env", "SBATCH_JOB_NAME=mine", "SBATCH_COMMENT=mine", "SBATCH_OUTPUT=/dev/full")
+    options = ("--slurm-extra=--hold", "--tries=1", "--python=false")
+    launcher = Launcher(bench, run, *options, prefix=mine)
     remedy = f"job {launcher.job} is pending (JobHeldUser): `scontrol release {launcher.job}`"
     launcher.wait_for(lambda: remedy in launcher.said())
     bench.cluster.call("scontrol", "release", launcher.job)

@@ -146,12 +146,23 @@ def test_a_bad_set_on_the_command_line_is_refused_before_anything_runs(checkout,
     [
         ("trian:runtime=1h", "unknown rule 'trian' in set-resources; did you mean 'train'?"),
         ("train:slurm_partion=x", "'slurm_partion' in set-resources of train; did you mean"),
+        ("a\nb:slurm_partion=x", "'slurm_partion' in set-resources of a b; did you mean"),
     ],
 )
 def test_resources_that_nobody_reads_are_refused(checkout, given, words):
     code, _, errors = dry_run(checkout, "--set-resources", given)
     (line,) = [line for line in errors.splitlines() if "error" in line]
     assert code == 2 and line.startswith("snakemake: error: unknown") and words in line
+
+
+def test_a_larger_workflow_has_rules_of_its_own(checkout, tmp_path):
+    (tmp_path / "configs").symlink_to(checkout / "configs")
+    lines = ['configfile: "configs/demo.yaml"']
+    lines += [f'module ours:\n    snakefile: "{checkout}/Snakefile"\n    config: config']
+    lines += ["use rule * from ours as ours_*", 'rule own:\n    shell: "true"\n']
+    (tmp_path / "Snakefile").write_text("\n".join(lines))
+    code, _, errors = dry_run(tmp_path, "own", "--set-resources", "own:runtime=5")
+    assert code == 0, errors
 
 
 def test_resources_by_the_names_of_snakemake_s_slurm_plug_in_arrive(checkout):

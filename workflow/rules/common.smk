@@ -8,7 +8,7 @@ from snakemake.resources import Resources
 
 from gol.config.datasets import annotation_files, dataset_definition, image_proofs
 from gol.data.prepared import SPLITS, Drawn, Prepared
-from gol.errors import UserError, unknown
+from gol.errors import UserError, one_line, unknown
 from gol.config.pipeline import read_pipeline
 from gol.cluster.settings import Settings, setting_names
 from gol.run_folder import RunFolder
@@ -20,7 +20,7 @@ shell.prefix(f'set -euo pipefail; PATH="$PATH":{BIN}; ')
 
 def refuse(error, where="snakemake"):
     """Ends with the one line that bad input deserves."""
-    print(f"{where}: error: {error}", file=sys.stderr)
+    print(f"{where}: error: {one_line(error)}", file=sys.stderr)
     sys.exit(2)
 
 
