@@ -22,7 +22,7 @@ _ORIENTATION = 0x0112  # Exif tag; 1: upright
 _TURNED = ("JPEG", "MPO", "PNG", "TIFF")  # formats that OpenCV turns as Exif says
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xae\x42\x60\x82"}
 _TAIL = 1024  # bytes at the end of a file among which its end marker must be
-_MOST = 1 << 30  # pixels that OpenCV reads
+MOST_PIXELS = 1 << 30  # pixels that OpenCV reads
 _MANY, _LARGE = 1 << 26, Lock()  # pixels from which images are decoded one at a time
 
 Found = tuple[str, str]
@@ -59,12 +59,12 @@ def image_problem(path: Path, size: tuple[int, int], decode: bool) -> Found | No
             only if the end marker is not in its place.
     """
     unreadable = "unreadable image file"
-    form, orientation, read, pixels = "file", 1, None, _MOST
+    form, orientation, read, pixels = "file", 1, None, MOST_PIXELS
     try:
         with Image.open(path) as image:
             form, orientation = image.format, _orientation(image)
             pixels = image.width * image.height
-            if form in _ENDS and orientation == 1 and pixels <= _MOST:
+            if form in _ENDS and orientation == 1 and pixels <= MOST_PIXELS:
                 read = image.size
             if read in (None, size) and (decode or not _has_end(path, form)):
                 with _one_if_large(pixels):

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from gol.data.images import MOST_PIXELS
 from gol.data.imports.values import numbers
+from gol.data.objects import LONGEST_SIDE
 
 #: What OpenCV reads, in all and along a side.
-MOST_PIXELS, _LONGEST = 1 << 30, 1 << 20
 _CORNERS = 64  # of the polygon that stands for an ellipse
 
 
@@ -43,7 +44,7 @@ def check_place(left: int, top: int, columns: int, rows: int, width: int, height
     Raises:
         ValueError: it is not, or the image is larger than any that can be read.
     """
-    if max(width, height) > _LONGEST or width * height > MOST_PIXELS:
+    if max(width, height) > LONGEST_SIDE or width * height > MOST_PIXELS:
         raise ValueError(f"{width} x {height} px are more than any image may have")
     if min(left, top, columns, rows) < 0 or left + columns > width or top + rows > height:
         raise ValueError(f"{columns} x {rows} px at ({left}, {top}) in {width} x {height} px")

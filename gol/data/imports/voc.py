@@ -8,9 +8,10 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from PIL import Image
 
+from gol.data.images import MOST_PIXELS
 from gol.data.imports.export import MASK_FOLDERS, Export, Labels, split_of
 from gol.data.imports.findings import Findings
-from gol.data.imports.shapes import MOST_PIXELS, box, pasted
+from gol.data.imports.shapes import box, pasted
 from gol.data.imports.values import flag, number, numbers
 
 _VOID = {"index": (0, 255), "colour": (0, 0xE0E0C0)}  # background, and the border of objects
