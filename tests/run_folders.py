@@ -137,3 +137,18 @@ def edit(path, **changes):
     content = json.loads(path.read_text())
     content.update(changes)
     path.write_text(json.dumps(content))
+
+
+def bare_config(annotations: str | Path) -> dict:
+    """No more of a resolved config than launching reads, with the same annotations for both."""
+    part = {"ann_file": str(annotations)}
+    return {
+        "seed": 0,
+        "model": {"backbone": {}, "roi_head": {}, "test_cfg": {"rcnn": {"max_per_img": 300}}},
+        "data": {"samples_per_gpu": 4, "workers_per_gpu": 0, "train": part, "test": part},
+        "optimizer": {"lr": 0.02},
+        "optimizer_config": {"grad_clip": None},
+        "lr_config": {"policy": "step"},
+        "runner": {"max_epochs": 1},
+        "gol": {"axes": {"backbone": "r18_demo"}, "weights": None},
+    }

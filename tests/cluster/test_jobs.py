@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from run_folders import bare_config
 
 from gol.cluster import slurm
 from gol.cluster.joblog import Tail, explain, last_lines
@@ -23,7 +24,7 @@ from gol.files import write_json
 
 def test_a_launcher_imports_neither_torch_nor_mmdet(tmp_path):
     (tmp_path / "train.json").write_text("[]")
-    config = {"gol": {}, "data": {"train": {"ann_file": str(tmp_path / "train.json")}}}
+    config = bare_config(tmp_path / "train.json")
     write_json(tmp_path / "run/config.json", config)
     summary = {"iterations": 9, "seconds": 1, "images_per_second": 7, "device": "cpu"}
     summary |= {"parameters": 5, "started": 1.0, "finished": 2.0}
@@ -354,7 +355,7 @@ def launched(monkeypatch, tmp_path):
     from gol.cluster import launch
 
     write_json(tmp_path / "train.json", [])
-    config = {"gol": {}, "data": {"train": {"ann_file": str(tmp_path / "train.json")}}}
+    config = bare_config(tmp_path / "train.json")
     monkeypatch.setattr(launch, "_CANCEL", 0.01)
     task = Training(tmp_path / "run")
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from run_folders import bare_config
 
 from gol.cluster.tasks import Detection, Training
 from gol.errors import UserError
@@ -35,7 +36,7 @@ OURS = SUMMARY["fingerprint"]
 
 @pytest.fixture
 def run(tmp_path):
-    write_json(tmp_path / "run/config.json", {"gol": {"weights": None}})
+    write_json(tmp_path / "run/config.json", bare_config(tmp_path / "train.json"))
     return tmp_path / "run"
 
 

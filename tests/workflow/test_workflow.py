@@ -131,7 +131,7 @@ def test_a_bad_pipeline_file_is_refused_before_anything_runs(checkout):
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("{optimizer.lr: fast}", "override optimizer.lr: must be a number from 0 to"),
+        ("{optimizer.lr: fast}", "override optimizer.lr: must be a number above 0"),
         ("{runner.max_epochs: 0}", "key 'runner.max_epochs' must be at least 1, not 0"),
     ],
 )

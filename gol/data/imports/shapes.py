@@ -10,7 +10,6 @@ from gol.data.images import MOST_PIXELS
 from gol.data.imports.values import numbers
 from gol.data.objects import LONGEST_SIDE
 
-#: What OpenCV reads, in all and along a side.
 _CORNERS = 64  # of the polygon that stands for an ellipse
 
 
