@@ -20,9 +20,9 @@ class _Terminated(BaseException):
 def tidy_termination() -> Iterator[None]:
     """Context in which SIGTERM raises, and then ends this process by the same signal.
 
-    A second SIGTERM ends it at once, and so do ten seconds in which the main thread has not ended
-    it: Python hands it no signal while it computes or waits in C. Processes that are forked here
-    end at once.
+    A second SIGTERM ends it at once (exit code 143), and so do ten seconds in which the main thread
+    has not ended it: Python hands it no signal while it computes or waits in C. Processes that are
+    forked here end at once.
     """
     global _watched
     main = threading.current_thread() is threading.main_thread()
@@ -44,10 +44,10 @@ def tidy_termination() -> Iterator[None]:
     except _Terminated:
         os.kill(os.getpid(), signal.SIGTERM)
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         _watched = False
         signal.set_wakeup_fd(before)
         os.close(writer)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _watch(reader: int) -> None:

@@ -124,7 +124,10 @@ def judge(sight: Sight) -> Verdict:
 def _meet(sight: Sight) -> tuple[Action, str]:
     """What to do with a job that runs already."""
     if sight.elsewhere:
-        return Action.REFUSE, f"{sight.record} is of another folder (job {sight.job}): remove it"
+        return Action.REFUSE, (
+            f"{sight.record} is of another folder (job {sight.job}): remove it, unless that job "
+            "writes to this folder"
+        )
     if not sight.other:
         return Action.FOLLOW, f"following job {sight.job} of {sight.title}"
     if sight.restart or sight.other_done:

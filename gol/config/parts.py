@@ -113,7 +113,8 @@ def takes_text(path: tuple[str, ...]) -> bool:
     name = part_of(path)
     if name in (None, "data", ".".join(path)):
         return False
-    return str in field_types(PARTS[name], path[name.count(".") + 1 :])
+    kinds = field_types(PARTS[name], path[name.count(".") + 1 :])
+    return str in kinds and not any(hasattr(kind, "model_fields") for kind in kinds)  # dict[str, …]
 
 
 def check_part(config: dict[str, Any], name: str) -> None:

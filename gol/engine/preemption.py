@@ -36,8 +36,9 @@ class Preemption:
 
     def _note(self, _: int, frame: FrameType | None) -> None:
         self.requested, self.frame = True, frame
-        if self.waiting:
-            self.obey(self.waiting)
+        waiting, self.waiting = self.waiting, ""  # a second signal finds nothing to obey
+        if waiting:
+            self.obey(waiting)
 
     @contextmanager
     def at_once(self, message: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from io import TextIOWrapper
 from pathlib import Path
@@ -84,8 +84,10 @@ def sealed_path(path: str | Path, writer: str | None) -> Iterator[Path]:
     if ours:
         write_text(seal_path(path), text)
         # Another process may have replaced the file meanwhile: better no digest than this one.
-        if not (path.exists() and os.path.samestat(ours, path.stat())):
-            seal_path(path).unlink(missing_ok=True)
+        with suppress(OSError):
+            if os.path.samestat(ours, path.stat()):
+                return
+        seal_path(path).unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:

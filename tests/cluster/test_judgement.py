@@ -60,7 +60,8 @@ W, S, R = Action.WAIT, Action.SUBMIT, Action.REFUSE
         (
             replace(FOREIGN, elsewhere=True, restart=True, record="b/job.json"),
             R,
-            "b/job.json is of another folder (job 7): remove it",
+            "b/job.json is of another folder (job 7): remove it, unless that job writes to this "
+            "folder",
         ),
         # The job runs, or has ended and may be requeued yet.
         (RUNNING, W, ""),

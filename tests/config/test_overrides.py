@@ -327,3 +327,12 @@ def test_what_is_right_trains_an_iteration(overrides, demo_data):
         warnings.simplefilter("ignore")
         values = Trainer(config, ranks).step(0)
     assert 0 < values["loss"] < 100 and values["lr"] >= 0
+
+
+def test_keys_of_a_part_reach_it_through_the_command_line():
+    """The names in `custom_keys` are texts, but what stands there is none."""
+    key, value = read_setting("optimizer.paramwise_cfg.custom_keys={norm: {decay_mult: 0}}")
+    assert value == {"norm": {"decay_mult": 0}}
+    config = gol.load_experiment("demo/gumbel", {"optimizer.paramwise_cfg": {"custom_keys": value}})
+    assert config.optimizer.paramwise_cfg.custom_keys.norm.decay_mult == 0
+    assert gol.load_experiment("demo/gumbel", {key: value}).optimizer == config.optimizer

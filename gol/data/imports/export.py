@@ -177,7 +177,7 @@ class Export:
         wanted = PurePosixPath(_composed(name).replace("\\", "/"))
         found = names.get(wanted.name)
         if not found:
-            wanted = PurePosixPath(unquote(str(wanted).split("?")[0]))
+            wanted = PurePosixPath(_composed(unquote(str(wanted).split("?")[0])))
             found = names.get(wanted.name) or stems.get(wanted.name) or stems.get(wanted.stem, [])
 
         def fits(path: PurePosixPath) -> bool:

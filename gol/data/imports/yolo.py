@@ -14,15 +14,19 @@ _DECIMALS = 6  # of a pixel: undoes the rounding of a division by the image's si
 
 
 def find(export: Export) -> list[Path]:
-    """The text files of which a line is a class and four or more numbers, and those beside them.
+    """The text files whose lines are a class and four or more numbers, and those beside them.
 
-    Beside them, an empty file is an image without objects, and one that has an image's name is a
-    label file that is wrong.
+    One such line is enough in a file that has an image's name. Beside them, an empty file is an
+    image without objects, and one that has an image's name is a label file that is wrong.
     """
     read = {path: _lines(path) for path in export.files(".txt") if path.name not in NAMES}
-    found = {path for path, lines in read.items() if any(map(_is_object, lines))}
-    folders = {path.parent for path in found}
     stems = {path.stem for path in export.pictures}
+    found = {
+        path
+        for path, lines in read.items()
+        if lines and (any if path.stem in stems else all)(map(_is_object, lines))
+    }
+    folders = {path.parent for path in found}
     beside = (path for path in read.keys() - found if path.parent in folders)
     return sorted(found | {path for path in beside if not read[path] or path.stem in stems})
 
