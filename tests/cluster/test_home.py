@@ -4,6 +4,7 @@ import os
 import tempfile
 
 import pytest
+import submitit.helpers  # noqa: F401  (a stranger may not be able to read the environment)
 
 from gol.cluster.home import supply_home
 from gol.cluster.slurm import clean_environment
