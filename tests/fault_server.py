@@ -38,8 +38,25 @@ class Server:
 
     def __init__(self, port: int) -> None:
         self.files: dict[str, File] = {}
-        self.requests: list[tuple[str, str | None, int]] = []  # path, Range, bytes sent
         self.port = port
+        self.coming = set[int]()  # moments at which requests came that are not answered yet
+        self.answered: dict[int, tuple[str, str | None, int]] = {}
+
+    @property
+    def requests(self) -> list[tuple[str, str | None, int]]:
+        """Path, Range and bytes sent of what was answered, in the order in which it came.
+
+        A client may have all of an answer before the server's thread has written that down.
+        """
+        end = time.monotonic() + 0.5  # one that stalls is not waited for
+        while self.coming and time.monotonic() < end:
+            time.sleep(0.005)
+        return [request for _, request in sorted(self.answered.items())]
+
+    def forget(self) -> None:
+        """Begins to count anew."""
+        _ = self.requests
+        self.answered.clear()
 
     def add(self, path: str, content: bytes, **settings) -> str:
         self.files[path] = File(content, **settings)
@@ -56,9 +73,13 @@ def serve():
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            path = self.path.lstrip("/").split("?")[0]
-            sent = _answer(self, server.files.get(path))
-            server.requests.append((path, self.headers.get("Range"), sent))
+            path, came = self.path.lstrip("/").split("?")[0], time.monotonic_ns()
+            server.coming.add(came)
+            try:
+                sent = _answer(self, server.files.get(path))
+                server.answered[came] = (path, self.headers.get("Range"), sent)
+            finally:
+                server.coming.discard(came)
 
         def log_message(self, *_: object) -> None:
             pass
