@@ -14,6 +14,8 @@ import torch
 from laboratory import ASKING
 from launchers import ITERATIONS, Launcher, prepare
 
+from gol.files.digests import seal_path
+
 pytestmark = pytest.mark.slow
 
 
@@ -141,6 +143,7 @@ def launchers_that_die_and_jobs_that_are_cancelled(bench):
     assert "cancelled from outside" in second.said() and "iteration" in second.said()
 
     original = (run / "config.json").read_text()
+    seal_path(run / "config.json").unlink()  # edited on purpose
     (run / "config.json").write_text((changed / "config.json").read_text())
     refused = Launcher(bench, run)
     assert refused.wait() == 2 and "another configuration" in refused.said()
