@@ -6,9 +6,10 @@ from pathlib import Path
 from gol.config.layout import Figure, Layout, file_name
 from gol.errors import UserError
 from gol.files import write_text
+from gol.results.class_plots import plot_per_class
 from gol.results.comparison import plot_comparison
 from gol.results.figures import loss_gradients
-from gol.results.plots import plot_curves, plot_groups, plot_per_class
+from gol.results.plots import plot_curves, plot_groups
 from gol.results.rows import Tables, collect
 from gol.results.tables import csv_text, latex, markdown
 

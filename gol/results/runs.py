@@ -172,6 +172,30 @@ def read_curve(folder: str | Path) -> list[dict[str, float]]:
     return [points[iteration] for iteration in sorted(points)]
 
 
+def read_validation(run: RunFolder) -> list[dict[str, float]]:
+    """Mask AP (without masks, box AP) of the validations during training, by iteration.
+
+    Returns:
+        ``iteration`` and ``AP`` in [0, 1] of each; empty where the run was not validated.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    points = {}
+    lines = log_lines(run.validation) if run.validation.exists() else ()
+    for number, (_, point) in enumerate(lines, start=1):
+        try:
+            scores = point.get("segm") or point.get("bbox") or {}
+            points[int(point["iteration"])] = scores.get("AP")
+        except (AttributeError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{run.validation}, line {number} is damaged") from error
+    return [
+        {"iteration": iteration, "AP": float(score)}
+        for iteration, score in sorted(points.items())
+        if isinstance(score, Real)
+    ]
+
+
 def _read(folder: RunFolder, path: Path, model: type[_Content]) -> _Content:
     if not path.is_file():
         raise UserError(f"{folder} is not a finished run: {path.name} is missing")
