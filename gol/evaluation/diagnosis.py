@@ -23,7 +23,8 @@ class ClassDiagnosis:
     """A class at the score threshold of its highest F1.
 
     Attributes:
-        name: as in the annotations.
+        id: as in the annotations.
+        name: as there.
         group: r, c or f.
         objects: how many count in the evaluation.
         threshold: score from which detections are kept; None: no detection is right.
@@ -32,6 +33,7 @@ class ClassDiagnosis:
         f1: harmonic mean of both.
     """
 
+    id: int
     name: str
     group: str
     objects: int
@@ -127,6 +129,7 @@ def _classes(pair: Pair, matches: Iterable[dict[str, Any]]) -> list[ClassDiagnos
                 right[index].append(bool(matched))
     return [
         ClassDiagnosis(
+            category["id"],
             category["name"],
             category["frequency"],
             objects[i],

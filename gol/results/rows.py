@@ -22,12 +22,14 @@ class ClassRow:
     """A class in a row.
 
     Attributes:
-        name: as in the annotations.
+        id: as in the annotations.
+        name: as there.
         group: r, c or f.
         images: training images with the class, if that is known.
         values: mask AP of each seed in percent points; None where it was not measurable.
     """
 
+    id: int
     name: str
     group: str
     images: int | None
@@ -209,8 +211,8 @@ def _per_class(results: list[Evaluation]) -> tuple[ClassRow, ...]:
         values.setdefault(entry.id, []).append(_percent(entry.segm_AP))
     last = {entry.id: entry for result in results for entry in result.per_class}
     return tuple(
-        ClassRow(entry.name, entry.frequency, entry.image_count, tuple(values[entry.id]))
-        for entry in last.values()
+        ClassRow(identity, entry.name, entry.frequency, entry.image_count, tuple(values[identity]))
+        for identity, entry in last.items()
     )
 
 

@@ -97,6 +97,26 @@ class Run:
         return self.identity.scorings[0]
 
 
+def find_runs(paths: Iterable[str | Path]) -> list[Path]:
+    """Run folders as they are, and instead of a folder that holds runs those, by name.
+
+    Raises:
+        UserError: a folder holds none.
+    """
+    found = []
+    for path in map(Path, paths):
+        configs = sorted(path.rglob(RunFolder(path).config.name))
+        if not configs and path.is_dir():
+            raise UserError(f"{path} is no run folder and holds none")
+        # Of a run folder that is not there, read_run says so.
+        found += (
+            [path]
+            if not configs or RunFolder(path).config in configs
+            else [c.parent for c in configs]
+        )
+    return found
+
+
 def read_run(folder: str | Path) -> Run:
     """Reads a run folder.
 

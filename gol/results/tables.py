@@ -131,14 +131,16 @@ def _elsewhere(row: Row) -> str | None:
 
 
 def _pair(row: Row) -> str:
-    return " / ".join(_text([(row.published or {}).get(metric)]).strip() for metric in METRICS[:2])
+    return " / ".join(
+        mean_text([(row.published or {}).get(metric)]).strip() for metric in METRICS[:2]
+    )
 
 
 def _lines(row: Row) -> list[list[str]]:
     """A row's cells: ours, published and the difference, as far as these compare."""
-    lines = [[row.label, str(len(row.seeds)), *(_text(row.values[m]) for m in METRICS)]]
+    lines = [[row.label, str(len(row.seeds)), *(mean_text(row.values[m]) for m in METRICS)]]
     if row.primary and row.published and not row.elsewhere:
-        lines.append(["↳ published", "", *(_text([row.published.get(m)]) for m in METRICS)])
+        lines.append(["↳ published", "", *(mean_text([row.published.get(m)]) for m in METRICS)])
     if row.differences:
         lines.append(["↳ difference", "", *(_signed(row.differences[m]) for m in METRICS)])
     return lines
@@ -148,7 +150,7 @@ def cost_lines(rows: Sequence[Row]) -> list[list[str]]:
     """The cells of the table of costs, one line per experiment, its head first."""
     lines = {"": ["Training", "n", "seconds", "images/s", "parameters", "device"]}
     for row in rows:
-        cost = (_text(row.seconds, 0), _text(row.images_per_second), f"{row.parameters:,}")
+        cost = (mean_text(row.seconds, 0), mean_text(row.images_per_second), f"{row.parameters:,}")
         lines[row.experiment] = [row.training, str(len(row.seeds)), *cost, row.device]
     return list(lines.values())
 
@@ -185,7 +187,8 @@ def _tex(cell: str) -> str:
     return text
 
 
-def _text(values: Iterable[float | None], digits: int = 1) -> str:
+def mean_text(values: Iterable[float | None], digits: int = 1) -> str:
+    """Mean ± sample standard deviation, as far as there are values; a dash for none."""
     mean, std = mean_std(values)
     if mean is None:
         return _ABSENT
