@@ -33,9 +33,12 @@ def class_lines(tables: Tables, diagnosis: Diagnosis | None) -> Lines:
         line = [each.name, GROUPS.get(each.group, each.group), images]
         line += [_ap(classes.get(each.id)) for classes in of_row]
         if found := details.get(each.id):
-            scores = [found.threshold, found.precision, found.recall, found.f1]
-            known = found.threshold is not None
-            line += [str(found.objects), *(f"{s:.3g}" if known else "–" for s in scores)]
+            line.append(str(found.objects))
+            if found.threshold is None:
+                line += ["–"] * 4
+            else:
+                scores = (found.precision, found.recall, found.f1)
+                line += [f"{found.threshold:.3g}", *(f"{score:.2f}" for score in scores)]
         lines.append(line + [""] * (len(head) - len(line)))
     return lines
 

@@ -9,6 +9,7 @@ from snakemake.resources import Resources
 from gol.config.datasets import annotation_files, dataset_definition, image_proofs
 from gol.data.prepared import SPLITS, Drawn, Prepared
 from gol.errors import UserError, one_line, unknown
+from gol.config.layout import Figure
 from gol.config.pipeline import read_pipeline
 from gol.cluster.settings import Settings, setting_names
 from gol.run_folder import RunFolder
