@@ -104,8 +104,8 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
-    def validation(self) -> Path:
-        """One JSON object a line, with the scores of a validation during training."""
+    def validations(self) -> Path:
+        """One JSON object a line, with the scores of a validation."""
         return self.path / "validation.jsonl"
 
     @property

@@ -202,18 +202,15 @@ def read_validation(run: RunFolder) -> list[dict[str, float]]:
         UserError: a line is damaged.
     """
     points = {}
-    lines = log_lines(run.validation) if run.validation.exists() else ()
+    lines = log_lines(run.validations) if run.validations.exists() else ()
     for number, (_, point) in enumerate(lines, start=1):
         try:
-            scores = point.get("segm") or point.get("bbox") or {}
-            points[int(point["iteration"])] = scores.get("AP")
-        except (AttributeError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{run.validation}, line {number} is damaged") from error
-    return [
-        {"iteration": iteration, "AP": float(score)}
-        for iteration, score in sorted(points.items())
-        if isinstance(score, Real)
-    ]
+            score = point["segm_AP"] if "segm_AP" in point else point["bbox_AP"]
+            if score is not None:
+                points[int(point["iteration"])] = float(score)
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{run.validations}, line {number} is damaged") from error
+    return [{"iteration": done, "AP": points[done]} for done in sorted(points)]
 
 
 def _read(folder: RunFolder, path: Path, model: type[_Content]) -> _Content:
