@@ -134,11 +134,13 @@ def _diagnosis(run: Run) -> tuple[Diagnosis | None, str]:
     """The run's detections in detail, or why there is none."""
     data = read_json(run.folder.config).get("data", {})
     store = data.get("test", {}).get("ann_file")
-    annotations = Prepared(Path(store).parent).annotations("val") if store else None
+    if store is None:
+        return None, f"{run.folder.config} names no annotations"
+    annotations = Prepared(Path(store).parent).annotations("val")
     detections = run.folder.detections(run.primary)
     for path in (annotations, detections):
-        if path is None or not path.is_file():
-            return None, f"{path or 'the annotations'} is not here, which the figures are made of"
+        if not path.is_file():
+            return None, f"{path} is missing"
     most = run.evaluations[run.primary].protocol.get("max_detections", 300)
     return diagnose(annotations, detections, most), ""
 
