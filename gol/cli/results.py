@@ -67,6 +67,7 @@ def table(runs: list[Path], layout: str | None, out: Path) -> Result:
     _LAYOUT,
     option("--run", type=Path, help="run to examine in detail (default: the one of the best AP)"),
     OUT,
+    extra="all",
 )
 def report(runs: list[Path], layout: str | None, run: Path | None, out: Path) -> None:
     """Write one HTML page of several runs, which opens offline."""

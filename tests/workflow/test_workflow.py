@@ -218,7 +218,7 @@ def test_the_chain_end_to_end_and_again(checkout):
     result = snakemake(checkout, "reproduce_table", "--configfile", str(path))
     assert result.returncode == 0, result.stderr[-3000:]
     results = checkout / "results" / "small"
-    for name in ("table.md", "table.csv", "table.tex", "figures/ap_by_group.png"):
+    for name in ("table.md", "table.csv", "table.tex", "figures/ap_by_group.pdf", "report.html"):
         assert (results / name).stat().st_size > 100
     table = (results / "table.md").read_text()
     assert table in result.stdout
