@@ -232,6 +232,12 @@ def test_the_chain_end_to_end_and_again(checkout):
     again = snakemake(checkout, "all", "--configfile", str(path))
     assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr
 
+    shown = snakemake(checkout, "--report", "all.html", "--configfile", str(path))
+    assert shown.returncode == 0, shown.stderr[-3000:]
+    text = (checkout / "all.html").read_text()
+    for part in ("report.html", "table.csv", "ap_by_group.png", "one bar per method"):
+        assert part in text, part
+
     import sqlite3
 
     with sqlite3.connect(checkout / "mlflow.db") as store:

@@ -1,17 +1,13 @@
 # Metrics of runs → tables (Markdown, CSV, LaTeX), figures, and a page of everything.
 # `snakemake --report` shows what is in report(), with the captions of workflow/report.
 
-CAPTIONS = Path(workflow.basedir) / "workflow/report"
-
 
 def figure(name):
     """A figure with its caption, and its PDF."""
     path = f"{RESULTS}/figures/{name}"
-    caption = CAPTIONS / f"{name if name in [*Figure] else 'comparison'}.rst"
+    caption = f"../report/{name if name in [*Figure] else 'comparison'}.rst"
     labels = {"figure": name.replace("_", " ")}
-    drawn = report(
-        f"{path}.png", caption=str(caption), category="Figures", labels=labels
-    )
+    drawn = report(f"{path}.png", caption=caption, category="Figures", labels=labels)
     return [drawn, f"{path}.pdf"]
 
 
@@ -21,7 +17,7 @@ rule table:
     output:
         report(
             multiext(f"{RESULTS}/table", ".md", ".csv", ".tex"),
-            caption=str(CAPTIONS / "table.rst"),
+            caption="../report/table.rst",
             category="Tables",
         ),
         [file for name in PIPELINE.layout.files for file in figure(name)],
@@ -43,7 +39,7 @@ rule page:
     output:
         report(
             f"{RESULTS}/report.html",
-            caption=str(CAPTIONS / "page.rst"),
+            caption="../report/page.rst",
             category="Report",
         ),
     log:
@@ -66,7 +62,7 @@ if PIPELINE.grid:
         output:
             report(
                 multiext(f"{RESULTS}/grid/table", ".md", ".csv", ".tex"),
-                caption=str(CAPTIONS / "table.rst"),
+                caption="../report/table.rst",
                 category="Tables",
             ),
         log:
