@@ -76,10 +76,10 @@ def write_pipeline(folder, name="small", **values):
 @pytest.mark.parametrize("target", ["all", "reproduce_table"])
 def test_dry_run_of_the_default_pipeline_plans_every_step(checkout, target):
     assert planned(*dry_run(checkout, target)) == {
-        **{name: 1 for name in ("draw", "preprocess", "store", "table", target)},
+        **{name: 1 for name in ("draw", "preprocess", "store", "table", "page", target)},
         **{name: 3 for name in ("config", "train", "track")},
         **{name: 4 for name in ("detect", "evaluate")},
-        "total": 22,
+        "total": 23,
     }
 
 

@@ -113,6 +113,15 @@ def finished(experiments):
     return runs(experiments, RUN.summary) + sum(scores, [])
 
 
+def figure(name):
+    """A figure with its caption, and its PDF."""
+    path = f"{RESULTS}/figures/{name}"
+    caption = f"../report/{name if name in [*Figure] else 'comparison'}.rst"
+    labels = {"figure": name.replace("_", " ")}
+    drawn = report(f"{path}.png", caption=caption, category="Figures", labels=labels)
+    return [drawn, f"{path}.pdf"]
+
+
 def backbone_weights(wildcards):
     """Input function: proof that an experiment's ImageNet weights are in the cache."""
     backbone = PIPELINE.pretrained_backbone(wildcards.experiment)

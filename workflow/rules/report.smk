@@ -2,15 +2,6 @@
 # `snakemake --report` shows what is in report(), with the captions of workflow/report.
 
 
-def figure(name):
-    """A figure with its caption, and its PDF."""
-    path = f"{RESULTS}/figures/{name}"
-    caption = f"../report/{name if name in [*Figure] else 'comparison'}.rst"
-    labels = {"figure": name.replace("_", " ")}
-    drawn = report(f"{path}.png", caption=caption, category="Figures", labels=labels)
-    return [drawn, f"{path}.pdf"]
-
-
 rule table:
     input:
         finished(PIPELINE.layout.experiments),
