@@ -8,7 +8,7 @@ import numpy as np
 from gol.evaluation.diagnosis import Diagnosis
 from gol.files import read_json
 from gol.groups import GROUPS
-from gol.results.rows import ClassRow, Tables
+from gol.results.rows import ClassRow, Row
 from gol.results.runs import Run, read_curve
 from gol.results.tables import mean_text
 
@@ -20,12 +20,11 @@ _IDENTITY = ("experiment", "label", "seed", "compare", "published", "published_n
 Lines = list[list[str]]
 
 
-def class_lines(tables: Tables, diagnosis: Diagnosis | None) -> Lines:
+def class_lines(rows: Sequence[Row], diagnosis: Diagnosis | None) -> Lines:
     """All classes, most training images first: AP of each row, and the examined run's threshold."""
-    rows = {(r.experiment, r.scoring): r for part in tables.values() for r in part}
-    of_row = [{each.id: each for each in row.per_class} for row in rows.values()]
+    of_row = [{each.id: each for each in row.per_class} for row in rows]
     details = {each.id: each for each in diagnosis.classes} if diagnosis else {}
-    head = ["Class", "Group", "Training images", *(f"AP, {row.label}" for row in rows.values())]
+    head = ["Class", "Group", "Training images", *(f"AP, {row.label}" for row in rows)]
     head += ["Objects", "Best threshold", "Precision", "Recall", "F1"] if details else []
     lines = [head]
     for each in sorted(of_row[0].values(), key=lambda each: -(each.images or 0)):

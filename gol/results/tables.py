@@ -37,7 +37,7 @@ def markdown(tables: Tables) -> str:
             _aligned(table_lines(part)),
             _wrapped(map(quoting.markdown, remarks(part)), "- "),
         ]
-    parts += ["## Cost" if any(tables) else "", _aligned(cost_lines(rows))]
+    parts += ["## Cost" if any(tables) else "", _aligned(_costs(rows))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -146,8 +146,7 @@ def _lines(row: Row) -> list[list[str]]:
     return lines
 
 
-def cost_lines(rows: Sequence[Row]) -> list[list[str]]:
-    """The cells of the table of costs, one line per experiment, its head first."""
+def _costs(rows: Sequence[Row]) -> list[list[str]]:
     lines = {"": ["Training", "n", "seconds", "images/s", "parameters", "device"]}
     for row in rows:
         cost = (mean_text(row.seconds, 0), mean_text(row.images_per_second), f"{row.parameters:,}")

@@ -13,6 +13,7 @@ from run_folders import edit, make_run
 from seeds import fresh_seed
 
 from gol.cli import main
+from gol.config.layout import Layout
 from gol.errors import UserError
 from gol.evaluation.lvis import evaluate_file
 from gol.results.page import headline, write_page
@@ -121,9 +122,12 @@ def test_a_run_can_be_chosen_and_one_that_is_not_there_is_refused(pipeline, tmp_
 def test_without_detections_the_page_says_what_is_missing(tmp_path):
     run = make_run(tmp_path / "run")
     edit(run / "config.json", data={"test": {"ann_file": "gone/val.store"}})
-    write_page([run], tmp_path / "page.html")
+    both = {"R-18": {"Sigmoid": "demo/sigmoid", "Gumbel": "demo/gumbel"}}
+    layout = Layout({"A title": ["demo/gumbel"]}, {"Sigmoid against Gumbel": both})
+    write_page([run], tmp_path / "page.html", layout)
     text = (tmp_path / "page.html").read_text()
-    assert "are not shown: gone/val.json is missing" in text and text.count("<img") == 4
+    assert "are not shown: gone/val.json is missing" in text and text.count("<img") == 5
+    assert "<h3>A title</h3>" in text and "each model: Sigmoid against Gumbel" in text
 
 
 def test_a_damaged_validation_is_named_and_leaves_no_page(tmp_path):
@@ -141,11 +145,26 @@ def test_the_headline_names_the_best_and_how_sure_that_is(tmp_path):
         "One seed does not tell",
         headline(collect(runs)),
     )
+    runs += [make_run(tmp_path / f"{n}1", n, 1, skill=s) for n, s in (("bad", 0.2), ("good", 0.6))]
+    assert re.search(r"AP, [\d.]+ ± [\d.]+ .*: mean .* over 2 seeds\.$", headline(collect(runs)))
+    runs.append(make_run(tmp_path / "other", "other"))
+    edit(runs[-1] / "evaluation/gumbel.json", images=7)
+    said = headline(collect(runs))
+    assert said.count("On dataset demo: ") == 2 and "more than Other" not in said
     for run in runs:
         path = run / "evaluation/gumbel.json"
         segm = json.loads(path.read_text())["segm"]
-        edit(path, segm=dict.fromkeys(segm, 0.0))
+        edit(path, images=7, segm=dict.fromkeys(segm, 0.0))
     assert headline(collect(runs)) == "AP is 0.0 everywhere: nothing was found yet."
+
+
+def test_another_dataset_s_classes_stand_in_no_table_with_these(tmp_path):
+    runs = [make_run(tmp_path / name, name) for name in ("first", "second")]
+    path = runs[1] / "evaluation/gumbel.json"
+    classes = json.loads(path.read_text())["per_class"]
+    edit(path, images=7, per_class=[{**each, "name": "a wheel"} for each in classes])
+    write_page(runs, tmp_path / "page.html", chosen=runs[0])
+    assert "a wheel" not in (tmp_path / "page.html").read_text()
 
 
 def test_costs_and_differences_of_configurations(pipeline):
