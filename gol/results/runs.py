@@ -105,15 +105,14 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
     """
     found = []
     for path in map(Path, paths):
-        configs = sorted(path.rglob(RunFolder(path).config.name))
-        if not configs and path.is_dir():
+        config = RunFolder(path).config
+        if config.is_file() or not path.is_dir():  # read_run says what is wrong with it
+            found.append(path)
+            continue
+        inside = sorted(each.parent for each in path.rglob(config.name))
+        if not inside:
             raise UserError(f"{path} is no run folder and holds none")
-        # Of a run folder that is not there, read_run says so.
-        found += (
-            [path]
-            if not configs or RunFolder(path).config in configs
-            else [c.parent for c in configs]
-        )
+        found += inside
     return found
 
 
