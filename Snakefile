@@ -23,6 +23,7 @@ rule all:
     default_target: True
     input:
         rules.table.output,
+        rules.page.output,
         rules.grid.output if PIPELINE.grid else [],
         runs(PIPELINE.experiments, RUN.tracked),
 
@@ -30,6 +31,7 @@ rule all:
 rule reproduce_table:
     input:
         runs(PIPELINE.layout.experiments, RUN.tracked),
+        rules.page.output,
         table=f"{RESULTS}/table.md",
     log:
         f"{RESULTS}/logs/reproduce_table.log",

@@ -104,6 +104,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def validations(self) -> Path:
+        """One JSON object a line, with the scores of a validation."""
+        return self.path / "validation.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints, whose names sort by iteration."""
         return self.path / "checkpoints"

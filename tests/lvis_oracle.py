@@ -103,7 +103,18 @@ def random_detections(rng, dataset: dict, false_positives=6, crowded=1) -> list[
 def lvis_api(
     dataset: dict, detections: list[dict], iou_type: str, max_detections=300, keep_masks=False
 ) -> dict:
-    """What lvis-api 0.5.3 finds: its AP metrics (-1 → None) and ``{category id: AP}``.
+    """What lvis-api 0.5.3 finds: its AP metrics (-1 → None) and ``{category id: AP}``."""
+    evaluation = lvis_evaluation(dataset, detections, iou_type, max_detections, keep_masks)
+    metrics = {k: v for k, v in evaluation.results.items() if k.startswith("AP")}
+    by_class = evaluation.eval["precision"][..., 0].mean((0, 1))
+    metrics |= {(CLASSWISE, i): v for i, v in zip(evaluation.params.cat_ids, by_class, strict=True)}
+    return {key: None if value == -1 else float(value) for key, value in metrics.items()}
+
+
+def lvis_evaluation(
+    dataset: dict, detections: list[dict], iou_type: str, max_detections=300, keep_masks=False
+):
+    """lvis-api's own evaluation, done.
 
     Detections are passed as mmdet writes them: with the box for both types, and with the mask
     for "segm" only, unless ``keep_masks``.
@@ -120,10 +131,7 @@ def lvis_api(
     results = [{k: v for k, v in entry.items() if k not in drop} for entry in detections]
     evaluation = LVISEval(truth, LVISResults(truth, results, max_detections), iou_type)
     evaluation.run()
-    metrics = {k: v for k, v in evaluation.results.items() if k.startswith("AP")}
-    by_class = evaluation.eval["precision"][..., 0].mean((0, 1))
-    metrics |= {(CLASSWISE, i): v for i, v in zip(evaluation.params.cat_ids, by_class, strict=True)}
-    return {key: None if value == -1 else float(value) for key, value in metrics.items()}
+    return evaluation
 
 
 def flat(result: dict, iou_type: str) -> dict:

@@ -70,5 +70,5 @@ def assert_same_training(run, other):
 
 def losses(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    timed = ("time", "images_per_second", "eta_seconds", "crc32")
+    timed = ("time", "images_per_second", "eta_seconds", "memory_gb", "crc32")
     return [{key: value for key, value in line.items() if key not in timed} for line in lines]

@@ -36,9 +36,18 @@ def track(run: Path, store: str, name: str) -> Result:
     return Result({"run_id": identity}, identity)
 
 
+_RUNS = option(
+    "runs",
+    type=Path,
+    nargs="+",
+    help="run folders, in the order of the rows, or folders that hold such",
+)
+_LAYOUT = option("--layout", help="pipeline file, or its keys tables and figures as JSON")
+
+
 @verb(
-    option("runs", type=Path, nargs="+", help="run folders, in the order of the rows"),
-    option("--layout", help="pipeline file, or its keys tables and figures as JSON"),
+    _RUNS,
+    _LAYOUT,
     OUT,
     JSON,
 )
@@ -46,7 +55,26 @@ def table(runs: list[Path], layout: str | None, out: Path) -> Result:
     """Write tables and figures of several runs."""
     from gol.config.pipeline import read_layout
     from gol.results.report import report
+    from gol.results.runs import find_runs
     from gol.results.tables import markdown, records
 
-    tables = report(runs, out, read_layout(layout) if layout else None)
+    tables = report(find_runs(runs), out, read_layout(layout) if layout else None)
     return Result(records(tables), markdown(tables))
+
+
+@verb(
+    _RUNS,
+    _LAYOUT,
+    option("--run", type=Path, help="run to examine in detail (default: the one of the best AP)"),
+    OUT,
+    extra="all",
+)
+def report(runs: list[Path], layout: str | None, run: Path | None, out: Path) -> None:
+    """Write one HTML page of several runs, which opens offline."""
+    from gol.config.pipeline import read_layout
+    from gol.results.page import write_page
+    from gol.results.runs import find_runs
+
+    places = [out.parent, *runs]
+    examples = next(filter(Path.is_file, (p / "figures/examples.png" for p in places)), None)
+    write_page(find_runs(runs), out, read_layout(layout) if layout else None, run, examples)

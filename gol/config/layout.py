@@ -45,7 +45,7 @@ class Layout:
 
     @property
     def files(self) -> list[str]:
-        """Names of the figures that a report writes, without suffix."""
+        """Names of the figures that a report writes, without suffix: each as PNG and PDF."""
         return [*(figure.value for figure in Figure), *map(file_name, self.figures)]
 
     @property

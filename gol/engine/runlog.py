@@ -1,6 +1,7 @@
 """What a run writes while it trains: one JSON object an iteration, and progress for people."""
 
 import math
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ class RunLog:
             **values,
             "images_per_second": rate,
             "eta_seconds": eta,
+            "memory_gb": _peak_memory() / 1e9,
         }
         if iteration % _LINE_EVERY == 0 or iteration == self.total:
             self._append(line)
@@ -69,6 +71,16 @@ class RunLog:
                 file.write(sealed_line(finite))
         except OSError as error:
             raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+
+def _peak_memory() -> int:
+    """Most bytes that this process has held: of the GPU's memory where it uses one."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _lines(path: Path, last: int) -> Iterator[str]:

@@ -16,7 +16,8 @@ time with the reason. One case is not imitated: lvis-api counts an annotation wh
 missed even when it is found.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,56 @@ def evaluate(
         raise UserError(f"iou_types {list(iou_types)}: allowed are {choices(IOU_TYPES)}")
     if max_detections < 1:
         raise UserError(f"max_detections is {max_detections}: it must be at least 1")
-    truth = read_ground_truth(annotations)
     with_masks = None if iou_types is None else "segm" in iou_types
-    read = read_detections(detections, truth, with_masks)
+    pair = load_pair(annotations, detections, with_masks, max_detections)
     if iou_types is None:
-        iou_types = ("bbox",) if read.masks is None else IOU_TYPES
+        iou_types = IOU_TYPES if pair.with_masks else ("bbox",)
+    precisions = {kind: _precision(pair, kind, max_detections) for kind in iou_types}
+    categories = pair.categories
+    return {
+        "protocol": _protocol(max_detections, pair.sizes_by),
+        "engine": f"hotcoco {hotcoco.__version__}",
+        "images": pair.images,
+        "detections": pair.count,
+        **{kind: _metrics(precision, categories) for kind, precision in precisions.items()},
+        "per_class": _per_class(precisions, categories),
+    }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Ground truth and detections, adapted so that hotcoco counts as lvis-api does.
+
+    Attributes:
+        expected: the ground truth; its categories, images and annotations have numbers from 1 on.
+        found: the detections that count, by the same numbers.
+        categories: of the annotation file, by ascending id: the i-th has the number i + 1.
+        images: how many there are.
+        count: how many detections the file has.
+        with_masks: whether they have masks.
+        sizes_by: what tells small and large detections apart.
+    """
+
+    expected: hotcoco.COCO
+    found: hotcoco.COCO
+    categories: list[dict[str, Any]]
+    images: int
+    count: int
+    with_masks: bool
+    sizes_by: str
+
+
+def load_pair(
+    annotations: str | Path, detections: str | Path, with_masks: bool | None, max_detections: int
+) -> Pair:
+    """Reads and checks both files; see :func:`evaluate`.
+
+    Raises:
+        UserError: a file is unreadable or not of its schema.
+    """
+    truth = read_ground_truth(annotations)
+    read = read_detections(detections, truth, with_masks)
     kept = read.take(_kept(read, max_detections))
-    images, categories = len(truth.images), truth.categories
     try:
         expected = hotcoco.COCO(_like_lvis_api(truth.dataset))
         found = expected.load_res(kept.table, segmentation=kept.masks)
@@ -95,17 +139,33 @@ def evaluate(
             found.update_anns(ids=np.arange(1, len(kept.areas) + 1), area=kept.areas)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"cannot evaluate {detections} against {annotations}: {error}") from error
-    count, sizes_by = len(read.table), "box area" if read.boxes else "mask area"
-    del truth, read, kept
-    precisions = {kind: _precision(expected, found, kind, max_detections) for kind in iou_types}
-    return {
-        "protocol": _protocol(max_detections, sizes_by),
-        "engine": f"hotcoco {hotcoco.__version__}",
-        "images": images,
-        "detections": count,
-        **{kind: _metrics(precision, categories) for kind, precision in precisions.items()},
-        "per_class": _per_class(precisions, categories),
-    }
+    return Pair(
+        expected=expected,
+        found=found,
+        categories=truth.categories,
+        images=len(truth.images),
+        count=len(read.table),
+        with_masks=read.masks is not None,
+        sizes_by="box area" if read.boxes else "mask area",
+    )
+
+
+def match(
+    pair: Pair,
+    iou_type: str,
+    max_detections: int,
+    thresholds: Sequence[float] = IOU_THRESHOLDS,
+    areas: Mapping[str, Sequence[float]] = AREA_RANGES,
+) -> hotcoco.COCOeval:
+    """hotcoco's evaluation by the LVIS protocol, done and accumulated."""
+    engine = hotcoco.COCOeval(pair.expected, pair.found, iou_type, lvis_style=True)
+    params = engine.params
+    params.iou_thrs = list(thresholds)
+    params.area_rng, params.area_rng_lbl = [[*each] for each in areas.values()], list(areas)
+    params.max_dets = [max_detections]  # of one class here: all that _kept has left
+    engine.evaluate()
+    engine.accumulate()
+    return engine
 
 
 def _protocol(max_detections: int, sizes_by: str) -> dict[str, Any]:
@@ -180,18 +240,9 @@ def _kept(read: Detections, max_detections: int) -> np.ndarray:
     return kept[read.areas[kept] > 0]
 
 
-def _precision(
-    truth: hotcoco.COCO, found: hotcoco.COCO, iou_type: str, max_detections: int
-) -> np.ndarray:
+def _precision(pair: Pair, iou_type: str, max_detections: int) -> np.ndarray:
     """Precision, float64 (thresholds, recalls, categories by id, areas); -1: no ground truth."""
-    engine = hotcoco.COCOeval(truth, found, iou_type, lvis_style=True)
-    params = engine.params
-    params.iou_thrs = IOU_THRESHOLDS
-    params.area_rng, params.area_rng_lbl = list(AREA_RANGES.values()), list(AREA_RANGES)
-    params.max_dets = [max_detections]  # of one class here: all that _kept has left
-    engine.evaluate()
-    engine.accumulate()
-    precision = engine.eval["precision"]
+    precision = match(pair, iou_type, max_detections).eval["precision"]
     return precision.reshape(*precision.shape[:3], len(AREA_RANGES))
 
 

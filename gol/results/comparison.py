@@ -2,18 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gol.config.experiments import experiment as find_experiment
 from gol.results import quoting
-from gol.results.plots import COLOURS, draw_bar, new_figure, save, tidy
+from gol.results.colours import assign_colours
+from gol.results.drawing import new_figure, save, tidy, zero_based
+from gol.results.plots import draw_bar
 from gol.results.rows import Row
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _METRICS = {"AP": "all classes", "APr": "rare classes"}
+_Groups = Mapping[str, Mapping[str, str]]
 
 
-def plot_comparison(
-    title: str, groups: Mapping[str, Mapping[str, str]], rows: Sequence[Row], path: str | Path
-) -> None:
+def plot_comparison(title: str, groups: _Groups, rows: Sequence[Row], path: str | Path) -> None:
     """Draws mask AP and APr of each series for each model.
 
     Full bars are ours (mean over seeds, whiskers one sample standard deviation, dots the single
@@ -31,46 +36,24 @@ def plot_comparison(
     from matplotlib.patches import Patch
 
     ours = {row.experiment: row for row in rows if row.primary}
-    series = list(dict.fromkeys(name for group in groups.values() for name in group))
-    looks = {}  # full colour for ours, pale with a line on top for the published
-    for name, colour in zip(series, COLOURS * len(series), strict=False):
-        looks[name] = {"facecolor": colour, "edgecolor": colour}
-        looks[f"{name}, published"] = {"facecolor": _pale(colour), "edgecolor": colour}
-    figure = new_figure(3.0 + 1.6 * len(groups), 4.2)
+    published = _published(groups, ours)
+    looks = _looks(groups, bool(published))
+    figure = new_figure(max(6.0, 3.0 + 1.6 * len(groups)), 4.2)
     panels = figure.subplots(1, len(_METRICS))
-    width = 0.8 / len(looks)
-    names = [name for group in groups.values() for name in group.values()]
-    shown = [ours[name] for name in names if name in ours]
-    # Published numbers of what is not trained stand beside none of another dataset.
-    elsewhere = any(
-        not row.published and find_experiment(row.experiment).published for row in shown
-    )
     for axes, (metric, text) in zip(panels, _METRICS.items(), strict=True):
         tidy(axes)
-        for place, group in enumerate(groups.values()):
-            for name, experiment in group.items():
-                # The middle of this series' pair of bars lies half a bar to the right of x.
-                x = place + (2 * series.index(name) + 0.5 - len(series)) * width
-                row = ours.get(experiment)
-                listed = None if elsewhere else find_experiment(experiment).published
-                published = ((row.published if row else listed) or {}).get(metric)
-                bar = {"width": 0.88 * width, "linewidth": 0.8}
-                draw_bar(axes, x, row.values[metric] if row else [], **bar, **looks[name])
-                draw_bar(axes, x + width, [published], **bar, **looks[f"{name}, published"])
-                if published is not None:  # a bar of 0.0 would not be seen
-                    at = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center"}
-                    axes.annotate(f"{published:.1f}", (x + width, published), fontsize=6.5, **at)
+        _draw_panel(axes, metric, groups, ours, published, looks)
         axes.set_xticks(range(len(groups)), [*map(quoting.figure, groups)])
         axes.set_title(f"{metric} ({text})", loc="left", fontsize=10)
         axes.tick_params(axis="x", length=0)
         axes.set_xlim(-0.6, len(groups) - 0.4)
-        axes.set_ylim(bottom=0)
+        zero_based(axes)
     panels[0].set_ylabel("mask AP × 100")
     legend = figure.legend(
         [Patch(**look) for look in looks.values()],
         [*map(quoting.figure, looks)],
         loc="outside upper left",
-        ncols=len(looks),
+        ncols=2 if published else min(len(looks), 3),
         frameon=False,
         fontsize=9,
         title=quoting.figure(title),
@@ -78,6 +61,57 @@ def plot_comparison(
     )
     legend.get_title().set_fontweight("bold")
     save(figure, path)
+
+
+def _published(groups: _Groups, ours: Mapping[str, Row]) -> dict[str, dict[str, float]]:
+    """Experiment to its published values, those of what is not trained too.
+
+    There are none where a run is on another dataset than its published values.
+    """
+    values = {}
+    for name in (name for group in groups.values() for name in group.values()):
+        row, listed = ours.get(name), find_experiment(name).published
+        if row and (row.elsewhere or (listed and not row.published)):
+            return {}
+        if numbers := (row.published if row else listed):
+            values[name] = numbers
+    return values
+
+
+def _looks(groups: _Groups, with_published: bool) -> dict[str, dict[str, str | tuple]]:
+    """The series' bars: in the full colour ours, pale with a line on top the published."""
+    first = {name: each for group in reversed(groups.values()) for name, each in group.items()}
+    series = list(dict.fromkeys(name for group in groups.values() for name in group))
+    methods = {name: find_experiment(first[name]).axes.classifier for name in series}
+    looks = {}
+    for name, colour in ((name, assign_colours([methods])[name]) for name in series):
+        looks[name] = {"facecolor": colour, "edgecolor": colour}
+        if with_published:
+            looks[f"{name}, published"] = {"facecolor": _pale(colour), "edgecolor": colour}
+    return looks
+
+
+def _draw_panel(
+    axes: "Axes",
+    metric: str,
+    groups: _Groups,
+    ours: Mapping[str, Row],
+    published: Mapping[str, Mapping[str, float]],
+    looks: Mapping[str, Mapping[str, str | tuple]],
+) -> None:
+    """A bar for each look and model; that of a series' published values is on the right of ours."""
+    width, names = 0.8 / len(looks), list(looks)
+    for place, group in enumerate(groups.values()):
+        for series, experiment in group.items():
+            x = place + (names.index(series) + 0.5) * width - 0.4
+            row = ours.get(experiment)
+            bar = {"width": 0.88 * width, "linewidth": 0.8}
+            draw_bar(axes, x, row.values[metric] if row else [], **bar, **looks[series])
+            value = published.get(experiment, {}).get(metric)
+            if value is not None:
+                draw_bar(axes, x + width, [value], **bar, **looks[f"{series}, published"])
+                at = {"xytext": (0, 2), "textcoords": "offset points", "ha": "center"}
+                axes.annotate(f"{value:.1f}", (x + width, value), fontsize=6.5, **at)  # 0.0 too
 
 
 def _pale(colour: str) -> tuple[float, ...]:

@@ -8,18 +8,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gol.activations import ACTIVATIONS
-from gol.files import atomic_path
 from gol.losses.gumbel import gumbel_bce
+from gol.results.colours import METHODS
+from gol.results.drawing import new_figure, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette, as in gol.results.plots.
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#E69F00", "#009E73", "#666666"
+_GREY = "#666666"
 _STYLES = {
-    "Gumbel, exact": {"color": _GREEN, "linewidth": 4, "alpha": 0.45},
-    "Gumbel, paper": {"color": _BLUE, "linewidth": 1.8},
-    "sigmoid": {"color": _ORANGE, "linewidth": 1.8, "linestyle": "--"},
+    "Gumbel, exact": {"color": METHODS["gumbel_exact"], "linewidth": 4, "alpha": 0.45},
+    "Gumbel, paper": {"color": METHODS["gumbel"], "linewidth": 1.8},
+    "sigmoid": {"color": METHODS["sigmoid"], "linewidth": 1.8, "linestyle": "--"},
 }
 _DEAD = -3.32  # p = exp(-exp(-x)) falls below 1e-12
 
@@ -57,9 +57,7 @@ def loss_gradients(path: str | Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 4), dpi=150, layout="constrained")
+    figure = new_figure(12, 4)
     activations, positive, negative = figure.subplots(1, 3)
     _draw_activations(activations)
     _draw_positive(positive)
@@ -70,14 +68,13 @@ def loss_gradients(path: str | Path) -> None:
         axes.set_axisbelow(True)
         axes.set_xlim(-8, 8)
         axes.set_xlabel("logit x")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=Path(path).suffix.removeprefix("."))
+    save(figure, path)
 
 
 def _draw_activations(axes: "Axes") -> None:
     x = torch.linspace(-8, 8, 801)
     looks = {
-        "gumbel": ("Gumbel", {"color": _BLUE, "linewidth": 1.8}),
+        "gumbel": ("Gumbel", {"color": METHODS["gumbel"], "linewidth": 1.8}),
         "sigmoid": ("sigmoid", _STYLES["sigmoid"]),
         "normal": ("normal CDF", {"color": _GREY, "linewidth": 1.5, "linestyle": ":"}),
     }

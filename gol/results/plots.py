@@ -1,28 +1,25 @@
-"""Figures of finished runs: training curves, AP by frequency group, AP of each class.
+"""Figures of finished runs: training curves and AP by frequency group.
 
 matplotlib is imported inside and used without pyplot, so there is no display, no global state and
-nothing to close.
+nothing to close. What all figures of runs share is in ``gol.results.drawing``, those of single
+classes in ``gol.results.class_plots``.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gol.files import atomic_path
 from gol.groups import GROUPS
 from gol.results import quoting
-from gol.results.rows import Row, Tables, mean_std
-from gol.results.runs import read_curve, read_runs
+from gol.results.drawing import panels, say_if_flat, zero_based
+from gol.results.rows import Tables, mean_std
+from gol.results.runs import Run, read_curve, read_runs, read_validation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, told apart under the common colour-vision deficiencies.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
 _GROUPS = {"AP": "all", **{f"AP{group}": name for group, name in GROUPS.items()}}
 
 
@@ -35,10 +32,11 @@ def plot_groups(tables: Tables, path: str | Path) -> None:
         tables: title to rows of ``gol.results.rows.collect``; each has a panel, a long one several.
         path: figure to write; the suffix gives the format.
     """
-    with _panels(tables, path, width=8.0) as panels:
-        for axes, rows in panels:
-            width = 0.8 / max(len(rows), 1)
-            for index, (row, style) in enumerate(zip(rows, _styles(rows), strict=True)):
+    with panels(tables, path, width=8.0) as drawn:
+        for axes, rows, styles in drawn:
+            width = 0.8 / max(len(rows), 2)
+            axes.axvspan(-0.5, 0.5, color="#F2F2F2", linewidth=0, zorder=0)
+            for index, (row, style) in enumerate(zip(rows, styles, strict=True)):
                 look = {"color": style["color"], "hatch": style["hatch"], "edgecolor": "white"}
                 for group, metric in enumerate(_GROUPS):
                     x = group + (index - (len(rows) - 1) / 2) * width
@@ -46,15 +44,18 @@ def plot_groups(tables: Tables, path: str | Path) -> None:
                     draw_bar(axes, x, row.values[metric], width=0.9 * width, label=label, **look)
             ticks = [f"{name}\n({text})" for name, text in _GROUPS.items()]
             axes.set_xticks(range(len(_GROUPS)), ticks)
+            axes.set_xlim(-0.5, len(_GROUPS) - 0.5)
             axes.set_ylabel("mask AP × 100")
-            axes.set_ylim(bottom=0)
             axes.tick_params(axis="x", length=0)
+            zero_based(axes)
+            say_if_flat(axes, (v for row in rows for m in _GROUPS for v in row.values[m]))
 
 
 def draw_bar(axes: "Axes", x: float, values: Sequence[float | None], **look: Any) -> None:
     """One bar: the mean of the values that are there, their deviation and, as dots, themselves."""
     mean, std = mean_std(values)
     if mean is None:
+        axes.bar(x, 0, **look)  # its place in the legend
         return
     axes.bar(x, mean, **look)
     if std is not None:
@@ -77,23 +78,55 @@ def plot_curves(run_folders: Iterable[str | Path], tables: Tables, path: str | P
     Raises:
         UserError: a folder is incomplete.
     """
-    curves: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     shown = {row.experiment for rows in tables.values() for row in rows}
+    curves: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for run in read_runs(run_folders):
-        experiment = run.identity.experiment
-        if experiment in shown:
-            points = [point for point in read_curve(run.folder.path) if "loss" in point]
-            iterations = np.array([point["iteration"] for point in points])
-            losses = np.array([point["loss"] for point in points])
-            curves.setdefault(experiment, []).append((iterations, _running_mean(losses)))
-    with _panels(tables, path, width=7.0) as panels:
-        for axes, rows in panels:
-            for row, style in zip(rows, _styles(rows), strict=True):
-                if row.primary:
+        if run.identity.experiment in shown:
+            points = [p for p in read_curve(run.folder.path) if "loss" in p]
+            iterations, losses = _series(points, "loss")
+            seeds = curves.setdefault(run.identity.experiment, [])
+            seeds.append((iterations, _running_mean(losses)))
+    _draw_curves(curves, tables, path, "training loss (running mean)")
+
+
+def plot_validation(runs: Iterable[Run], tables: Tables, path: str | Path) -> bool:
+    """Draws the mask AP (or box AP) of the validations during training; False if there is none.
+
+    Args:
+        runs: finished runs.
+        tables: title to rows, as for ``plot_groups``.
+        path: figure to write; the suffix gives the format.
+
+    Raises:
+        UserError: a run's scores are damaged.
+    """
+    curves: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for run in runs:
+        if points := read_validation(run.folder):
+            iterations, scores = _series(points, "AP")
+            curves.setdefault(run.identity.experiment, []).append((iterations, 100 * scores))
+    if curves:
+        _draw_curves(curves, tables, path, "validation AP × 100", zero=True)
+    return bool(curves)
+
+
+def _series(points: Sequence[dict[str, float]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([p["iteration"] for p in points]), np.array([p[key] for p in points])
+
+
+def _draw_curves(
+    curves: dict[str, list], tables: Tables, path: str | Path, label: str, zero: bool = False
+) -> None:
+    with panels(tables, path, width=7.0) as drawn:
+        for axes, rows, styles in drawn:
+            for row, style in zip(rows, styles, strict=True):
+                if row.primary and row.experiment in curves:
                     _draw_curve(axes, curves[row.experiment], row.training, style["color"])
             axes.set_xlabel("iteration")
-            axes.set_ylabel("training loss (running mean)")
+            axes.set_ylabel(label)
             axes.margins(x=0.01)
+            if zero:
+                zero_based(axes)
 
 
 def _draw_curve(axes: "Axes", seeds: list, label: str, colour: str) -> None:
@@ -103,111 +136,10 @@ def _draw_curve(axes: "Axes", seeds: list, label: str, colour: str) -> None:
     losses = np.stack([np.interp(grid, iterations, loss) for iterations, loss in seeds])
     suffix = f" ({len(seeds)} seeds)" if len(seeds) > 1 else ""
     label = quoting.figure(label) + suffix
-    axes.plot(grid, losses.mean(0), linewidth=1.6, label=label, color=colour)
+    marker = "." if len(grid) < 30 else None
+    axes.plot(grid, losses.mean(0), linewidth=1.6, label=label, color=colour, marker=marker)
     if len(seeds) > 1:
         axes.fill_between(grid, losses.min(0), losses.max(0), color=colour, alpha=0.2, linewidth=0)
-
-
-def plot_per_class(tables: Tables, path: str | Path) -> None:
-    """Draws each class's mask AP against its number of training images.
-
-    Dots are classes (mean over seeds), the line joins the means of the classes in bins of equal
-    width on the logarithmic axis.
-
-    Args:
-        tables: title to rows, as for ``plot_groups``.
-        path: figure to write; the suffix gives the format.
-    """
-    with _panels(tables, path, width=7.0) as panels:
-        for axes, rows in panels:
-            for row, style in zip(rows, _styles(rows), strict=True):
-                if not row.per_class:
-                    continue
-                counts, aps = np.array(row.per_class, dtype=float).T
-                axes.plot(counts, 100 * aps, ".", color=style["color"], markersize=4, alpha=0.35)
-                centres, means = _binned(counts, 100 * aps)
-                line = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 1.8}
-                label = quoting.figure(row.label)
-                axes.plot(centres, means, marker="o", markersize=5, label=label, **line)
-            # Linear below 1, so that a class without any training image has a place at 0.
-            axes.set_xscale("symlog", linthresh=1)
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.set_xlabel("training images with the class")
-            axes.set_ylabel("mask AP × 100")
-            axes.set_ylim(bottom=-2)
-
-
-@contextmanager
-def _panels(
-    tables: Tables, path: str | Path, width: float
-) -> Iterator[list[tuple["Axes", Sequence[Row]]]]:
-    """Yields axes with the rows to draw, one below the other; then writes the figure."""
-    parts = [(title, part) for title, rows in tables.items() for part in _parts(rows)] or [("", [])]
-    figure = new_figure(width, 4.2 * len(parts))
-    grid = figure.subplots(len(parts), squeeze=False)[:, 0]
-    for axes in grid:
-        tidy(axes)
-    yield [(axes, rows) for axes, (_, rows) in zip(grid, parts, strict=True)]
-    for axes, (title, _) in zip(grid, parts, strict=True):
-        add_legend(axes, title)
-    save(figure, path)
-
-
-def _parts(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows in parts of so few experiments that each has a colour of its own."""
-    names = list(dict.fromkeys(row.experiment for row in rows))
-    parts = [names[i : i + len(COLOURS)] for i in range(0, len(names), len(COLOURS))]
-    return [[row for row in rows if row.experiment in part] for part in parts]
-
-
-def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure, in inches."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
-
-
-def tidy(axes: "Axes") -> None:
-    """Takes away the frame and draws pale lines behind the data."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def add_legend(axes: "Axes", title: str = "") -> None:
-    """Puts title and legend above the axes, where they hide no data."""
-    if axes.get_legend_handles_labels()[0]:
-        legend = axes.legend(
-            loc="lower left",
-            bbox_to_anchor=(0, 1.01),
-            borderaxespad=0,
-            ncols=2,
-            frameon=False,
-            fontsize=9,
-            handlelength=3,
-            title=quoting.figure(title),
-            alignment="left",
-        )
-        legend.get_title().set_fontweight("bold")
-
-
-def save(figure: "Figure", path: str | Path) -> None:
-    """Writes a figure atomically; the suffix gives the format."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=Path(path).suffix.removeprefix("."))
-
-
-def _styles(rows: Sequence[Row]) -> list[dict[str, str | None]]:
-    """One colour an experiment; hatched and dashed where it is scored another way."""
-    experiments = list(dict.fromkeys(row.experiment for row in rows))
-    return [
-        {
-            "color": COLOURS[experiments.index(row.experiment)],
-            "linestyle": "-" if row.primary else "--",
-            "hatch": None if row.primary else "///",
-        }
-        for row in rows
-    ]
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
@@ -217,13 +149,3 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
         return values
     weight = np.convolve(np.ones(len(values)), window, mode="same")
     return np.convolve(values, window, mode="same") / weight
-
-
-def _binned(counts: np.ndarray, values: np.ndarray, bins: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Mean position and mean value of the points in each occupied bin of log(1 + count)."""
-    position = np.log1p(counts)
-    edges = np.linspace(position.min(), position.max(), bins + 1)
-    member = np.clip(np.searchsorted(edges, position, side="right") - 1, 0, bins - 1)
-    occupied = np.unique(member)
-    centres = [np.expm1(position[member == index].mean()) for index in occupied]
-    return np.array(centres), np.array([values[member == index].mean() for index in occupied])

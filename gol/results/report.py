@@ -1,15 +1,16 @@
 """The report of several runs: tables and figures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gol.config.layout import Figure, Layout, file_name
 from gol.errors import UserError
 from gol.files import write_text
+from gol.results.class_plots import plot_per_class
 from gol.results.comparison import plot_comparison
 from gol.results.figures import loss_gradients
-from gol.results.plots import plot_curves, plot_groups, plot_per_class
-from gol.results.rows import Tables, collect
+from gol.results.plots import plot_curves, plot_groups
+from gol.results.rows import Row, Tables, collect
 from gol.results.tables import csv_text, latex, markdown
 
 
@@ -33,28 +34,8 @@ def report(
     """
     run_folders, figures = list(run_folders), Path(out_folder) / "figures"
     rows = collect(run_folders)
-    by_name = {
-        name: [r for r in rows if r.experiment == name]
-        for name in dict.fromkeys(row.experiment for row in rows)
-    }
-    layout = layout or Layout({"": list(by_name)})
-
-    def select(parts: dict[str, list[str]]) -> Tables:
-        found = {
-            title: [row for name in names for row in by_name.get(name, [])]
-            for title, names in parts.items()
-        }
-        return {title: part for title, part in found.items() if part}
-
-    tables = select(layout.tables)
-    compared = select(
-        {
-            title: [name for group in groups.values() for name in group.values()]
-            for title, groups in layout.figures.items()
-        }
-    )
-    if not (tables or compared):
-        raise UserError(f"the layout names none of the runs; they hold {', '.join(by_name)}")
+    layout = layout or whole(rows)
+    tables, compared = select(rows, layout)
     plot_curves(run_folders, tables, figures / Figure.CURVES.file)  # reads logs: may be refused
     loss_gradients(figures / Figure.GRADIENTS.file)
     plot_groups(tables, figures / Figure.GROUPS.file)
@@ -64,6 +45,38 @@ def report(
     shown = {**tables, **compared}
     write_tables(shown, out_folder)
     return shown
+
+
+def whole(rows: Iterable[Row]) -> Layout:
+    """The layout of one table that shows all rows."""
+    return Layout({"": list(dict.fromkeys(row.experiment for row in rows))})
+
+
+def select(rows: Sequence[Row], layout: Layout) -> tuple[Tables, Tables]:
+    """The rows of the layout's tables, and those of its figures, as far as there are any.
+
+    Raises:
+        UserError: the layout names none of the rows.
+    """
+
+    def chosen(parts: Mapping[str, Iterable[str]]) -> Tables:
+        found = {
+            title: [row for name in names for row in rows if row.experiment == name]
+            for title, names in parts.items()
+        }
+        return {title: part for title, part in found.items() if part}
+
+    tables = chosen(layout.tables)
+    compared = chosen(
+        {
+            title: [name for group in groups.values() for name in group.values()]
+            for title, groups in layout.figures.items()
+        }
+    )
+    if not (tables or compared):
+        names = dict.fromkeys(row.experiment for row in rows)
+        raise UserError(f"the layout names none of the runs; they hold {', '.join(names)}")
+    return tables, compared
 
 
 def write_tables(tables: Tables, out_folder: str | Path) -> None:

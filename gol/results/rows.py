@@ -18,6 +18,30 @@ _SOURCE = {name: ("segm", name) for name in METRICS[:4]} | {"APb": ("bbox", "AP"
 
 
 @dataclass(frozen=True)
+class ClassRow:
+    """A class in a row.
+
+    Attributes:
+        id: as in the annotations.
+        name: as there.
+        group: r, c or f.
+        images: training images with the class, if that is known.
+        values: mask AP of each seed in percent points; None where it was not measurable.
+    """
+
+    id: int
+    name: str
+    group: str
+    images: int | None
+    values: tuple[float | None, ...]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean mask AP over seeds in percent points."""
+        return mean_std(self.values)[0]
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the table: an experiment under one scoring, over its seeds.
 
@@ -26,11 +50,14 @@ class Row:
         scoring: activation that turned logits into scores at test time.
         training: label of the experiment.
         label: how the table calls the row; names the scoring where the run has several.
+        classifier: the axis value that decides the row's colour.
         primary: whether this is the run's first scoring, beside which published numbers stand.
         seeds: the seeds, in the order of ``values``.
         values: metric to one value a seed, in percent points; None where it was not measurable.
         published: published values in percent points; None if there are none, or on a dataset
             that is not the experiment's own.
+        published_on: the dataset that these were measured on.
+        elsewhere: whether that is another dataset than the row's, as for the demo.
         comparable: whether these are for this very experiment and not for one like it.
         published_note: what to know about these, or None.
         statement: what to bear in mind about the dataset, or None.
@@ -39,17 +66,20 @@ class Row:
         parameters: number of the model's parameters.
         device: what it was trained on.
         setting: dataset, images, protocol and engine of the scores, as one sentence.
-        per_class: (train images, mean mask AP over seeds in [0, 1]) of each measured class.
+        per_class: all classes.
     """
 
     experiment: str
     scoring: str
     training: str
     label: str
+    classifier: str
     primary: bool
     seeds: tuple[int, ...]
     values: dict[str, tuple[float | None, ...]]
     published: dict[str, float] | None
+    published_on: str | None
+    elsewhere: bool
     comparable: bool
     published_note: str | None
     statement: str | None
@@ -58,7 +88,7 @@ class Row:
     parameters: int
     device: str
     setting: str
-    per_class: tuple[tuple[int, float], ...]
+    per_class: tuple[ClassRow, ...]
 
     @property
     def differences(self) -> dict[str, float | None]:
@@ -113,11 +143,13 @@ def _row(runs: list[Run], scoring: str) -> Row:
             raise UserError(
                 f"{run.folder} and {first.folder} were not scored alike: {setting} / {settings[0]}"
             )
+    published_on = _dataset_of(who.compare or who.experiment)
     return Row(
         experiment=who.experiment,
         scoring=scoring,
         training=who.label,
         label=_label(first, scoring),
+        classifier=who.axes.get("classifier", ""),
         primary=scoring == first.primary,
         seeds=tuple(run.identity.seed for run in runs),
         values={
@@ -125,6 +157,8 @@ def _row(runs: list[Run], scoring: str) -> Row:
             for metric, (kind, name) in _SOURCE.items()
         },
         published=who.published if _on_its_dataset(who) else None,
+        published_on=published_on,
+        elsewhere=published_on != who.axes.get("dataset"),
         comparable=who.compare is None,
         published_note=who.published_note,
         statement=who.statement,
@@ -139,11 +173,16 @@ def _row(runs: list[Run], scoring: str) -> Row:
 
 def _on_its_dataset(who: Identity) -> bool:
     """Whether a run is on the dataset that the list of experiments has it on."""
+    # a file of that name is anybody's
+    return who.axes.get("dataset", "") == _dataset_of(who.experiment)
+
+
+def _dataset_of(name: str) -> str | None:
+    """The dataset that an experiment is on; None where the list of experiments has changed."""
     try:
-        own = experiment(who.experiment).axes.dataset
-    except UserError:  # the list has changed
-        return False
-    return who.axes.get("dataset") == own  # a file of that name is anybody's
+        return experiment(name).axes.dataset
+    except UserError:
+        return None
 
 
 def _label(run: Run, scoring: str) -> str:
@@ -166,18 +205,14 @@ def _setting(axes: dict[str, Any], result: Evaluation) -> str:
     return f"{', '.join([*parts, result.engine])}; protocol: {', '.join(protocol)}"
 
 
-def _per_class(results: list[Evaluation]) -> tuple[tuple[int, float], ...]:
+def _per_class(results: list[Evaluation]) -> tuple[ClassRow, ...]:
     values: dict[int, list[float | None]] = {}
-    counts: dict[int, int | None] = {}
-    for result in results:
-        for entry in result.per_class:
-            values.setdefault(entry.id, []).append(entry.segm_AP)
-            counts[entry.id] = entry.image_count
-    means = {identity: mean_std(aps)[0] for identity, aps in values.items()}
+    for entry in (entry for result in results for entry in result.per_class):
+        values.setdefault(entry.id, []).append(_percent(entry.segm_AP))
+    last = {entry.id: entry for result in results for entry in result.per_class}
     return tuple(
-        (counts[identity], mean)
-        for identity, mean in means.items()
-        if mean is not None and counts[identity] is not None
+        ClassRow(identity, entry.name, entry.frequency, entry.image_count, tuple(values[identity]))
+        for identity, entry in last.items()
     )
 
 

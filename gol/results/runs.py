@@ -97,6 +97,25 @@ class Run:
         return self.identity.scorings[0]
 
 
+def find_runs(paths: Iterable[str | Path]) -> list[Path]:
+    """Run folders as they are, and instead of a folder that holds runs those, by name.
+
+    Raises:
+        UserError: a folder holds none.
+    """
+    found = []
+    for path in map(Path, paths):
+        config = RunFolder(path).config
+        if config.is_file() or not path.is_dir():  # read_run says what is wrong with it
+            found.append(path)
+            continue
+        inside = sorted(each.parent for each in path.rglob(config.name))
+        if not inside:
+            raise UserError(f"{path} is no run folder and holds none")
+        found += inside
+    return found
+
+
 def read_run(folder: str | Path) -> Run:
     """Reads a run folder.
 
@@ -170,6 +189,27 @@ def read_curve(folder: str | Path) -> list[dict[str, float]]:
     if max(points, default=0) < done:
         print(f"{path} ends before iteration {done}: its end is lost", file=sys.stderr)
     return [points[iteration] for iteration in sorted(points)]
+
+
+def read_validation(run: RunFolder) -> list[dict[str, float]]:
+    """Mask AP (without masks, box AP) of the validations during training, by iteration.
+
+    Returns:
+        ``iteration`` and ``AP`` in [0, 1] of each; empty where the run was not validated.
+
+    Raises:
+        UserError: a line is damaged.
+    """
+    points = {}
+    lines = log_lines(run.validations) if run.validations.exists() else ()
+    for number, (_, point) in enumerate(lines, start=1):
+        try:
+            score = point["segm_AP"] if "segm_AP" in point else point["bbox_AP"]
+            if score is not None:
+                points[int(point["iteration"])] = float(score)
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{run.validations}, line {number} is damaged") from error
+    return [{"iteration": done, "AP": points[done]} for done in sorted(points)]
 
 
 def _read(folder: RunFolder, path: Path, model: type[_Content]) -> _Content:

@@ -18,7 +18,8 @@ def markdown(tables: Tables) -> str:
     """The tables as Markdown whose columns also line up in a terminal.
 
     Published numbers and the differences from them stand in lines of their own under ours, so that
-    the line with the spread over seeds still fits into 120 columns.
+    the line with the spread over seeds still fits into 120 columns. Those that were measured on
+    another dataset are a column instead, since they do not compare.
     """
     head = (
         "Mask AP over all (AP), rare (APr), common (APc) and frequent (APf) classes and box AP "
@@ -27,13 +28,14 @@ def markdown(tables: Tables) -> str:
     rows = [row for part in tables.values() for row in part]
     if any(row.differences for row in rows):
         head += " Difference: ours − published."
-    parts = [_wrapped([head]), _wrapped(f"**{quoting.markdown(note)}**" for note in _notes(rows))]
+    if sources := sorted({source for row in rows if (source := _elsewhere(row))}):
+        head += f" Published ({', '.join(sources)}): the paper's AP / APr, on other data."
+    parts = [_wrapped([head]), _wrapped(f"**{quoting.markdown(note)}**" for note in notes(rows))]
     for title, part in tables.items():
-        lines = [["Method", "n", *METRICS], *(line for row in part for line in _lines(row))]
         parts += [
             f"## {quoting.markdown(title)}" if title else "",
-            _aligned(lines),
-            _wrapped(map(quoting.markdown, _remarks(part)), "- "),
+            _aligned(table_lines(part)),
+            _wrapped(map(quoting.markdown, remarks(part)), "- "),
         ]
     parts += ["## Cost" if any(tables) else "", _aligned(_costs(rows))]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -52,6 +54,7 @@ def _record(title: str, row: Row) -> dict[str, Any]:
         "experiment": row.experiment,
         "scoring": row.scoring,
         "seeds": len(row.seeds),
+        "published_on": row.published_on if published else None,
     }
     for metric in METRICS:
         record[metric], record[f"{metric}_std"] = mean_std(row.values[metric])
@@ -89,26 +92,55 @@ def latex(tables: Tables) -> str:
     rows = [row for part in tables.values() for row in part]
     out = [r"% needs \usepackage{booktabs}"]
     for title, part in tables.items():
+        head, *lines = table_lines(part)
         out += [rf"\par\medskip\textbf{{{quoting.latex(title)}}}\par\smallskip"] if title else []
         out += [
-            *(f"% {visible(line)}" for line in _remarks(part)),
-            rf"\begin{{tabular}}{{lr*{{{len(METRICS)}}}{{l}}}}",
+            *(f"% {visible(line)}" for line in remarks(part)),
+            rf"\begin{{tabular}}{{lr*{{{len(head) - 2}}}{{l}}}}",
             r"\toprule",
-            " & ".join(["Method", "$n$", *METRICS]) + r" \\",
+            " & ".join(map(_tex, head)) + r" \\",
             r"\midrule",
-            *(" & ".join(map(_tex, line)) + r" \\" for row in part for line in _lines(row)),
+            *(" & ".join(map(_tex, line)) + r" \\" for line in lines),
             r"\bottomrule",
             r"\end{tabular}",
         ]
-    notes = (rf"\par\smallskip{{\footnotesize {quoting.latex(note)}}}" for note in _notes(rows))
-    return "\n".join([*out, *notes, ""])
+    footnotes = (rf"\par\smallskip{{\footnotesize {quoting.latex(note)}}}" for note in notes(rows))
+    return "\n".join([*out, *footnotes, ""])
+
+
+def table_lines(rows: Sequence[Row]) -> list[list[str]]:
+    """The cells of a table, its head first; all lines have the same number.
+
+    Published numbers of another dataset are a column, for each such dataset one.
+    """
+    sources = sorted({source for row in rows if (source := _elsewhere(row))})
+    lines = [["Method", "n", *METRICS, *(f"published ({source})" for source in sources)]]
+    for row in rows:
+        first, *others = _lines(row)
+        shown = [_pair(row) if source == _elsewhere(row) else "" for source in sources]
+        lines += [first + shown, *(line + [""] * len(sources) for line in others)]
+    return lines
+
+
+def _elsewhere(row: Row) -> str | None:
+    """The other dataset that the row's published numbers were measured on: "LVIS v1"."""
+    if not (row.primary and row.published and row.elsewhere and row.published_on):
+        return None
+    name, *rest = row.published_on.split("_")
+    return f"{name.upper()} {'.'.join(rest)}".strip()
+
+
+def _pair(row: Row) -> str:
+    return " / ".join(
+        mean_text([(row.published or {}).get(metric)]).strip() for metric in METRICS[:2]
+    )
 
 
 def _lines(row: Row) -> list[list[str]]:
-    """A row's cells: ours, published and the difference, as far as there are any."""
-    lines = [[row.label, str(len(row.seeds)), *(_text(row.values[m]) for m in METRICS)]]
-    if row.primary and row.published:
-        lines.append(["↳ published", "", *(_text([row.published.get(m)]) for m in METRICS)])
+    """A row's cells: ours, published and the difference, as far as these compare."""
+    lines = [[row.label, str(len(row.seeds)), *(mean_text(row.values[m]) for m in METRICS)]]
+    if row.primary and row.published and not row.elsewhere:
+        lines.append(["↳ published", "", *(mean_text([row.published.get(m)]) for m in METRICS)])
     if row.differences:
         lines.append(["↳ difference", "", *(_signed(row.differences[m]) for m in METRICS)])
     return lines
@@ -117,12 +149,12 @@ def _lines(row: Row) -> list[list[str]]:
 def _costs(rows: Sequence[Row]) -> list[list[str]]:
     lines = {"": ["Training", "n", "seconds", "images/s", "parameters", "device"]}
     for row in rows:
-        cost = (_text(row.seconds, 0), _text(row.images_per_second), f"{row.parameters:,}")
+        cost = (mean_text(row.seconds, 0), mean_text(row.images_per_second), f"{row.parameters:,}")
         lines[row.experiment] = [row.training, str(len(row.seeds)), *cost, row.device]
     return list(lines.values())
 
 
-def _remarks(rows: Sequence[Row]) -> list[str]:
+def remarks(rows: Sequence[Row]) -> list[str]:
     """How the rows were scored, and what to know about published values; each once.
 
     What holds for some rows only names them.
@@ -140,7 +172,7 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def notes(rows: Sequence[Row]) -> list[str]:
     """What the datasets ask to bear in mind, each once."""
     statements = dict.fromkeys(row.statement for row in rows if row.statement)
     return [f"Measured on {statement.rstrip('.')}." for statement in statements]
@@ -154,7 +186,8 @@ def _tex(cell: str) -> str:
     return text
 
 
-def _text(values: Iterable[float | None], digits: int = 1) -> str:
+def mean_text(values: Iterable[float | None], digits: int = 1) -> str:
+    """Mean ± sample standard deviation, as far as there are values; a dash for none."""
     mean, std = mean_std(values)
     if mean is None:
         return _ABSENT

@@ -218,7 +218,8 @@ def _score_points(run: Run) -> Iterator["Metric"]:
 
 
 def _write_artifacts(run: Run, folder: Path) -> None:
-    from gol.results.plots import plot_curves, plot_groups, plot_per_class
+    from gol.results.class_plots import plot_per_class
+    from gol.results.plots import plot_curves, plot_groups
     from gol.results.rows import collect
 
     for path in _files(run):

@@ -16,4 +16,6 @@ def test_a_resumed_log_keeps_what_is_sound_and_names_what_is_not(tmp_path, capsy
     assert path.read_text() == "".join([old, lines[0], *lines[3:5]])
     assert f"{path}: damaged and left out: line 3, 4, 5 and 8 more" in capsys.readouterr().err
     log.add(10, 2, {"loss": float("inf"), "lr": 0.1})
+    last = json.loads(path.read_text().splitlines()[-1])
+    assert 0.05 < last["memory_gb"] < 500  # this process holds torch
     assert '"loss": null' in path.read_text() and '"crc32": "' in path.read_text().splitlines()[-1]

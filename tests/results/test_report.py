@@ -16,11 +16,12 @@ from run_folders import edit, make_run
 from gol.config.experiments import experiment
 from gol.config.layout import Layout
 from gol.errors import UserError
-from gol.results import plots
+from gol.results import class_plots, plots
+from gol.results.colours import METHODS, PALETTE, assign_colours
 from gol.results.comparison import plot_comparison
 from gol.results.report import report, write_tables
 from gol.results.rows import METRICS, collect
-from gol.results.tables import markdown
+from gol.results.tables import latex, markdown, records, table_lines
 
 PUBLISHED = {"AP": 16.4, "APr": 0.8, "APc": 12.7, "APf": 27.3, "APb": 17.2}
 
@@ -116,7 +117,27 @@ def test_differences_stand_under_published_numbers_of_the_same_experiment_only(f
         content["gol"]["compare"] = "activations/r50_4x4_1x"
         (folder / "config.json").write_text(json.dumps(content))
     text = markdown({"": collect(folders)})
-    assert "↳ published" in text and "ifference" not in text
+    assert "↳" not in text and "ifference" not in text  # LVIS's numbers, on the demo
+
+
+def test_numbers_published_on_other_data_are_a_column(tmp_path):
+    runs = [
+        make_run(tmp_path / "a", "sigmoid", scorings=("softmax", "sigmoid"), published=PUBLISHED),
+        make_run(tmp_path / "b", "gumbel"),
+    ]
+    content = json.loads((runs[0] / "config.json").read_text())
+    content["gol"]["compare"] = "activations/r50_4x4_1x"
+    edit(runs[0] / "config.json", **content)
+    rows = collect(runs)
+    head, *lines = table_lines(rows)
+    assert head[-1] == "published (LVIS v1)"
+    assert [line[-1] for line in lines] == ["16.4 / 0.8", "", ""]
+    assert max(map(len, markdown({"": rows}).splitlines())) <= 120
+    for text in (markdown({"": rows}), latex({"": rows})):
+        assert text.count("published (LVIS v1)") == 1 and text.count("16.4 / 0.8") == 1
+    record = records({"": rows})[0]
+    assert (record["AP_published"], record["published_on"]) == (16.4, "lvis_v1")
+    assert record["AP_difference"] is None
 
 
 def _as_experiment(folder, name, **values):
@@ -177,7 +198,7 @@ def test_the_comparison_shows_ours_where_trained_and_the_published_everywhere(pa
         """Pixels in the two panels (not the legend) of: softmax, gumbel, and both published."""
         plot_comparison(title, groups, rows, tmp_path / "figure.png")
         pixels = imread(tmp_path / "figure.png")[100:, :, :3]
-        full = [to_rgb(colour) for colour in plots.COLOURS[:2]]
+        full = [to_rgb(METHODS[method]) for method in ("softmax", "gumbel")]
         pale = [tuple((part + 2) / 3 for part in colour) for colour in full]
         return [int((np.abs(pixels - np.array(c)).max(-1) < 0.01).sum()) for c in full + pale]
 
@@ -192,6 +213,7 @@ def test_the_comparison_shows_ours_where_trained_and_the_published_everywhere(pa
         content["gol"]["axes"]["dataset"] = "mine.yaml"
         edit(run / "config.json", **content)
     assert max(bars(collect(runs))[2:]) < 100  # no published numbers beside another dataset's
+    assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_a_damaged_log_leaves_no_half_of_a_report(folders, tmp_path):
@@ -306,7 +328,7 @@ def test_report_writes_everything_and_returns_the_tables(folders, tmp_path):
     assert (tmp_path / "a/b/table.md").read_text() == markdown(tables)
     assert list(tables[""]) == collect(folders)
     written = {str(p.relative_to(tmp_path / "a/b")) for p in (tmp_path / "a/b").rglob("*.*")}
-    figures = {f"figures/{n}.png" for n in FIGURES}
+    figures = {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
     assert written == {"table.md", "table.csv", "table.tex"} | figures
 
 
@@ -316,14 +338,14 @@ def test_figures_show_each_experiment_in_its_colour(folders, tmp_path):
 
     rows = collect(folders)
     plots.plot_groups({"": rows}, tmp_path / "groups.png")
-    plots.plot_per_class({"": rows}, tmp_path / "classes.png")
+    class_plots.plot_per_class({"": rows}, tmp_path / "classes.png")
     plots.plot_curves(folders, {"": rows}, tmp_path / "curves.png")
     for name in ("groups", "classes", "curves"):
         pixels = imread(tmp_path / f"{name}.png")[..., :3]
-        for colour in plots.COLOURS[:3]:
+        for colour in (METHODS[method] for method in ("sigmoid", "softmax", "gumbel")):
             hits = np.abs(pixels - np.array(to_rgb(colour))).max(-1) < 0.01
             assert hits.sum() > 100, (name, colour)
-        absent = np.abs(pixels - np.array(to_rgb(plots.COLOURS[3]))).max(-1) < 0.01
+        absent = np.abs(pixels - np.array(to_rgb(METHODS["droploss_gumbel"]))).max(-1) < 0.01
         assert absent.sum() == 0, name
 
 
@@ -338,6 +360,44 @@ def test_figures_are_reproducible_and_survive_missing_values(tmp_path):
         report([run], tmp_path / name)
     for figure in (tmp_path / "a/figures").iterdir():
         assert figure.read_bytes() == (tmp_path / "b/figures" / figure.name).read_bytes()
+
+
+def test_a_method_keeps_its_colour_whatever_is_beside_it():
+    alone = assign_colours([{"b": "gumbel"}])
+    beside = assign_colours(
+        [{"a": "sigmoid", "a@slow": "sigmoid", "x": "of my own", "b": "gumbel"}]
+    )
+    assert alone["b"] == beside["b"] == METHODS["gumbel"] and beside["a"] == METHODS["sigmoid"]
+    assert len(set(beside.values())) == 4
+    full = {str(index): "of my own" for index in range(len(PALETTE))}
+    assert set(assign_colours([full]).values()) == set(PALETTE)
+    # The same experiment in two tables has one colour, and differs from all beside it in both.
+    two = assign_colours([{"a": "gumbel", "b": "x"}, {"c": "x", "b": "x"}])
+    assert two["a"] != two["b"] != two["c"]
+
+
+def test_legends_lie_within_the_figure_and_flat_results_have_a_scale(tmp_path):
+    import matplotlib.figure
+
+    label = "GOL (DropLoss, normed mask, repeat factors) $x$ " * 5
+    runs = []
+    for index in range(5):
+        runs.append(make_run(tmp_path / str(index), f"run{index}"))
+        _edit_label(runs[-1], f"{index} {label}")
+        path = runs[-1] / "evaluation/gumbel.json"
+        content = json.loads(path.read_text())
+        classes = [{**entry, "segm_AP": 0.0} for entry in content["per_class"]]
+        edit(path, segm=dict.fromkeys(content["segm"], 0.0), per_class=classes)
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(class_plots, "mark_groups", lambda axes, _: drawn.append(axes))
+        class_plots.plot_per_class({"": collect(runs)}, tmp_path / "figure.png")
+    (axes,) = drawn
+    figure: matplotlib.figure.Figure = axes.figure
+    inside = axes.get_legend().get_window_extent()
+    assert figure.bbox.x0 <= inside.x0 and inside.x1 <= figure.bbox.x1
+    assert figure.bbox.y0 <= inside.y0 and inside.y1 <= figure.bbox.y1
+    assert axes.get_ylim()[1] >= 1
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 39, 40, 100, 333])
@@ -356,7 +416,7 @@ def test_bins_keep_every_class_once():
     bins = {}
     for where, value in zip(position, values, strict=True):
         bins.setdefault(min(7, math.floor((where - position.min()) / width)), []).append(value)
-    centres, means = plots._binned(counts, values)
+    centres, means = class_plots._binned(counts, values)
     np.testing.assert_allclose(means, [np.mean(bins[key]) for key in sorted(bins)], rtol=1e-9)
     assert (np.diff(centres) > 0).all()
 

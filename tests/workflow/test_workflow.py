@@ -76,10 +76,10 @@ def write_pipeline(folder, name="small", **values):
 @pytest.mark.parametrize("target", ["all", "reproduce_table"])
 def test_dry_run_of_the_default_pipeline_plans_every_step(checkout, target):
     assert planned(*dry_run(checkout, target)) == {
-        **{name: 1 for name in ("draw", "preprocess", "store", "table", target)},
+        **{name: 1 for name in ("draw", "preprocess", "store", "table", "page", target)},
         **{name: 3 for name in ("config", "train", "track")},
         **{name: 4 for name in ("detect", "evaluate")},
-        "total": 22,
+        "total": 23,
     }
 
 
@@ -218,7 +218,7 @@ def test_the_chain_end_to_end_and_again(checkout):
     result = snakemake(checkout, "reproduce_table", "--configfile", str(path))
     assert result.returncode == 0, result.stderr[-3000:]
     results = checkout / "results" / "small"
-    for name in ("table.md", "table.csv", "table.tex", "figures/ap_by_group.png"):
+    for name in ("table.md", "table.csv", "table.tex", "figures/ap_by_group.pdf", "report.html"):
         assert (results / name).stat().st_size > 100
     table = (results / "table.md").read_text()
     assert table in result.stdout
@@ -231,6 +231,12 @@ def test_the_chain_end_to_end_and_again(checkout):
 
     again = snakemake(checkout, "all", "--configfile", str(path))
     assert again.returncode == 0 and "Nothing to be done" in again.stdout + again.stderr
+
+    shown = snakemake(checkout, "--report", "all.html", "--configfile", str(path))
+    assert shown.returncode == 0, shown.stderr[-3000:]
+    text = (checkout / "all.html").read_text()
+    for part in ("report.html", "table.csv", "ap_by_group.png", "one bar per method"):
+        assert part in text, part
 
     import sqlite3
 

@@ -9,6 +9,7 @@ from snakemake.resources import Resources
 from gol.config.datasets import annotation_files, dataset_definition, image_proofs
 from gol.data.prepared import SPLITS, Drawn, Prepared
 from gol.errors import UserError, one_line, unknown
+from gol.config.layout import Figure
 from gol.config.pipeline import read_pipeline
 from gol.cluster.settings import Settings, setting_names
 from gol.run_folder import RunFolder
@@ -110,6 +111,15 @@ def finished(experiments):
     """All that a report of some experiments reads."""
     scores = [evaluations(experiment, PIPELINE.seeds) for experiment in experiments]
     return runs(experiments, RUN.summary) + sum(scores, [])
+
+
+def figure(name):
+    """A figure with its caption, and its PDF."""
+    path = f"{RESULTS}/figures/{name}"
+    caption = f"../report/{name if name in [*Figure] else 'comparison'}.rst"
+    labels = {"figure": name.replace("_", " ")}
+    drawn = report(f"{path}.png", caption=caption, category="Figures", labels=labels)
+    return [drawn, f"{path}.pdf"]
 
 
 def backbone_weights(wildcards):

@@ -1,14 +1,17 @@
-# Metrics of runs → tables (Markdown, CSV, LaTeX) and figures.
+# Metrics of runs → tables (Markdown, CSV, LaTeX), figures, and a page of everything.
+# `snakemake --report` shows what is in report(), with the captions of workflow/report.
 
 
 rule table:
     input:
         finished(PIPELINE.layout.experiments),
     output:
-        multiext(f"{RESULTS}/table", ".md", ".csv", ".tex"),
-        expand(
-            "{results}/figures/{name}.png", results=RESULTS, name=PIPELINE.layout.files
+        report(
+            multiext(f"{RESULTS}/table", ".md", ".csv", ".tex"),
+            caption="../report/table.rst",
+            category="Tables",
         ),
+        [file for name in PIPELINE.layout.files for file in figure(name)],
     log:
         f"{RESULTS}/logs/table.log",
     conda:
@@ -21,6 +24,26 @@ rule table:
         "gol table {params.runs:q} --layout {params.layout:q} --out {params.out:q} > {log:q}"
 
 
+rule page:
+    input:
+        finished(PIPELINE.layout.experiments),
+    output:
+        report(
+            f"{RESULTS}/report.html",
+            caption="../report/page.rst",
+            category="Report",
+        ),
+    log:
+        f"{RESULTS}/logs/page.log",
+    conda:
+        ENVIRONMENT
+    params:
+        runs=runs(PIPELINE.layout.experiments),
+        layout=lambda wildcards: PIPELINE.layout.text,
+    shell:
+        "gol report {params.runs:q} --layout {params.layout:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
 # The same for all that was trained, where that is more than the tables show.
 if PIPELINE.grid:
 
@@ -28,7 +51,11 @@ if PIPELINE.grid:
         input:
             finished(PIPELINE.experiments),
         output:
-            multiext(f"{RESULTS}/grid/table", ".md", ".csv", ".tex"),
+            report(
+                multiext(f"{RESULTS}/grid/table", ".md", ".csv", ".tex"),
+                caption="../report/table.rst",
+                category="Tables",
+            ),
         log:
             f"{RESULTS}/logs/grid.log",
         params:

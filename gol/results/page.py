@@ -1,0 +1,149 @@
+"""The report as one HTML page that opens offline: tables, figures and what single classes say."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import gol
+from gol.config.layout import Layout
+from gol.data.prepared import Prepared
+from gol.errors import UserError, choices, shown, visible
+from gol.evaluation.diagnosis import Diagnosis, diagnose
+from gol.files import read_json, write_text
+from gol.results import page_figures, page_tables
+from gol.results.report import select, whole
+from gol.results.rows import Row, collect, mean_std
+from gol.results.runs import Run, read_runs
+from gol.results.tables import mean_text, notes, remarks, table_lines
+
+
+def write_page(
+    run_folders: Iterable[str | Path],
+    out: str | Path,
+    layout: Layout | None = None,
+    chosen: str | Path | None = None,
+    examples: str | Path | None = None,
+) -> None:
+    """Writes the report of several runs as one HTML file without any reference to another.
+
+    Args:
+        run_folders: finished runs, in the order of the rows.
+        out: the file.
+        layout: which tables to show; by default one of all.
+        chosen: the run whose detections are examined; by default the one of the highest AP.
+        examples: picture of detections to show, where it exists.
+
+    Raises:
+        UserError: a run is incomplete, the layout names none of them, ``chosen`` is none of them,
+            or the file cannot be written.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    runs = read_runs(run_folders)
+    rows = collect(run.folder.path for run in runs)
+    layout = layout or whole(rows)
+    tables, compared = select(rows, layout)
+    tables = {**tables, **compared}
+    run = _chosen(runs, chosen)
+    diagnosis, missing = _diagnosis(run)
+    beside = _beside(run, rows)
+    drawings = page_figures.result_drawings(runs, tables, beside[0].per_class)
+    drawings |= page_figures.comparison_drawings(layout, rows)
+    drawings |= page_figures.diagnosis_drawings(diagnosis) if diagnosis else {}
+    content = {
+        "title": _title(runs),
+        "headline": headline(rows),
+        "notes": notes(rows),
+        "tables": [(title, table_lines(part), remarks(part)) for title, part in tables.items()],
+        "figures": page_figures.draw(drawings, examples),
+        "chosen": f"{run.identity.label}, seed {run.identity.seed}",
+        "missing": missing,
+        "background": _background(diagnosis),
+        "version": gol.__version__,
+        "classes": page_tables.class_lines(beside, diagnosis),
+        "confusions": page_tables.confusion_lines(diagnosis) if diagnosis else [],
+        "costs": page_tables.cost_lines(runs),
+        "versions": page_tables.version_lines(runs),
+        "differences": page_tables.difference_lines(runs),
+    }
+    environment = Environment(
+        loader=PackageLoader("gol.results", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    write_text(out, environment.get_template("page.html.j2").render(content))
+
+
+def headline(rows: Sequence[Row]) -> str:
+    """The result in a sentence or two: the best row, its lead, and how sure that is.
+
+    Rows that were scored on different data are not compared: each data has its own sentences.
+    """
+    settings = list(dict.fromkeys(row.setting for row in rows))
+    if len(settings) == 1:
+        return _best(rows)
+    parts = ([row for row in rows if row.setting == setting] for setting in settings)
+    return " ".join(f"On {part[0].setting.partition(',')[0]}: {_best(part)}" for part in parts)
+
+
+def _best(rows: Sequence[Row]) -> str:
+    measured = [(*mean_std(row.values["AP"]), row) for row in rows]
+    ranked = sorted((each for each in measured if each[0] is not None), key=lambda each: -each[0])
+    if not ranked:
+        return "No class could be measured."
+    mean, deviation, best = ranked[0]
+    if mean == 0:
+        return "AP is 0.0 everywhere: nothing was found yet."
+    rare = mean_text(best.values["APr"]).strip()
+    text = f"{best.label} has the highest mask AP, {mean_text(best.values['AP']).strip()}"
+    text += f" ({rare} on rare classes)" if mean_std(best.values["APr"])[0] is not None else ""
+    others = [each for each in ranked[1:] if each[2].experiment != best.experiment]
+    if others:
+        text += f", {mean - others[0][0]:.1f} more than {others[0][2].label}"
+    if deviation is not None:
+        return f"{text}: mean ± standard deviation over {len(best.seeds)} seeds."
+    return f"{text}. One seed does not tell how much of that is chance."
+
+
+def _beside(run: Run, rows: Sequence[Row]) -> list[Row]:
+    """The rows that were scored as the examined run was, whose classes are therefore the same."""
+    name = run.identity.experiment
+    setting = next(row.setting for row in rows if row.experiment == name)
+    return [row for row in rows if row.setting == setting]
+
+
+def _chosen(runs: Sequence[Run], chosen: str | Path | None) -> Run:
+    if chosen is None:
+        return max(runs, key=lambda run: run.evaluations[run.primary].segm["AP"] or -1.0)
+    for run in runs:
+        if run.folder.path.resolve() == Path(chosen).resolve():
+            return run
+    raise UserError(f"run {shown(str(chosen))}: allowed are {choices(str(r.folder) for r in runs)}")
+
+
+def _diagnosis(run: Run) -> tuple[Diagnosis | None, str]:
+    """The run's detections in detail, or why there is none."""
+    data = read_json(run.folder.config).get("data", {})
+    store = data.get("test", {}).get("ann_file")
+    if store is None:
+        return None, f"{run.folder.config} names no annotations"
+    annotations = Prepared(Path(store).parent).annotations("val")
+    detections = run.folder.detections(run.primary)
+    for path in (annotations, detections):
+        if not path.is_file():
+            return None, f"{path} is missing"
+    most = run.evaluations[run.primary].protocol.get("max_detections", 300)
+    return diagnose(annotations, detections, most), ""
+
+
+def _background(diagnosis: Diagnosis | None) -> str:
+    if diagnosis is None:
+        return ""
+    return f"{int(diagnosis.confusion[-1].sum()):,} detections are where no object is annotated."
+
+
+def _title(runs: Sequence[Run]) -> str:
+    datasets = dict.fromkeys(Path(run.identity.axes.get("dataset", "")).stem for run in runs)
+    return f"Results on {', '.join(datasets)}"
