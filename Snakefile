@@ -15,8 +15,8 @@ include: "workflow/rules/download.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/track.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/track.smk"
 
 
 rule all:
@@ -25,11 +25,13 @@ rule all:
         rules.table.output,
         rules.grid.output if PIPELINE.grid else [],
         runs(PIPELINE.experiments, RUN.tracked),
+        rules.track_pipeline.output,
 
 
 rule reproduce_table:
     input:
         runs(PIPELINE.layout.experiments, RUN.tracked),
+        rules.track_pipeline.output,
         table=f"{RESULTS}/table.md",
     log:
         f"{RESULTS}/logs/reproduce_table.log",
@@ -37,6 +39,19 @@ rule reproduce_table:
         "workflow/envs/gol.yaml"
     shell:
         "cat {input.table:q} | tee {log:q}"
+
+
+onstart:
+    SCREEN.start() if SCREEN else None
+
+
+onsuccess:
+    SCREEN.stop() if SCREEN else None
+    print(places(RESULTS))
+
+
+onerror:
+    SCREEN.stop() if SCREEN else None
 
 
 # Snakemake itself ignores a rule that is misspelt in --set-resources. A larger workflow that takes

@@ -1,6 +1,5 @@
 """Verbs that turn detections into scores, and finished runs into tables and MLflow runs."""
 
-import sys
 from pathlib import Path
 
 from gol.cli.verbs import JSON, OUT, STORE, Result, option, verb
@@ -54,9 +53,8 @@ def track(
     else:
         identities = [log_run(run, store, name) for run in runs]
     page = page_of(store, name)
-    print(f"{page} shows them", file=sys.stderr)
     value = {"run_id": identities[0], "run_ids": identities, "page": page}
-    return Result(value, "\n".join(identities))
+    return Result(value, page if results else "\n".join(identities))
 
 
 @verb(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2  # of what is logged; a run that was logged in another one is logged anew
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
-_LONGEST_DIGEST = 36  # characters that MLflow keeps
+_DIGEST = 12  # characters that lists have room for
 _LONGEST_VALUE = 500  # characters of a parameter, which every version of MLflow takes
 _NOT_CURVES = ("time", "iteration", "epoch", "eta_seconds")
 _SHOWN = ("AP", "AP50", "AP75", "APr", "APc", "APf")
@@ -43,7 +43,7 @@ def run_tags(run: Run) -> dict[str, str]:
     return {
         **identity_tags(run.identity.experiment, run.identity.seed, run.train.fingerprint),
         "gol.content": content_hash(run),
-        "mlflow.source.name": f"gol train {run.folder}",
+        "mlflow.source.name": "gol train",
         "mlflow.source.type": "LOCAL",
         **{key: value for key, value in origin.items() if value},
         **{f"version.{name}": version for name, version in run.train.versions.items()},
@@ -145,7 +145,7 @@ def datasets(run: Run) -> list["DatasetInput"]:
         if digest and path:
             dataset = Dataset(
                 name=f"{Path(run.identity.axes.get('dataset', 'dataset')).stem} {split}",
-                digest=digest[:_LONGEST_DIGEST],
+                digest=digest[:_DIGEST],
                 source_type="local",
                 source=json.dumps({"uri": path}),
                 profile=json.dumps({"sha256": digest}),
