@@ -43,6 +43,9 @@ rule reproduce_table:
 
 onstart:
     SCREEN.start() if SCREEN else None
+    follow_beside(
+        runs(PIPELINE.experiments), PIPELINE.name, f"{RESULTS}/logs/follow.log"
+    )
 
 
 onsuccess:

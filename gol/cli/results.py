@@ -45,7 +45,8 @@ def track(
     if follow:
         from gol.results.tracking_live import follow_runs
 
-        return follow_runs(runs, store, name)
+        follow_runs(runs, store, name)
+        return None
     if results:
         from gol.results.tracking_pipeline import log_pipeline
 

@@ -8,6 +8,7 @@ be made again from the run folders.
 
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -169,20 +170,29 @@ def _create(uri: str) -> None:
 
 
 def _ingest(entry: Entry, uri: str, experiment_name: str) -> str:
-    from mlflow.entities import Param
-
     client = connect(uri)
     experiment = experiment_id(client, uri, experiment_name)
     run_id = _find_or_create(entry, client, experiment)
-    params = [Param(key, value) for key, value in entry.params.items()]
-    for start in range(0, max(len(entry.points), 1), _BATCH):
-        points = entry.points[start : start + _BATCH]
-        client.log_batch(run_id, points, params if start == 0 else ())
+    log_points(client, run_id, entry.points, entry.params)
     if entry.inputs:
         client.log_inputs(run_id, entry.inputs)
     client.log_artifacts(run_id, str(entry.artifacts))
     client.set_terminated(run_id, "FINISHED", end_time=milliseconds(entry.finished))
     return run_id
+
+
+def log_points(
+    client: "MlflowClient",
+    run_id: str,
+    points: "list[Metric]",
+    params: Mapping[str, str] | None = None,
+) -> None:
+    """Logs metrics, in as many calls as it takes, and parameters; what is there already stays."""
+    from mlflow.entities import Param
+
+    entries = [Param(key, value) for key, value in (params or {}).items()]
+    for start in range(0, max(len(points), 1), _BATCH):
+        client.log_batch(run_id, points[start : start + _BATCH], entries if start == 0 else ())
 
 
 def check_name(uri: str, name: str) -> None:

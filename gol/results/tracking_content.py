@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gol.config.layout import Figure
+from gol.config.own import Identity
 from gol.errors import without_secrets
 from gol.files import read_json, write_json
 from gol.results import quoting
 from gol.results.runs import Run
+from gol.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric
@@ -61,28 +63,32 @@ def identity_tags(experiment: str, seed: int, fingerprint: str) -> dict[str, str
 
 def run_params(run: Run) -> dict[str, str]:
     """What a person sorts and filters by, the most telling first."""
-    config, who = read_json(run.folder.config), run.identity
+    return config_params(run.folder, run.identity) | {
+        "scoring": run.primary,
+        "iterations": str(run.train.iterations),
+        "parameters": str(run.train.parameters),
+        "device": run.train.device,
+        "ranks": str(run.train.ranks),
+    }
+
+
+def config_params(folder: RunFolder, who: Identity) -> dict[str, str]:
+    """The part that is known before the training."""
     found = {
         "classifier": who.axes.get("classifier"),
         "seed": who.seed,
-        **_schedule(config),
+        **_schedule(read_json(folder.config)),
         **{key: value for key, value in who.axes.items() if key != "classifier"},
         "experiment": who.experiment,
         "label": who.label,
-        "scoring": run.primary,
-        "iterations": run.train.iterations,
-        "parameters": run.train.parameters,
-        "device": run.train.device,
-        "ranks": run.train.ranks,
-        **{f"set.{key}": value for key, value in run.folder.read_overrides().items()},
+        **{f"set.{key}": value for key, value in folder.read_overrides().items()},
     }
-    return {
-        key: without_secrets(value if isinstance(value, str) else json.dumps(value))[
-            :_LONGEST_VALUE
-        ]
-        for key, value in found.items()
-        if value is not None
-    }
+    return {key: _text(value) for key, value in found.items() if value is not None}
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return without_secrets(text)[:_LONGEST_VALUE]
 
 
 def _schedule(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from gol.config.datasets import annotation_files, dataset_definition, image_proo
 from gol.data.prepared import SPLITS, Drawn, Prepared
 from gol.errors import UserError, one_line, unknown
 from gol.config.pipeline import read_pipeline
+from gol.results.tracking_live import follow_beside
 from gol.cluster.settings import Settings, setting_names
 from gol.run_folder import RunFolder
 
