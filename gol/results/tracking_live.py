@@ -13,10 +13,9 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from gol.config.own import own_part
 from gol.config.resolve import fingerprint, read_config
 from gol.errors import UserError
-from gol.results.runs import read_curve
+from gol.results.runs import read_curve, read_identity
 from gol.results.tracking import check_name, experiment_id, find, log_points
 from gol.results.tracking_content import (
     config_params,
@@ -145,9 +144,8 @@ class _Followed:
         Such are of a training that was killed and went on from its last checkpoint.
         """
         self.sent = set()
-        client, config = connect(self.uri), read_config(self.run.path)
-        who = own_part(config, str(self.run.config))
-        tags = identity_tags(who.experiment, who.seed, fingerprint(config))
+        client, who = connect(self.uri), read_identity(self.run)
+        tags = identity_tags(who.experiment, who.seed, fingerprint(read_config(self.run.path)))
         experiment = experiment_id(client, self.uri, self.name)
         for known in find(client, experiment, tags):
             if known.data.tags.get("gol.content") != _LIVE:
