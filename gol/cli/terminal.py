@@ -83,6 +83,7 @@ class Screen(logging.Handler):
         self.done, self.total = 0, 0
         self.guard = threading.RLock()
         self.live: Any = None
+        self.started = False
         handle, name = tempfile.mkstemp(prefix="gol-")
         os.close(handle)
         #: Where the jobs' shells write what does not go into a log.
@@ -102,6 +103,7 @@ class Screen(logging.Handler):
             redirect_stderr=False,
         )
         self.live.start()
+        self.started = True
 
     def stop(self) -> None:
         """Leaves the terminal as it was, and prints what is to be printed."""
@@ -134,8 +136,11 @@ class Screen(logging.Handler):
 
     def hides(self, record: logging.LogRecord) -> bool:
         """Whether a record is not for Snakemake's own handler, which writes past the drawing."""
-        quiet = record.levelno < logging.WARNING and "Nothing to be done" not in str(record.msg)
-        return quiet or self.live is not None
+        if record.levelno >= logging.WARNING:
+            return self.live is not None
+        # Before the start only what is said of a start: `snakemake --lint` speaks like this too.
+        begins = getattr(record, "event", None) is not None or "Building DAG" in str(record.msg)
+        return self.started or begins
 
     def _begin(self, values: Mapping[str, Any]) -> None:
         rule, log = values["rule_name"], next(iter(values["log"] or ()), None)

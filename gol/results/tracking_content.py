@@ -145,7 +145,7 @@ def datasets(run: Run) -> list["DatasetInput"]:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     data, inputs = read_json(run.folder.config).get("data", {}), []
-    for split, part, context in (("train", "train", "training"), ("val", "test", "evaluation")):
+    for split, part, context in (("train", "train", "training"), ("val", "test", "validation")):
         digest, place = run.train.raw_annotations.get(split), data.get(part, {})
         path = place.get("dataset", place).get("ann_file")
         if digest and path:

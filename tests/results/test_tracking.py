@@ -196,7 +196,7 @@ def test_what_a_person_sorts_and_looks_for_is_there(tmp_path, store):
     ]
     assert sorted(inputs) == [
         ("demo train", "4f" * 6, "training"),
-        ("demo val", "1c" * 6, "evaluation"),
+        ("demo val", "1c" * 6, "validation"),
     ]
     (path,) = (tmp_path / "mlartifacts").rglob("per_class.json")
     columns = json.loads(path.read_text())["columns"]

@@ -18,10 +18,9 @@ from gol.results.tracking_store import connect
 class _Training:
     """A run that writes what a training does, when it is told."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, data):
         self.run = make_run(folder / "run", lines=40)
-        (folder / "train.store").write_text("annotations")
-        config = bare_config(folder / "train.store")
+        config = bare_config(data / "train.store")
         config["gol"] = json.loads((self.run / "config.json").read_text())["gol"]
         (self.run / "config.json").write_text(json.dumps(config))
         self.summary = json.loads((self.run / "train.json").read_text())
@@ -68,10 +67,10 @@ def _wait_until_all_is_seen(address, training):
 
 
 @pytest.mark.slow
-def test_a_server_that_goes_and_comes_gets_every_number_once(tmp_path, monkeypatch):
+def test_a_server_that_goes_and_comes_gets_every_number_once(tmp_path, tiny_data, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    training = _Training(tmp_path)
+    training = _Training(tmp_path, tiny_data)
     with served(tmp_path) as address:
         arguments = ([training.run], address, "demo", 0.1)
         follower = threading.Thread(target=follow_runs, args=arguments, daemon=True)
