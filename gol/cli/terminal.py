@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,24 +38,46 @@ def draws() -> bool:
 
 
 @dataclass
+class _Log:
+    """A file that grows."""
+
+    path: Path | None
+    position: int = 0
+
+    def gained(self) -> list[str]:
+        """The whole lines that are new."""
+        with suppress(OSError), open(self.path or os.devnull, "rb") as file:
+            file.seek(self.position)
+            text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            self.position += len(whole)
+            return [line for line in whole.decode(errors="replace").splitlines() if line.strip()]
+        return []
+
+    def end(self) -> list[str]:
+        """The last lines."""
+        with suppress(OSError), open(self.path or os.devnull, errors="replace") as file:
+            return file.read().splitlines()[-_ERROR_LINES:]
+        return []
+
+
+@dataclass
 class _Job:
     """A job of Snakemake's that runs; its log says how far it is."""
 
     name: str
     rule: str
-    log: Path | None
-    begin: float
-    position: int = 0
+    log: _Log
     line: str = ""
     progress: Progress | None = None
-    heard: float = field(default=0.0)
+    heard: float = 0.0
 
     def read(self) -> None:
         """Takes in what the log has gained."""
-        for line in _gained(self):
+        for line in self.log.gained():
+            self.line = line
             if found := read_progress(line):
                 self.progress, self.heard = found, time.monotonic()
-            self.line = line
 
     @property
     def left(self) -> float | None:
@@ -81,13 +103,14 @@ class Screen(logging.Handler):
         self.jobs: dict[int, _Job] = {}
         self.begun: dict[str, float] = {}
         self.done, self.total = 0, 0
-        self.guard = threading.RLock()
+        # Not held while something is printed: whoever draws holds rich's lock first.
+        self.guard = threading.Lock()
         self.live: Any = None
         self.started = False
         handle, name = tempfile.mkstemp(prefix="gol-")
         os.close(handle)
         #: Where the jobs' shells write what does not go into a log.
-        self.errors = _Job("", "", Path(name), 0.0)
+        self.errors = _Log(Path(name))
         atexit.register(self.stop)
 
     def start(self) -> None:
@@ -110,29 +133,38 @@ class Screen(logging.Handler):
         if self.live is not None:
             live, self.live = self.live, None
             live.stop()
-            self._print_errors()
+            self._print(self.errors.gained())
             for path in self.outputs:
                 with suppress(OSError):
                     sys.stdout.write(path.read_text(encoding="utf-8"))
             sys.stdout.flush()
-        self.errors.log.unlink(missing_ok=True)
+        self.errors.path.unlink(missing_ok=True)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Takes in one record of Snakemake's logger."""
-        from snakemake_interface_logger_plugins.common import LogEvent
-
-        event, values = getattr(record, "event", None), vars(record)
         with self.guard:
-            if event == LogEvent.JOB_INFO:
-                self._begin(values)
-            elif event == LogEvent.JOB_FINISHED:
-                self._end(values["job_id"])
-            elif event == LogEvent.JOB_ERROR:
-                self._fail(values)
-            elif event == LogEvent.PROGRESS:
-                self.done, self.total = values["done"], values["total"]
-            elif record.levelno >= logging.WARNING and self.live:
-                self.console.print(visible(self.format(record), keep="\n\t"), markup=False)
+            lines = self._take(record)
+        if self.live:
+            self._print(lines)
+
+    def _take(self, record: logging.LogRecord) -> list[str]:
+        """Takes in a record; returns what is to be printed for good."""
+        event, values = getattr(record, "event", None), vars(record)
+        if event == "job_info":
+            self._begin(values)
+        elif event == "job_finished":
+            return self.errors.gained() + self._end(values["job_id"])
+        elif event == "job_error":
+            return self.errors.gained() + self._fail(values["jobid"])
+        elif event == "progress":
+            self.done, self.total = values["done"], values["total"]
+        elif record.levelno >= logging.WARNING:
+            return self.format(record).splitlines()
+        return []
+
+    def _print(self, lines: list[str]) -> None:
+        for line in lines:
+            self.console.print(visible(line), markup=False, overflow="fold")
 
     def hides(self, record: logging.LogRecord) -> bool:
         """Whether a record is not for Snakemake's own handler, which writes past the drawing."""
@@ -145,32 +177,23 @@ class Screen(logging.Handler):
     def _begin(self, values: Mapping[str, Any]) -> None:
         rule, log = values["rule_name"], next(iter(values["log"] or ()), None)
         name = _name(rule, values["wildcards"])
-        job = _Job(name, rule, Path(str(log)) if log else None, time.monotonic())
-        self.begun.setdefault(name, job.begin)
-        self.jobs[values["jobid"]] = job
+        self.begun.setdefault(name, time.monotonic())
+        self.jobs[values["jobid"]] = _Job(name, rule, _Log(Path(str(log)) if log else None))
 
-    def _end(self, identity: int) -> None:
+    def _end(self, identity: int) -> list[str]:
         job = self.jobs.pop(identity, None)
-        if job and job.rule in self.printed and job.log:
-            self.outputs.append(job.log)
-        if job and job.rule == _LAST and self.live:
-            spent = _clock(time.monotonic() - self.begun[job.name])
-            self.console.print(f"{job.name}  done in {spent}", markup=False)
+        if job and job.rule in self.printed and job.log.path:
+            self.outputs.append(job.log.path)
+        if job is None or job.rule != _LAST:
+            return []
+        return [f"{job.name}  done in {_clock(time.monotonic() - self.begun[job.name])}"]
 
-    def _fail(self, values: Mapping[str, Any]) -> None:
-        job = self.jobs.pop(values["jobid"], None)
-        if job is None or self.live is None:
-            return
-        self._print_errors()
-        lines = [f"{job.name}: {job.rule} failed; {job.log or 'it has no log'}"]
-        with suppress(OSError):
-            said = (job.log or Path()).read_text(errors="replace").splitlines()
-            lines += [f"  {visible(line)}" for line in said[-_ERROR_LINES:]]
-        self.console.print("\n".join(lines), markup=False)
-
-    def _print_errors(self) -> None:
-        for line in _gained(self.errors):
-            self.console.print(visible(line), markup=False)
+    def _fail(self, identity: int) -> list[str]:
+        job = self.jobs.pop(identity, None)
+        if job is None:
+            return []
+        head = f"{job.name}: {job.rule} failed; {job.log.path or 'it has no log'}"
+        return [head, *(f"  {line}" for line in job.log.end())]
 
     def _table(self) -> "Table":
         """The lines of this moment."""
@@ -178,7 +201,6 @@ class Screen(logging.Handler):
         from rich.table import Table
 
         with self.guard:
-            self._print_errors()
             table = Table.grid(padding=(0, 2, 0, 0), expand=True)
             table.add_column(ratio=3, no_wrap=True, overflow="ellipsis")
             table.add_column(no_wrap=True)
@@ -236,18 +258,6 @@ def _name(rule: str, wildcards: Mapping[str, str]) -> str:
     if "experiment" in wildcards:
         return f"{wildcards['experiment']} seed {wildcards.get('seed', '')}".strip()
     return next(iter(wildcards.values()), rule)
-
-
-def _gained(job: _Job) -> list[str]:
-    """The whole lines that a log has gained."""
-    lines: list[str] = []
-    with suppress(OSError), open(job.log or os.devnull, "rb") as file:
-        file.seek(job.position)
-        text = file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        job.position += len(whole)
-        lines = [line for line in whole.decode(errors="replace").splitlines() if line.strip()]
-    return lines
 
 
 def _escaped(text: str) -> str:

@@ -26,6 +26,7 @@ from gol.results.runs import Run, read_runs
 from gol.results.tracking import (
     Entry,
     check_name,
+    create_tracking_store,
     experiment_id,
     find,
     log_entry,
@@ -69,8 +70,8 @@ def log_pipeline(
     Raises:
         UserError: a run or the table is missing, or the tracking store cannot be used.
     """
-    uri, results = tracking_uri(store), Path(results)
-    check_name(uri, experiment_name)
+    check_name(tracking_uri(store), experiment_name)
+    uri, results = create_tracking_store(store), Path(results)
     rows: dict[str, list[Run]] = {}
     for run in read_runs(run_folders):
         rows.setdefault(run.identity.experiment, []).append(run)

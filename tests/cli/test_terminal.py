@@ -20,7 +20,7 @@ SNAKEFILE = """
 from snakemake.logging import logger
 from gol.cli.terminal import attach
 SCREEN = attach(logger, printed=("all",))
-shell.prefix(f"exec >/dev/null 2>>{SCREEN.errors.log}; ")
+shell.prefix(f"exec >/dev/null 2>>{SCREEN.errors.path}; ")
 rule all:
     input: expand("seed{seed}.txt", seed=[0, 1])
     log: "all.log"

@@ -27,7 +27,7 @@ if draws() and not (
     SHOWN.verbose or SHOWN.printshellcmds or SHOWN.quiet or SHOWN.dryrun
 ):
     SCREEN = attach(logger, printed=("reproduce_table",))
-    PREFIX += f"exec >/dev/null 2>>{shlex.quote(str(SCREEN.errors.log))}; "
+    PREFIX += f"exec >/dev/null 2>>{shlex.quote(str(SCREEN.errors.path))}; "
 shell.prefix(PREFIX)
 
 
