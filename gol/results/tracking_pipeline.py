@@ -13,6 +13,7 @@ all runs in one list where it sorts by a metric.
 """
 
 import hashlib
+import re
 import shutil
 import statistics
 import tempfile
@@ -115,7 +116,8 @@ def _log_together(results: Path, rows: dict[str, list[Run]], uri: str, experimen
     paths = [results / name for name in _REPORT] + sorted(results.glob("figures/*.*"))
     files = {str(p.relative_to(results)): p for p in paths if p.is_file()}
     runs = [run for part in rows.values() for run in part]
-    text = table.read_text(encoding="utf-8")
+    # MLflow's Markdown takes a line for a table's only if it has three dashes.
+    text = re.sub(r"(?<=\| )-(?= \|)", "---", table.read_text(encoding="utf-8"))
     if len(text) > _LONGEST_NOTE:
         text = f"{text[:_LONGEST_NOTE]}\n\n… (all of it: artifact {table.name})"
     with tempfile.TemporaryDirectory() as folder:

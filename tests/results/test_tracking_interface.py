@@ -10,6 +10,11 @@ from run_folders import make_run
 from gol.results.tracking import page_of
 from gol.results.tracking_pipeline import log_pipeline
 
+TABLE = """
+| Method | n | AP  |
+| ------ | - | --- |
+| Gumbel | 2 | 1.0 |
+"""
 pytestmark = pytest.mark.slow
 
 
@@ -23,7 +28,7 @@ def interface(made_once, empty_store):
             make_run(folder / name, name.rstrip("01"), int(name[-1]), skill=skill, lines=5)
             for name, skill in (("gumbel0", 0.6), ("gumbel1", 0.5), ("softmax0", 0.2))
         ]
-        (folder / "table.md").write_text("| Method | AP |\n|---|---|\n| Gumbel | 1.0 |\n")
+        (folder / "table.md").write_text(TABLE)
         (folder / "parent").write_text(log_pipeline(runs, folder / "mlflow.db", "demo", folder))
 
     folder = made_once("interface", fill)
@@ -80,3 +85,12 @@ def test_runs_by_ap_compared_and_their_artifacts(interface, page, tmp_path):
     page.get_by_text("per_class.json").first.click()
     page.get_by_text("class_12", exact=True).first.wait_for()
     page.screenshot(path=tmp_path / "artifacts.png")
+
+
+def test_the_parent_shows_the_table(interface, page, tmp_path):
+    address, link, folder = interface
+    experiment = link.split("/experiments/")[1].split("/")[0]
+    page.goto(f"{address}/#/experiments/{experiment}/runs/{(folder / 'parent').read_text()}")
+    page.locator("td").filter(has_text="1.0").first.wait_for(state="attached")
+    page.get_by_text("demo/gumbel").first.wait_for()
+    page.screenshot(path=tmp_path / "parent.png")
