@@ -44,7 +44,7 @@ rule track_pipeline:
     params:
         runs=runs(PIPELINE.layout.experiments),
         name=PIPELINE.name,
-        results=RESULTS,
+        results=subpath(output[0], parent=True),
     shell:
         "gol track {params.runs:q} --name {params.name:q} --results {params.results:q}"
         " 2> {log:q} | tee {output:q}"
