@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _ERROR_LINES = 12  # last lines of the log of a job that failed
 _LAST = "track"  # the rule that ends a run
+_PREAMBLE = ("Building DAG", "Assuming ", "Using shell", "Conda environments", "Provided ")
 _REFRESH = 4  # times a second
 
 
@@ -170,9 +171,9 @@ class Screen(logging.Handler):
         """Whether a record is not for Snakemake's own handler, which writes past the drawing."""
         if record.levelno >= logging.WARNING:
             return self.live is not None
-        # Before the start only what is said of a start: `snakemake --lint` speaks like this too.
-        begins = getattr(record, "event", None) is not None or "Building DAG" in str(record.msg)
-        return self.started or begins
+        # Before the start only what every start says: `snakemake --lint` speaks like this too.
+        preamble = str(record.msg).startswith(_PREAMBLE)
+        return self.started or preamble or getattr(record, "event", None) is not None
 
     def _begin(self, values: Mapping[str, Any]) -> None:
         rule, log = values["rule_name"], next(iter(values["log"] or ()), None)
