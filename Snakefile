@@ -15,8 +15,8 @@ include: "workflow/rules/download.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/track.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/track.smk"
 
 
 rule all:
@@ -26,12 +26,14 @@ rule all:
         rules.page.output,
         rules.grid.output if PIPELINE.grid else [],
         runs(PIPELINE.experiments, RUN.tracked),
+        rules.track_pipeline.output,
 
 
 rule reproduce_table:
     input:
         runs(PIPELINE.layout.experiments, RUN.tracked),
         rules.page.output,
+        rules.track_pipeline.output,
         table=f"{RESULTS}/table.md",
     log:
         f"{RESULTS}/logs/reproduce_table.log",
@@ -39,6 +41,22 @@ rule reproduce_table:
         "workflow/envs/gol.yaml"
     shell:
         "cat {input.table:q} | tee {log:q}"
+
+
+onstart:
+    SCREEN.start() if SCREEN else None
+    follow_beside(
+        runs(PIPELINE.experiments), PIPELINE.name, f"{RESULTS}/logs/follow.log"
+    )
+
+
+onsuccess:
+    SCREEN.stop() if SCREEN else None
+    print(places(RESULTS))
+
+
+onerror:
+    SCREEN.stop() if SCREEN else None
 
 
 # Snakemake itself ignores a rule that is misspelt in --set-resources. A larger workflow that takes

@@ -1,13 +1,54 @@
 """Progress of long work on stderr."""
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 _INTERVAL = 5  # seconds between two lines; shorter work prints none
 _TERMINAL, _LOG = 0.2, 10.0  # the same for bytes, on a terminal and in a log
+
+#: How lines of progress say how far it is (at least one of these) and what is left.
+_PERCENT = re.compile(r"\b(\d+)%")
+_COUNT = re.compile(r"\b([\d,]+)(?:/| of )([\d,]+)\b(?! ?[kMG]?B)")
+_CLOCK = re.compile(r"\b(?:left|ETA) (?:(\d+) days?, )?(?:(\d+):)?(\d+):(\d\d)\b")
+_SECONDS = re.compile(r"\b([\d,]+) s left\b")
+
+
+class Progress(NamedTuple):
+    """How far a line says that something is.
+
+    Attributes:
+        part: from 0 to 1.
+        left: seconds, if it says that.
+    """
+
+    part: float
+    left: float | None
+
+
+def read_progress(line: str) -> Progress | None:
+    """What a line of progress says; None for any other line.
+
+    It knows what this package prints: ``3 of 1,000, 12 s left``, ``iteration 3/1000 … left
+    0:00:12`` and ``1.0 GB of 19.3 GB  5%  ETA 3:20``.
+    """
+    left = None
+    if match := _CLOCK.search(line):
+        days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
+        left = float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    elif match := _SECONDS.search(line):
+        left = float(match[1].replace(",", ""))
+    if left is None:
+        return None
+    if match := _PERCENT.search(line):
+        return Progress(min(int(match[1]) / 100, 1.0), left)
+    if match := _COUNT.search(line):
+        done, total = (int(group.replace(",", "") or 0) for group in match.groups())
+        return Progress(min(done / total, 1.0), left) if total else None
+    return None
 
 
 def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:

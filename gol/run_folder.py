@@ -4,6 +4,7 @@
 name                  holds                                          written by
 ===================== ============================================== ============================
 ``config.json``       the resolved config                            ``gol config``
+``overrides.json``    what ``--set`` changed, if anything            ``gol config``
 ``job.json``          which job trains the run                       ``gol launch``
 ``logs/``             output of the jobs and of the workflow's steps ``gol launch``, the workflow
 ``metrics.jsonl``     losses and throughput, a line per iteration    ``gol train``
@@ -20,11 +21,12 @@ name                  holds                                          written by
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from gol.errors import UserError
-from gol.files import read_model, remove, write_json
+from gol.files import read_json, read_model, remove, write_json
 
 
 def restart_option(rule: str, run: object = "") -> str:
@@ -53,6 +55,7 @@ class RunSummary(BaseModel):
         finished: when it was done.
         versions: package to version.
         raw_annotations: split to the SHA-256 of the file that ``gol preprocess`` made it of.
+        source: who trained it, and the ``commit`` of the code, if it lies in a repository of git.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -68,6 +71,7 @@ class RunSummary(BaseModel):
     finished: float
     versions: dict[str, str] = {}
     raw_annotations: dict[str, str] = {}  # unknown before 0.4.0
+    source: dict[str, str] = {}  # unknown before 0.5.0
 
 
 class RunFolder:
@@ -87,6 +91,11 @@ class RunFolder:
     def config(self) -> Path:
         """The resolved config."""
         return self.path / "config.json"
+
+    @property
+    def overrides(self) -> Path:
+        """What changed the experiment: dotted key to value."""
+        return self.path / "overrides.json"
 
     @property
     def job(self) -> Path:
@@ -144,6 +153,17 @@ class RunFolder:
     def evaluation(self, scoring: str) -> Path:
         """The scores of the detections that were scored with an activation."""
         return self.path / "evaluation" / f"{scoring}.json"
+
+    def read_overrides(self) -> dict[str, Any]:
+        """What changed the experiment; empty where nothing did, or before 0.5.0.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        found = read_json(self.overrides) if self.overrides.exists() else {}
+        if not isinstance(found, dict):
+            raise UserError(f"{self.overrides} must hold an object")
+        return found
 
     def read_summary(self) -> RunSummary:
         """Reads the summary.

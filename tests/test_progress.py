@@ -1,7 +1,10 @@
 """Progress passes everything on; only long work is heard of."""
 
+import pytest
+
 import gol.progress
-from gol.progress import format_bytes, progress
+from gol.engine.runlog import RunLog
+from gol.progress import ByteProgress, format_bytes, progress, read_progress
 
 
 def test_short_work_is_silent(capsys):
@@ -27,3 +30,32 @@ def test_bytes_are_in_the_units_of_disks():
     }
     assert {count: format_bytes(count) for count in wanted} == wanted
     assert format_bytes(1_234_000_000_000) == "1234.0 GB"
+
+
+def test_every_line_of_progress_can_be_read_back(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(gol.progress, "_INTERVAL", -1)
+    list(progress(iter("ab"), "counting", 2000))
+    with ByteProgress("file", 4 * 10**9) as download:
+        download.add(10**9)
+        download._print("\n")
+    log = RunLog(tmp_path / "metrics.jsonl", 0, 1200, 60, "demo/gumbel seed 0")
+    log.printed -= 6
+    log.add(300, 8, {"loss": 1.0, "lr": 0.02})
+    found = [read_progress(line) for line in capsys.readouterr().err.splitlines()]
+    assert [round(each.part, 4) for each in found[:4]] == [0.0005, 0.001, 0.25, 0.25]
+    assert all(each.left is not None for each in found)
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("x  iteration 3/12  epoch 0.1  left 1 day, 2:00:05", (0.25, 93605.0)),
+        ("checking: 1,000 of 4,000, 1,200 s left", (0.25, 1200.0)),
+        ("x  detected 5/0  left 0:00:00", None),
+        ("learning rate 0.04 = 0.04 x 8/8 images; ranks 1", None),
+        ("left 3 of 4 for tomorrow", None),
+        ("", None),
+    ],
+)
+def test_only_lines_of_progress_are_read(line, wanted):
+    assert read_progress(line) == wanted

@@ -130,7 +130,8 @@ def config(
             raise UserError(f"no file {weights}")
         # In place of what the backbone names, not in addition to it.
         values["gol.weights"] = {"_delete_": True, "file": str(weights.resolve())}
-    values |= dict(map(read_setting, overrides))
+    changes = dict(map(read_setting, overrides))
+    values |= changes
     resolved = load_experiment(experiment, values, data)
     own = resolved.gol.weights or {}
     if own.get("file") and any(key.startswith("gol.weights") for key in values):
@@ -139,7 +140,7 @@ def config(
         check_weights(resolved)
     if run is None:
         return Result(resolved._cfg_dict.to_dict(), python_config(resolved))
-    save_config(resolved, run)
+    save_config(resolved, run, changes)
     return Result(resolved._cfg_dict.to_dict(), f"{run}: {experiment}, seed {seed}")
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gol.cli.verbs import JSON, OUT, RUN, STORE, Result, option, verb
+from gol.cli.verbs import JSON, OUT, STORE, Result, option, verb
 
 
 @verb(
@@ -27,13 +27,35 @@ def store(store: str) -> None:
     create_tracking_store(store)
 
 
-@verb(RUN, STORE, option("--name", required=True, help="MLflow experiment"), JSON, extra="all")
-def track(run: Path, store: str, name: str) -> Result:
-    """Log a finished run to MLflow; a second time changes nothing."""
-    from gol.results.tracking import log_run
+@verb(
+    option("runs", type=Path, nargs="+", metavar="run", help="run folders"),
+    STORE,
+    option("--name", required=True, help="MLflow experiment"),
+    option("--results", type=Path, help="folder whose table and figures go with the runs"),
+    option("--follow", action="store_true", help="log metrics while the runs train"),
+    JSON,
+    extra="all",
+)
+def track(
+    runs: list[Path], store: str, name: str, results: Path | None, follow: bool
+) -> Result | None:
+    """Log finished runs to MLflow; a second time changes nothing."""
+    from gol.results.tracking import log_run, page_of
 
-    identity = log_run(run, store, name)
-    return Result({"run_id": identity}, identity)
+    if follow:
+        from gol.results.tracking_live import follow_runs
+
+        follow_runs(runs, store, name)
+        return None
+    if results:
+        from gol.results.tracking_pipeline import log_pipeline
+
+        identities = [log_pipeline(runs, store, name, results)]
+    else:
+        identities = [log_run(run, store, name) for run in runs]
+    page = page_of(store, name)
+    value = {"run_id": identities[0], "run_ids": identities, "page": page}
+    return Result(value, page if results else "\n".join(identities))
 
 
 _RUNS = option(

@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,5 +168,9 @@ def dataset_names(**keywords: Any) -> list[str]:
 # Options of verbs in more than one module.
 RUN = option("run", type=Path, help="run folder, prepared by `gol config`")
 OUT = option("--out", type=Path, required=True, help="where to write")
-STORE = option("--store", default="sqlite:///mlflow.db", help="MLflow store (default: mlflow.db)")
+STORE = option(
+    "--store",
+    default=os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db",
+    help="MLflow store (default: MLFLOW_TRACKING_URI, else mlflow.db)",
+)
 JSON = option("--json", dest="as_json", action="store_true", help="print the result as JSON")

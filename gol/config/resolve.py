@@ -26,7 +26,7 @@ from gol.config.trusted import CUSTOM_IMPORTS, check_trusted
 from gol.data.prepared import Prepared
 from gol.data.store import file_digest
 from gol.errors import UserError, shown, validated
-from gol.files import read_json, write_json
+from gol.files import read_json, remove, write_json
 from gol.run_folder import RunFolder
 
 #: Keys of a resolved config whose override makes another training.
@@ -104,9 +104,21 @@ def _own_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def save_config(config: Any, run: Path) -> None:
-    """Writes a resolved config as ``config.json`` into a run folder."""
-    write_json(RunFolder(run).config, config._cfg_dict.to_dict(), indent=1, writer="gol config")
+def save_config(config: Any, run: Path, changes: Mapping[str, Any] | None = None) -> None:
+    """Writes a resolved config as ``config.json`` into a run folder.
+
+    Args:
+        config: mmcv ``Config``.
+        run: the folder.
+        changes: what was asked for besides the experiment, kept beside it for people; None leaves
+            what is there.
+    """
+    folder = RunFolder(run)
+    write_json(folder.config, config._cfg_dict.to_dict(), indent=1, writer="gol config")
+    if changes:
+        write_json(folder.overrides, dict(changes), indent=1, writer="gol config")
+    elif changes is not None:
+        remove(folder.overrides)
 
 
 def python_config(config: Any) -> str:

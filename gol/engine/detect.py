@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +149,10 @@ class _Progress:
             self.printed = now
             rate = world * self.done / (now - self.begin)
             of = f" on each of {world} ranks" if world > 1 else ""
+            left = timedelta(seconds=round((self.total - self.done) * world / rate))
             print(
-                f"{self.name}  detected {self.done}/{self.total}{of}  {rate:.1f} img/s",
+                f"{self.name}  detected {self.done}/{self.total}{of}  {rate:.1f} img/s  "
+                f"left {left}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -21,6 +21,7 @@ from gol.data.prepared import raw_digests
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.distributed import Ranks, join
 from gol.engine.preemption import Preemption
+from gol.engine.provenance import provenance
 from gol.engine.runlog import RunLog
 from gol.errors import Interrupted, LostJobError, UserError
 from gol.run_folder import RunFolder, RunSummary
@@ -89,6 +90,7 @@ def _train(run: RunFolder, config: Any, ranks: Ranks, preemption: Preemption) ->
     own = own_part(config)
     torch.set_num_threads(own.threads)
     raw = raw_digests(training_annotations(config))  # not at the end: it may be damaged
+    provenance()  # kept: at the end the checkout may be at another commit
     trainer = Trainer(config, ranks)
     meta = trainer.resume(run, wanted)
     clock = _Clock(meta["started"], meta["seconds"], own)
@@ -135,6 +137,7 @@ def _finish(
         finished=time.time(),
         versions=_versions(),
         raw_annotations=raw,
+        source=provenance(),
     )
     run.write_summary(summary)
     return summary

@@ -125,7 +125,7 @@ def read_run(folder: str | Path) -> Run:
     folder = RunFolder(folder)
     if not folder.path.is_dir():
         raise UserError(f"no run folder {folder}")
-    identity = _read(folder, folder.config, _Config).gol
+    identity = read_identity(folder)
     return Run(
         folder=folder,
         identity=identity,
@@ -135,6 +135,15 @@ def read_run(folder: str | Path) -> Run:
             for scoring in identity.scorings
         },
     )
+
+
+def read_identity(folder: RunFolder) -> Identity:
+    """Who a run is, finished or not.
+
+    Raises:
+        UserError: its config is missing, truncated or lacks a key.
+    """
+    return _read(folder, folder.config, _Config).gol
 
 
 def read_runs(folders: Iterable[str | Path]) -> list[Run]:

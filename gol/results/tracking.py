@@ -6,18 +6,25 @@ the project's root it is what ``mlflow ui`` opens without any option. Everything
 be made again from the run folders.
 """
 
-import hashlib
-import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gol.config.layout import Figure
-from gol.errors import UserError, shown, without_secrets
-from gol.files import atomic_path, write_json
+from gol.errors import UserError, shown
+from gol.files import atomic_path
 from gol.results.runs import Run, read_curve, read_run
+from gol.results.tracking_content import (
+    curve_points,
+    datasets,
+    milliseconds,
+    run_params,
+    run_tags,
+    score_points,
+    write_artifacts,
+)
 from gol.results.tracking_store import (
     connect,
     follow_move,
@@ -25,17 +32,18 @@ from gol.results.tracking_store import (
     sqlite_path,
     tracking_errors,
     tracking_lock,
+    tracking_page,
     tracking_uri,
 )
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import DatasetInput, Metric
+    from mlflow.entities import Run as MlflowRun
 
 _BATCH = 1000  # most metrics that one MLflow call takes
 _NAME = re.compile(r"\w[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029]*")
 _LONGEST_NAME = 200
-_NOT_CURVES = ("time", "iteration", "epoch", "eta_seconds")
 
 
 def create_tracking_store(store: str | Path) -> str:
@@ -55,18 +63,56 @@ def create_tracking_store(store: str | Path) -> str:
     return uri
 
 
+def page_of(store: str | Path, experiment_name: str) -> str:
+    """The address of the list of an experiment's runs in MLflow's interface.
+
+    Raises:
+        UserError: the tracking store cannot be used.
+    """
+    uri = tracking_uri(store)
+    with tracking_errors(uri), tracking_lock(uri):
+        return tracking_page(uri, experiment_id(connect(uri), uri, experiment_name))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What becomes one MLflow run.
+
+    Attributes:
+        name: what lists call it.
+        tags: with ``gol.run`` and ``gol.fingerprint``, by which it is found again, and
+            ``gol.content``, a hash of all that is logged.
+        params: parameters.
+        points: metrics.
+        inputs: data sets.
+        started: Unix time.
+        finished: Unix time.
+        artifacts: folder of what belongs to it.
+    """
+
+    name: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    points: "list[Metric]"
+    started: float
+    finished: float
+    artifacts: Path
+    inputs: "list[DatasetInput]" = field(default_factory=list)
+
+
 def log_run(run_folder: str | Path, store: str | Path, experiment_name: str) -> str:
     """Copies a finished run into the tracking store and returns the id of its MLflow run.
 
     The MLflow run is known by experiment, seed and config fingerprint, and by a hash of the
     folder's content. The same folder again changes nothing; an ingestion that was cut short is
-    completed; a run whose files have changed since takes the place of the old one, which MLflow
-    keeps among the deleted runs. All times come from the files.
+    completed; a run whose files have changed since, that was followed while it trained, or that an
+    older version of this package has logged gives way to a new one: MLflow keeps it among the
+    deleted runs. All times come from the files.
 
-    Metrics: ``train/…`` for the training's numbers at their iteration; ``segm_AP``,
-    ``bbox_APr``, … in [0, 1] at the last iteration, with ``_<scoring>`` appended for all scorings
-    but the first. Artifacts: the resolved config, the evaluation results, one table of all
-    classes (``mlflow.load_table`` reads it) and plots.
+    Metrics: ``segm_AP``, ``bbox_APr``, … in [0, 1] at the last iteration, with ``_<scoring>``
+    appended for all scorings but the first; ``train/…`` for the training's numbers at their
+    iteration. Artifacts: the resolved config, the evaluation results, one table of all classes
+    (``mlflow.load_table`` reads it) and plots.
 
     Args:
         run_folder: folder of a trained and scored run, see ``gol.results.runs``.
@@ -78,16 +124,38 @@ def log_run(run_folder: str | Path, store: str | Path, experiment_name: str) -> 
             keep the artifacts elsewhere than beside it.
     """
     uri = tracking_uri(store)
-    if sqlite_path(uri) is not None:
-        _check_name(experiment_name)
+    check_name(uri, experiment_name)
     run = read_run(run_folder)
     curve = read_curve(run.folder.path)
     with tempfile.TemporaryDirectory() as folder:
-        artifacts = Path(folder)
-        _write_artifacts(run, artifacts)
-        with tracking_errors(uri), tracking_lock(uri):
-            patiently(lambda: _create(uri))
-            return patiently(lambda: _ingest(run, curve, artifacts, uri, experiment_name))
+        write_artifacts(run, Path(folder))
+        return log_entry(_entry(run, curve, Path(folder)), uri, experiment_name)
+
+
+def _entry(run: Run, curve: list[dict[str, float]], artifacts: Path) -> Entry:
+    if not run.train.fingerprint.isalnum():
+        raise UserError(f"{run.folder.summary}: key 'fingerprint' must be a hash")
+    return Entry(
+        name=f"{run.identity.experiment}, seed {run.identity.seed}",
+        tags=run_tags(run),
+        params=run_params(run),
+        points=[*score_points(run), *curve_points(curve)],
+        started=run.train.started,
+        finished=run.train.finished,
+        artifacts=artifacts,
+        inputs=datasets(run),
+    )
+
+
+def log_entry(entry: Entry, uri: str, experiment_name: str) -> str:
+    """Creates or completes an MLflow run, and returns its id.
+
+    Raises:
+        UserError: the tracking store cannot be used.
+    """
+    with tracking_errors(uri), tracking_lock(uri):
+        patiently(lambda: _create(uri))
+        return patiently(lambda: _ingest(entry, uri, experiment_name))
 
 
 def _create(uri: str) -> None:
@@ -101,25 +169,40 @@ def _create(uri: str) -> None:
         follow_move(path)
 
 
-def _ingest(
-    run: Run, curve: list[dict[str, float]], artifacts: Path, uri: str, experiment_name: str
-) -> str:
-    from mlflow.entities import Param
-
+def _ingest(entry: Entry, uri: str, experiment_name: str) -> str:
     client = connect(uri)
-    experiment_id = _experiment(client, uri, experiment_name)
-    run_id = _find_or_create(run, client, experiment_id)
-    points = [*_curve_points(curve), *_score_points(run)]
-    params = [Param(key, str(value)) for key, value in _params(run).items()]
-    for start in range(0, max(len(points), 1), _BATCH):
-        client.log_batch(run_id, points[start : start + _BATCH], params if start == 0 else ())
-    client.log_artifacts(run_id, str(artifacts))
-    client.set_terminated(run_id, "FINISHED", end_time=_milliseconds(run.train.finished))
+    experiment = experiment_id(client, uri, experiment_name)
+    run_id = _find_or_create(entry, client, experiment)
+    log_points(client, run_id, entry.points, entry.params)
+    if entry.inputs:
+        client.log_inputs(run_id, entry.inputs)
+    client.log_artifacts(run_id, str(entry.artifacts))
+    client.set_terminated(run_id, "FINISHED", end_time=milliseconds(entry.finished))
     return run_id
 
 
-def _check_name(name: str) -> None:
-    """An experiment's name is that of a folder in ``mlartifacts``."""
+def log_points(
+    client: "MlflowClient",
+    run_id: str,
+    points: "list[Metric]",
+    params: Mapping[str, str] | None = None,
+) -> None:
+    """Logs metrics, in as many calls as it takes, and parameters; what is there already stays."""
+    from mlflow.entities import Param
+
+    entries = [Param(key, value) for key, value in (params or {}).items()]
+    for start in range(0, max(len(points), 1), _BATCH):
+        client.log_batch(run_id, points[start : start + _BATCH], entries if start == 0 else ())
+
+
+def check_name(uri: str, name: str) -> None:
+    """Refuses what cannot be a folder in ``mlartifacts``, as the name of an experiment is.
+
+    Raises:
+        UserError: in one line.
+    """
+    if sqlite_path(uri) is None:
+        return
     if not _NAME.fullmatch(name) or len(name.encode()) > _LONGEST_NAME:
         raise UserError(
             f"--name {shown(name)}: it names a folder, so it must begin with a letter or digit and "
@@ -127,8 +210,12 @@ def _check_name(name: str) -> None:
         )
 
 
-def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
-    """Finds or creates an MLflow experiment; a sqlite file's artifacts go beside it."""
+def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
+    """Finds or creates an MLflow experiment; a sqlite file's artifacts go beside it.
+
+    Raises:
+        UserError: its artifacts are elsewhere.
+    """
     database = sqlite_path(uri)
     location = database and (database.parent / "mlartifacts" / name).as_uri()
     experiment = client.get_experiment_by_name(name)
@@ -142,132 +229,27 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
     return experiment.experiment_id
 
 
-def _find_or_create(run: Run, client: "MlflowClient", experiment_id: str) -> str:
-    tags = _tags(run)
-    if not run.train.fingerprint.isalnum():
-        raise UserError(f"{run.folder.summary}: key 'fingerprint' must be a hash")
+def find(client: "MlflowClient", experiment: str, tags: dict[str, str]) -> list["MlflowRun"]:
+    """The MLflow runs of an experiment's id with the same ``gol.run`` and ``gol.fingerprint``."""
     known = client.search_runs(
-        [experiment_id], filter_string=f"tags.`gol.fingerprint` = '{run.train.fingerprint}'"
+        [experiment], filter_string=f"tags.`gol.fingerprint` = '{tags['gol.fingerprint']}'"
     )
+    return [run for run in known if run.data.tags.get("gol.run") == tags["gol.run"]]
+
+
+def _find_or_create(entry: Entry, client: "MlflowClient", experiment: str) -> str:
     same = None
-    for other in known:
-        if other.data.tags.get("gol.run") != tags["gol.run"]:
-            continue
-        if other.data.tags.get("gol.content") == tags["gol.content"]:
+    for other in find(client, experiment, entry.tags):
+        if other.data.tags.get("gol.content") == entry.tags["gol.content"]:
             same = other.info.run_id
         else:
             client.delete_run(other.info.run_id)
     if same is not None:
         return same
     created = client.create_run(
-        experiment_id,
-        start_time=_milliseconds(run.train.started),
-        tags=tags,
-        run_name=f"{run.identity.experiment}, seed {run.identity.seed}",
+        experiment,
+        start_time=milliseconds(entry.started),
+        tags=entry.tags,
+        run_name=entry.name,
     )
     return created.info.run_id
-
-
-def _tags(run: Run) -> dict[str, str]:
-    return {
-        "gol.run": f"{run.identity.experiment}/seed{run.identity.seed}",
-        "gol.fingerprint": run.train.fingerprint,
-        "gol.content": _content(run),
-        **{f"version.{name}": version for name, version in run.train.versions.items()},
-        **{f"raw_annotations.{k}": digest for k, digest in run.train.raw_annotations.items()},
-        # MLflow's interface and load_table find table artifacts by this tag.
-        "mlflow.loggedArtifacts": json.dumps([{"path": "per_class.json", "type": "table"}]),
-    }
-
-
-def _params(run: Run) -> dict[str, Any]:
-    return {
-        "experiment": run.identity.experiment,
-        "label": run.identity.label,
-        **run.identity.axes,
-        "seed": run.identity.seed,
-        "scoring": run.primary,
-        "iterations": run.train.iterations,
-        "parameters": run.train.parameters,
-        "device": run.train.device,
-    }
-
-
-def _curve_points(curve: list[dict[str, float]]) -> Iterator["Metric"]:
-    from mlflow.entities import Metric
-
-    for point in curve:
-        when, step = _milliseconds(point["time"]), int(point["iteration"])
-        for key, value in point.items():
-            if key not in _NOT_CURVES:
-                yield Metric(f"train/{key}", value, when, step)
-
-
-def _score_points(run: Run) -> Iterator["Metric"]:
-    from mlflow.entities import Metric
-
-    when, step = _milliseconds(run.train.finished), run.train.iterations
-    for scoring, result in run.evaluations.items():
-        suffix = "" if scoring == run.primary else f"_{scoring}"
-        for kind in ("segm", "bbox"):
-            for name, value in getattr(result, kind).items():
-                if value is not None:
-                    yield Metric(f"{kind}_{name}{suffix}", float(value), when, step)
-    for name in ("seconds", "images_per_second"):
-        yield Metric(f"training_{name}", float(getattr(run.train, name)), when, step)
-
-
-def _write_artifacts(run: Run, folder: Path) -> None:
-    from gol.results.class_plots import plot_per_class
-    from gol.results.plots import plot_curves, plot_groups
-    from gol.results.rows import collect
-
-    for path in _files(run):
-        if path.suffix != ".jsonl":
-            target = folder / path.relative_to(run.folder.path)
-            target.parent.mkdir(exist_ok=True)
-            content = path.read_bytes()
-            if path == run.folder.config:  # it may say where the backbone's weights come from
-                content = without_secrets(content.decode()).encode()
-            target.write_bytes(content)
-    write_json(folder / "per_class.json", _class_table(run))
-    rows = {"": collect([run.folder.path])}
-    plot_curves([run.folder.path], rows, folder / "plots" / Figure.CURVES.file)
-    plot_groups(rows, folder / "plots" / Figure.GROUPS.file)
-    plot_per_class(rows, folder / "plots" / Figure.CLASSES.file)
-
-
-def _class_table(run: Run) -> dict[str, list]:
-    """All classes, one line each, in the format of MLflow's tables."""
-    fixed = ["id", "name", "frequency", "image_count"]
-    lines = {
-        entry.id: [getattr(entry, key) for key in fixed]
-        for entry in run.evaluations[run.primary].per_class
-    }
-    columns = list(fixed)
-    for scoring, result in run.evaluations.items():
-        suffix = "" if scoring == run.primary else f"_{scoring}"
-        columns += [f"segm_AP{suffix}", f"bbox_AP{suffix}"]
-        of_class = {entry.id: (entry.segm_AP, entry.bbox_AP) for entry in result.per_class}
-        for identity, line in lines.items():
-            line += of_class.get(identity, (None, None))
-    return {"columns": columns, "data": list(lines.values())}
-
-
-def _files(run: Run) -> list[Path]:
-    folder = run.folder
-    scores = [folder.evaluation(scoring) for scoring in run.evaluations]
-    return [folder.config, folder.summary, folder.metrics, *scores]
-
-
-def _content(run: Run) -> str:
-    """SHA-256 over the files that are ingested."""
-    digest = hashlib.sha256()
-    for path in _files(run):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(run.folder.path)} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
-
-
-def _milliseconds(seconds: float) -> int:
-    return round(1000 * seconds)

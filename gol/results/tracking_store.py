@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from gol.errors import UserError
+from gol.errors import UserError, without_secrets
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _SQLITE = "sqlite:///"
+_INTERFACE = "http://127.0.0.1:5000"  # where `mlflow ui` answers
 _LOCK_SECONDS = 600
 _ATTEMPTS = 6
 _Result = TypeVar("_Result")
@@ -31,6 +32,7 @@ def connect(uri: str) -> "MlflowClient":
     """An MLflow client that neither phones home nor prints."""
     # Training machines may have no way out, and nobody asked for usage statistics.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 14 s; MLflow's own is minutes
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
@@ -60,6 +62,20 @@ def tracking_uri(store: str | Path) -> str:
 def sqlite_path(uri: str) -> Path | None:
     """The database file that a URI names; None for a server."""
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def tracking_page(uri: str, experiment_id: str) -> str:
+    """The address of an experiment's list of runs in MLflow's interface, the highest AP first.
+
+    Args:
+        uri: of a server, or of a sqlite file, whose interface ``mlflow ui`` serves.
+        experiment_id: MLflow's.
+    """
+    # The interface opens on its view for language models unless the address says otherwise, and
+    # folds runs below their parents unless it sorts by a metric.
+    view = "workflowType=machine_learning&orderByKey=metrics.%60segm_AP%60&orderByAsc=false"
+    server = _INTERFACE if sqlite_path(uri) else without_secrets(uri).rstrip("/")
+    return f"{server}/#/experiments/{experiment_id}/runs?{view}"
 
 
 def tracking_lock(uri: str) -> AbstractContextManager:

@@ -155,7 +155,7 @@ def test_table_and_track(call, tmp_path):
     store = tmp_path / "mlflow.db"
     arguments = ["track", runs[0], "--store", store, "--name", "demo"]
     code, first = call(*arguments)
-    assert code == 0 and first.keys() == {"run_id"}
+    assert code == 0 and first.keys() == {"run_id", "run_ids", "page"}
     assert call(*arguments) == (0, first)
 
 

@@ -76,10 +76,12 @@ def write_pipeline(folder, name="small", **values):
 @pytest.mark.parametrize("target", ["all", "reproduce_table"])
 def test_dry_run_of_the_default_pipeline_plans_every_step(checkout, target):
     assert planned(*dry_run(checkout, target)) == {
-        **{name: 1 for name in ("draw", "preprocess", "store", "table", "page", target)},
+        **dict.fromkeys(
+            ("draw", "preprocess", "store", "table", "page", "track_pipeline", target), 1
+        ),
         **{name: 3 for name in ("config", "train", "track")},
         **{name: 4 for name in ("detect", "evaluate")},
-        "total": 23,
+        "total": 24,
     }
 
 
@@ -222,6 +224,10 @@ def test_the_chain_end_to_end_and_again(checkout):
         assert (results / name).stat().st_size > 100
     table = (results / "table.md").read_text()
     assert table in result.stdout
+    places = dict(line.split(maxsplit=1) for line in result.stdout.splitlines()[-4:])
+    assert places["table"] == "results/small/table.md" and places["figures"].endswith("/figures")
+    assert places["report"] == "results/small/report.html"
+    assert "workflowType=machine_learning" in places["mlflow"]
     assert "scored with softmax" in table and "GOL" in table and "not LVIS" in table
     for scoring in ("softmax", "sigmoid"):
         scores = json.loads(
@@ -243,7 +249,8 @@ def test_the_chain_end_to_end_and_again(checkout):
     with sqlite3.connect(checkout / "mlflow.db") as store:
         # Other tests of this module may have tracked theirs already.
         tracked = "select count(*) from runs join experiments e using (experiment_id) "
-        assert store.execute(f"{tracked} where e.name = 'small'").fetchone() == (2,)
+        found = store.execute(f"{tracked} where e.name = 'small'").fetchone()
+        assert found == (3,)  # two runs and their parent
 
     # A changed setting under the same name would mix two experiments in one folder.
     changed = write_pipeline(checkout, set={"runner.max_epochs": 3})

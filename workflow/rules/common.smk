@@ -4,19 +4,32 @@ import shlex
 import sys
 from pathlib import Path
 
+from snakemake.logging import logger
 from snakemake.resources import Resources
 
+from gol.cli.terminal import attach, draws, places
 from gol.config.datasets import annotation_files, dataset_definition, image_proofs
 from gol.data.prepared import SPLITS, Drawn, Prepared
 from gol.errors import UserError, one_line, unknown
 from gol.config.layout import Figure
 from gol.config.pipeline import read_pipeline
+from gol.results.tracking_live import follow_beside
 from gol.cluster.settings import Settings, setting_names
 from gol.run_folder import RunFolder
 
 # snakemake may have been called by its path; `gol` lies beside it.
 BIN = shlex.quote(str(Path(sys.executable).parent))
-shell.prefix(f'set -euo pipefail; PATH="$PATH":{BIN}; ')
+PREFIX = f'set -euo pipefail; PATH="$PATH":{BIN}; '
+
+# On a terminal Snakemake's process draws, and the jobs write into their logs alone.
+SHOWN = workflow.output_settings
+SCREEN = None
+if draws() and not (
+    SHOWN.verbose or SHOWN.printshellcmds or SHOWN.quiet or SHOWN.dryrun
+):
+    SCREEN = attach(logger, printed=("reproduce_table",))
+    PREFIX += f"exec >/dev/null 2>>{shlex.quote(str(SCREEN.errors.path))}; "
+shell.prefix(PREFIX)
 
 
 def refuse(error, where="snakemake"):

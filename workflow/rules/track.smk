@@ -28,3 +28,24 @@ rule track:
         name=PIPELINE.name,
     shell:
         "gol track {params.run:q} --name {params.name:q} 2> {log:q} | tee {output:q}"
+
+
+# The table and the figures on a run of their own, below which the others are put in order.
+rule track_pipeline:
+    input:
+        runs(PIPELINE.layout.experiments, RUN.tracked),
+        rules.table.output,
+        rules.page.output,
+    output:
+        f"{RESULTS}/mlflow.txt",
+    log:
+        f"{RESULTS}/logs/track_pipeline.log",
+    conda:
+        ENVIRONMENT
+    params:
+        runs=runs(PIPELINE.layout.experiments),
+        name=PIPELINE.name,
+        results=subpath(output[0], parent=True),
+    shell:
+        "gol track {params.runs:q} --name {params.name:q} --results {params.results:q}"
+        " 2> {log:q} | tee {output:q}"

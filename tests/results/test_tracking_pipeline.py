@@ -1,0 +1,98 @@
+"""Pipelines in MLflow: the table on the parent, seeds below their row."""
+
+import json
+
+import pytest
+from mlflow_stores import content_of, files_in, runs_in
+from run_folders import make_run
+
+from gol.errors import UserError
+from gol.results.tracking import create_tracking_store, log_run
+from gol.results.tracking_pipeline import log_pipeline
+from gol.results.tracking_store import connect
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A pipeline's folder: two seeds of one row, one of another, a table and a figure."""
+    folder = tmp_path / "results" / "demo"
+    for name, seed in (("gumbel", 0), ("gumbel", 1), ("softmax", 0)):
+        make_run(folder / "runs" / name / f"seed{seed}", name, seed, lines=2, classes=6)
+    (folder / "figures").mkdir()
+    (folder / "figures" / "ap.png").write_bytes(b"a figure")
+    (folder / "table.md").write_text("| Method | AP |\n|---|---|\n| Gumbel | 1.0 |\n")
+    (folder / "report.html").write_text("<p>all of it")
+    return folder
+
+
+def _log(results, store, seeds=(0, 1)):
+    runs = [results / "runs" / "gumbel" / f"seed{seed}" for seed in seeds]
+    return log_pipeline([*runs, results / "runs/softmax/seed0"], store, "demo", results)
+
+
+def _tree(store):
+    """Name of each run → that of its parent, None if that is not there."""
+    runs = runs_in(store)
+    names = {run.info.run_id: run.info.run_name for run in runs}
+    return {run.info.run_name: names.get(run.data.tags.get("mlflow.parentRunId")) for run in runs}
+
+
+def test_seeds_are_below_their_row_and_rows_below_the_table(results, store):
+    parent = _log(results, store)
+    assert _tree(store) == {
+        "demo": None,
+        "demo/gumbel": "demo",
+        "demo/gumbel, seed 0": "demo/gumbel",
+        "demo/gumbel, seed 1": "demo/gumbel",
+        "demo/softmax, seed 0": "demo",
+    }
+    client = connect(create_tracking_store(store))
+    assert {file.path for file in client.list_artifacts(parent)} == {
+        *("table.md", "figures", "report.html")
+    }
+    assert "| Gumbel | 1.0 |" in client.get_run(parent).data.tags["mlflow.note.content"]
+    (row,) = [run for run in runs_in(store) if run.info.run_name == "demo/gumbel"]
+    scores = [
+        json.loads((results / f"runs/gumbel/seed{seed}/evaluation/gumbel.json").read_text())
+        for seed in (0, 1)
+    ]
+    first, second = (score["segm"]["AP"] for score in scores)
+    assert next(iter(row.data.metrics)) == "segm_AP"
+    assert row.data.metrics["segm_AP"] == pytest.approx((first + second) / 2)
+    assert row.data.metrics["segm_AP_std"] == pytest.approx(abs(first - second) / 2**0.5)
+
+
+def test_again_changes_nothing_and_a_changed_table_only_the_parent(results, store, tmp_path):
+    first = _log(results, store)
+    content, files = content_of(store), files_in(tmp_path / "mlartifacts")
+    assert _log(results, store) == first
+    assert content_of(store) == content and files_in(tmp_path / "mlartifacts") == files
+    seeds = {run.info.run_id for run in runs_in(store) if ", seed" in run.info.run_name}
+    (results / "table.md").write_text("another")
+    second = _log(results, store)
+    assert second != first and _tree(store)["demo/gumbel"] == "demo"
+    assert seeds <= {run.info.run_id for run in runs_in(store)}
+
+
+def test_a_row_that_lost_a_seed_has_no_mean_any_more(results, store):
+    _log(results, store)
+    _log(results, store, seeds=(0,))
+    tree = _tree(store)
+    assert tree["demo/gumbel, seed 0"] == "demo" and "demo/gumbel" not in tree
+    assert [*tree].count("demo") == 1 and tree["demo/gumbel, seed 1"] is None
+
+
+def test_a_run_of_an_older_version_gives_way_to_one_that_is_whole(results, store):
+    run = results / "runs/softmax/seed0"
+    old = log_run(run, store, "demo")
+    client = connect(create_tracking_store(store))
+    client.set_tag(old, "gol.content", "what 0.4.0 wrote for the same files")
+    _log(results, store)
+    assert client.get_run(old).info.lifecycle_stage == "deleted"
+    assert list(_tree(store)).count("demo/softmax, seed 0") == 1
+
+
+def test_a_pipeline_without_its_table_is_one_line(results, store):
+    (results / "table.md").unlink()
+    with pytest.raises(UserError, match=r"no .*table\.md: write it with `gol table`"):
+        _log(results, store)
