@@ -35,6 +35,10 @@ _FIXED = {
         ("gol.experiment", "gol.compare", "gol.published", "gol.published_note"),
         "it follows the experiment",
     ),
+    **dict.fromkeys(
+        ("gol.init.file", "gol.init.url", "gol.init.sha256", "gol.init.bytes"),
+        "change the axis init",
+    ),
     "gol.precision": "change the axis precision",
     "model.type": "change the axis detector",
     "gol.axes": "change the axis itself, e.g. backbone",

@@ -27,7 +27,9 @@ from gol.data.prepared import Prepared
 from gol.data.store import file_digest
 from gol.errors import UserError, shown, validated
 from gol.files import read_json, write_json
+from gol.files.digests import sha256
 from gol.run_folder import RunFolder
+from gol.sources.weights import fetch_weights
 
 #: Keys of a resolved config whose override makes another training.
 _TRAINING = ("model", "optimizer", "lr_config", "runner", "fp16", "gol.global_batch", "gol.base")
@@ -92,20 +94,39 @@ def load_experiment(
 
 def _own_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """What the key ``gol`` holds of the axes' values, and of its own."""
+    init = {"init": values["init"]} if values["init"] else {}
     return {
+        **init,
         "scorings": values["classifier"]["scorings"],
         "base_batch": values["schedule"]["base_batch"],
         "global_batch": values["schedule"]["base_batch"],
         "precision": values["precision"]["dtype"],
-        "weights": values["backbone"].get("weights"),
+        "weights": None if init else values["backbone"].get("weights"),
         "checkpoint_interval": 500,
         "checkpoint_minutes": 15,
         "threads": 1,
     }
 
 
+def pin_init(config: Any) -> None:
+    """Fetches the detector that training starts from, if any, and enters its digest.
+
+    Other content is another training, so the fingerprint depends on it.
+
+    Raises:
+        UserError: the file is not there and cannot be fetched.
+    """
+    if init := config.gol.get("init"):
+        init.sha256 = sha256(fetch_weights(init, "--init"))
+
+
 def save_config(config: Any, run: Path) -> None:
-    """Writes a resolved config as ``config.json`` into a run folder."""
+    """Writes a resolved config as ``config.json`` into a run folder.
+
+    Raises:
+        UserError: as :func:`pin_init`.
+    """
+    pin_init(config)
     write_json(RunFolder(run).config, config._cfg_dict.to_dict(), indent=1, writer="gol config")
 
 
@@ -122,6 +143,8 @@ def python_config(config: Any) -> str:
     own = (values["gol"]["weights"] or {}).get("file")
     if own:  # what gol.weights loads here, mmdet's tools load by init_cfg
         values["model"]["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": own}
+    if init := values["gol"].get("init"):  # these leave out class rows of another number
+        values["load_from"] = init.get("file") or init["url"]
     return python_text(values)
 
 
