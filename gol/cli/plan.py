@@ -28,7 +28,8 @@ class Cost:
         experiment: its name.
         seeds: number of runs.
         epoch: images per epoch, or None while that is unknown.
-        epochs: epochs per run.
+        epochs: epochs per run; None where iterations are counted.
+        max_iters: iterations per run, where these are counted.
         batch: images per iteration.
         parameters: number of the model's parameters, or None until the dataset is prepared.
         disk: bytes that a run keeps, its checkpoints and weights, or None until then.
@@ -39,20 +40,25 @@ class Cost:
     experiment: str
     seeds: int
     epoch: EpochLength | None
-    epochs: int
+    epochs: int | None
     batch: int
     parameters: int | None
     disk: int | None
     throughput: float | None
     device: str | None = None
+    max_iters: int | None = None
 
     @property
     def iterations(self) -> int | None:
         """Iterations of one run, at least."""
+        if self.epochs is None:
+            return self.max_iters
         return self.epoch and self.epochs * math.ceil(self.epoch.least / self.batch)
 
     def images(self, bound: str = "least") -> int | None:
         """Images that all runs together train on."""
+        if self.epochs is None:
+            return self.seeds * self.max_iters * self.batch
         return self.epoch and self.seeds * self.epochs * getattr(self.epoch, bound)
 
     def hours(self, bound: str = "least") -> float | None:
@@ -194,7 +200,8 @@ def _costs(
                 experiment=name,
                 seeds=len(pipeline.seeds),
                 epoch=epochs[data],
-                epochs=config.runner.max_epochs,
+                epochs=config.runner.get("max_epochs"),
+                max_iters=config.runner.get("max_iters"),
                 batch=config.gol.global_batch,
                 parameters=sizes[model][0] if known else None,
                 disk=disk_bytes(*sizes[model], config.optimizer) if known else None,

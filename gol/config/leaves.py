@@ -4,9 +4,9 @@ All else is mmcv's and mmdet's, and more may stand beside these.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, ConfigDict
+from pydantic import BeforeValidator, ConfigDict, model_validator
 
 from gol.config.model import Count, Model, Natural, Text
 from gol.config.parts import Fp16, Multiplier
@@ -46,7 +46,14 @@ class _OptimizerConfig(_Leaves):
 
 
 class _Runner(_Leaves):
-    max_epochs: Count
+    max_epochs: Count | None = None
+    max_iters: Count | None = None
+
+    @model_validator(mode="after")
+    def _length(self) -> Self:
+        if self.max_epochs is None and self.max_iters is None:
+            raise ValueError("needs max_epochs, or max_iters")
+        return self
 
 
 class _Rcnn(_Leaves):

@@ -109,8 +109,8 @@ def _check(config: dict[str, Any], changed: set[Path]) -> None:
         check_trusted(config)  # before anything is built
     if heads & {"optimizer", "lr_config"}:
         check_optimizer(config["optimizer"])
-        rate, epochs = config["optimizer"]["lr"], config["runner"]["max_epochs"]
-        check_schedule(config["lr_config"], rate, epochs)
+        rate, runner = config["optimizer"]["lr"], config["runner"]
+        check_schedule(config["lr_config"], rate, runner.get("max_epochs"), runner.get("max_iters"))
     if lasts & {"samples_per_gpu", "global_batch"}:
         check_batches(config["data"]["samples_per_gpu"], config["gol"]["global_batch"])
     if "model" in heads:

@@ -1,8 +1,8 @@
 """What single parts of a resolved config may hold; the parts that are not mmcv's or mmdet's own."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from gol.config.model import Count, Model, Number, Positive
 from gol.config.own import Own
@@ -11,11 +11,22 @@ from gol.errors import field_types, keys_of, shown, validated
 Multiplier = Annotated[Number, Field(ge=0)]
 
 
-class Runner(Model):
-    """How long to train."""
+_LENGTHS = {"EpochBasedRunner": "max_epochs", "IterBasedRunner": "max_iters"}
 
-    type: Literal["EpochBasedRunner"]
-    max_epochs: Count
+
+class Runner(Model):
+    """How long to train: in epochs, or in iterations."""
+
+    type: Literal["EpochBasedRunner", "IterBasedRunner"]
+    max_epochs: Count | None = None
+    max_iters: Count | None = None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        given = [name for name in _LENGTHS.values() if getattr(self, name) is not None]
+        if given != [_LENGTHS[self.type]]:
+            raise ValueError(f"{self.type} needs {_LENGTHS[self.type]} and no other length")
+        return self
 
 
 class GradClip(Model):

@@ -139,7 +139,8 @@ def python_config(config: Any) -> str:
     runtime = mmdet_config("_base_/default_runtime")._cfg_dict.to_dict()
     values = {**runtime, **config._cfg_dict.to_dict()}
     # mmdet's tools score within the training, and would not if it ended before.
-    values["evaluation"]["interval"] = values["runner"]["max_epochs"]
+    runner = values["runner"]
+    values["evaluation"]["interval"] = runner.get("max_epochs") or runner["max_iters"]
     own = (values["gol"]["weights"] or {}).get("file")
     if own:  # what gol.weights loads here, mmdet's tools load by init_cfg
         values["model"]["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": own}
@@ -216,8 +217,11 @@ def _set_schedule(config: Any, values: Mapping) -> None:
     config.optimizer = schedule["optimizer"]
     config.optimizer_config = {"grad_clip": schedule["grad_clip"]}
     config.lr_config = schedule["lr_config"]
-    config.runner = {"type": "EpochBasedRunner", "max_epochs": schedule["max_epochs"]}
+    if iterations := schedule.get("max_iters"):
+        config.runner = {"type": "IterBasedRunner", "max_iters": iterations}
+    else:
+        config.runner = {"type": "EpochBasedRunner", "max_epochs": schedule["max_epochs"]}
     kinds = ["bbox", "segm"] if "mask_head" in config.model.roi_head else ["bbox"]
-    config.evaluation = {"metric": kinds, "interval": schedule["max_epochs"]}
+    config.evaluation = {"metric": kinds, "interval": iterations or schedule["max_epochs"]}
     if fp16:
         config.fp16 = fp16

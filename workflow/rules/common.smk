@@ -6,6 +6,7 @@ from pathlib import Path
 
 from snakemake.resources import Resources
 
+from gol.config.backbones import published_weights
 from gol.config.datasets import annotation_files, dataset_definition, image_proofs
 from gol.data.prepared import SPLITS, Drawn, Prepared
 from gol.errors import UserError, one_line, unknown
@@ -34,7 +35,7 @@ RESULTS = PIPELINE.results
 DATA = PIPELINE.data_folder("{dataset}")  # a pattern, as is the run folder
 PREPARED = Prepared(Path(DATA))
 RUN = RunFolder(PIPELINE.run_folder("{experiment}", "{seed}"))
-WEIGHTS = "results/weights/{backbone}.txt"  # says where the backbone's file is
+WEIGHTS = "results/weights/{backbone}.txt"  # says where published weights are
 
 # How a training or detection runs. Resources, since a change of one makes no rule run again; a
 # profile's default-resources win over ours, and --set-resources over both.
@@ -110,6 +111,14 @@ def finished(experiments):
     """All that a report of some experiments reads."""
     scores = [evaluations(experiment, PIPELINE.seeds) for experiment in experiments]
     return runs(experiments, RUN.summary) + sum(scores, [])
+
+
+def init_weights(wildcards):
+    """Input function: the detector that an experiment starts from, or proof that it is there."""
+    init = PIPELINE.init_of(wildcards.experiment)
+    if init in published_weights():
+        return ancient(WEIGHTS.format(backbone=init))
+    return init if Path(init).is_file() else []
 
 
 def backbone_weights(wildcards):
