@@ -17,6 +17,7 @@ from gol.config.datasets import shipped_datasets
 from gol.config.model import Model, Text
 from gol.errors import UserError, choices, pick, shown
 from gol.files import configs_folder, read_yaml
+from gol.files.digests import sha256
 
 
 class Axes(Model):
@@ -76,7 +77,8 @@ def _init_source(name: str) -> dict[str, Any] | None:
         digest = _DIGEST.search(name)
         return {"url": name, "sha256": digest[1]} if digest else {"url": name}
     if Path(name).is_file():
-        return {"file": str(Path(name).resolve())}
+        path = Path(name).resolve()
+        return {"file": str(path), "sha256": sha256(path)}  # other content is another training
     raise UserError(
         f"init {shown(name)}: no such file; allowed: {choices(known)}, an http or https address, or"
         " a file"

@@ -109,9 +109,7 @@ def _own_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pin_init(config: Any) -> None:
-    """Fetches the detector that training starts from, if any, and enters its digest.
-
-    Other content is another training, so the fingerprint depends on it.
+    """Fetches the detector that training starts from, if any, and enters the whole digest.
 
     Raises:
         UserError: the file is not there and cannot be fetched.
@@ -121,12 +119,7 @@ def pin_init(config: Any) -> None:
 
 
 def save_config(config: Any, run: Path) -> None:
-    """Writes a resolved config as ``config.json`` into a run folder.
-
-    Raises:
-        UserError: as :func:`pin_init`.
-    """
-    pin_init(config)
+    """Writes a resolved config as ``config.json`` into a run folder."""
     write_json(RunFolder(run).config, config._cfg_dict.to_dict(), indent=1, writer="gol config")
 
 

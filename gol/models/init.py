@@ -81,11 +81,13 @@ def load_init(
             architecture, unknown classes, tensors that are not finite.
     """
     path = weights_path(init)
-    digest = sha256(path)
-    if not digest.startswith(init.get("sha256") or ""):
+    digest, known = sha256(path), init.get("sha256")
+    if known is None:
+        raise UserError("gol.init has no sha256: write the config by `gol config --run`")
+    if not digest.startswith(known.lower()):
         raise UserError(
             f"{path} is not the file that the run was configured with (SHA-256 "
-            f"{init['sha256'][:8]}…, now {digest[:8]}…): put that one back, or run `gol config`"
+            f"{known[:8]}…, now {digest[:8]}…): put that one back, or run `gol config`"
         )
     start = compare(path, detector.state_dict(), init.get("classes"), classes, scoring)
     detector.load_state_dict({**detector.state_dict(), **start.tensors})
