@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gol.cli.epochs import EpochLength, epoch_length
+from gol.config.axes import axis_values
 from gol.config.datasets import load_dataset
 from gol.config.pipeline import Pipeline
 from gol.config.resolve import read_config
@@ -16,6 +17,7 @@ from gol.data.prepared import Prepared
 from gol.engine.checkpoints import KEEP
 from gol.run_folder import RunFolder
 from gol.sources.raw import downloads
+from gol.sources.weights import weights_path
 
 _STATES = {"SGD": 1, "Adam": 2, "AdamW": 2}  # tensors an optimizer keeps for each parameter
 
@@ -168,6 +170,7 @@ def estimate(
     """
     costs = _costs(pipeline, throughput, measured)
     download, unsized = download_bytes(pipeline.datasets)
+    unsized += _missing_inits(pipeline)
     incomplete = [cost.experiment for cost in costs if cost.epoch is None or cost.disk is None]
     unprepared = dict.fromkeys(str(_prepared(pipeline, name).classes) for name in incomplete)
     return Plan(costs, download, unsized, list(unprepared), gpus)
@@ -255,6 +258,14 @@ def download_bytes(datasets: Iterable[str]) -> tuple[int, list[str]]:
     files = {file: None for name in datasets for file in load_dataset(name).download}
     sizes = {file: downloads()[file].get("bytes") for file in files}
     return sum(filter(None, sizes.values())), [file for file, size in sizes.items() if not size]
+
+
+def _missing_inits(pipeline: Pipeline) -> list[str]:
+    """Detectors that trainings start from and that are not here; no size is published."""
+    known = axis_values("init")
+    wanted = dict.fromkeys(map(pipeline.init_of, pipeline.experiments))
+    paths = [weights_path(known[name]) for name in wanted if known.get(name)]
+    return [path.name for path in paths if not path.exists()]
 
 
 def _kind(axes: Mapping[str, str]) -> tuple[str, ...]:

@@ -183,18 +183,12 @@ def weights(names: list[str]) -> Result:
     for name, source in published_weights().items():
         path = weights_path(source)
         if not names or name in names:
-            entry = {"name": name, "there": path.exists(), "bytes": source.get("bytes")}
-            files.append({**entry, "url": without_secrets(source["url"]), "path": str(path)})
+            url = without_secrets(source["url"])
+            files.append({"name": name, "there": path.exists(), "url": url, "path": str(path)})
     if names:
         return Result(files, "\n".join(map(str, fetched)))
-    return Result(files, "\n".join(map(_weights_line, files)))
-
-
-def _weights_line(file: dict[str, Any]) -> str:
-    from gol.progress import format_bytes
-
-    size = f" ({format_bytes(file['bytes'])})" if file["bytes"] else ""
-    return f"{file['name']:<18} {_state(file['there'])} {file['url']}{size} -> {file['path']}"
+    lines = (f"{f['name']:<18} {_state(f['there'])} {f['url']} -> {f['path']}" for f in files)
+    return Result(files, "\n".join(lines))
 
 
 def _checkpoint_names(**_: Any) -> Iterable[str]:

@@ -4,9 +4,9 @@ All else is mmcv's and mmdet's, and more may stand beside these.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, model_validator
+from pydantic import BeforeValidator, ConfigDict
 
 from gol.config.model import Count, Model, Natural, Text
 from gol.config.parts import Fp16, Multiplier
@@ -45,15 +45,14 @@ class _OptimizerConfig(_Leaves):
     grad_clip: _GradClip | None
 
 
-class _Runner(_Leaves):
-    max_epochs: Count | None = None
-    max_iters: Count | None = None
+def _length(runner: Any) -> Any:
+    """The runner with iterations in the place of epochs, where it counts these."""
+    iterations = isinstance(runner, dict) and "max_iters" in runner
+    return {"max_epochs": runner["max_iters"]} if iterations else runner
 
-    @model_validator(mode="after")
-    def _length(self) -> Self:
-        if self.max_epochs is None and self.max_iters is None:
-            raise ValueError("needs max_epochs, or max_iters")
-        return self
+
+class _Runner(_Leaves):
+    max_epochs: Count
 
 
 class _Rcnn(_Leaves):
@@ -85,7 +84,7 @@ class _Config(_Leaves):
     optimizer: _Optimizer
     optimizer_config: _OptimizerConfig
     lr_config: dict[str, Any]
-    runner: _Runner
+    runner: Annotated[_Runner, BeforeValidator(_length)]
     fp16: Fp16 = Fp16(loss_scale="dynamic")
     gol: _Own
 

@@ -1,8 +1,8 @@
 """What single parts of a resolved config may hold; the parts that are not mmcv's or mmdet's own."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from gol.config.model import Count, Model, Number, Positive
 from gol.config.own import Own
@@ -11,22 +11,18 @@ from gol.errors import field_types, keys_of, shown, validated
 Multiplier = Annotated[Number, Field(ge=0)]
 
 
-_LENGTHS = {"EpochBasedRunner": "max_epochs", "IterBasedRunner": "max_iters"}
-
-
 class Runner(Model):
-    """How long to train: in epochs, or in iterations."""
+    """How long to train, in epochs."""
 
-    type: Literal["EpochBasedRunner", "IterBasedRunner"]
-    max_epochs: Count | None = None
-    max_iters: Count | None = None
+    type: Literal["EpochBasedRunner"]
+    max_epochs: Count
 
-    @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        given = [name for name in _LENGTHS.values() if getattr(self, name) is not None]
-        if given != [_LENGTHS[self.type]]:
-            raise ValueError(f"{self.type} needs {_LENGTHS[self.type]} and no other length")
-        return self
+
+class IterRunner(Model):
+    """How long to train, in iterations."""
+
+    type: Literal["IterBasedRunner"]
+    max_iters: Count
 
 
 class GradClip(Model):
@@ -141,4 +137,5 @@ def check_part(config: dict[str, Any], name: str) -> None:
     part: Any = config
     for key in name.split("."):
         part = part[key]
-    validated(PARTS[name], part, part=name)
+    iterations = name == "runner" and "max_iters" in part
+    validated(IterRunner if iterations else PARTS[name], part, part=name)

@@ -85,11 +85,6 @@ class PipelineFile(Model):
         description="a name in configs/datasets, or a YAML file of that kind, for all experiments; "
         "without it each has its own",
     )
-    init: Text | None = Field(
-        None,
-        description="the detector that all experiments start from: a name that `gol weights` "
-        "lists, a file, an http or https address, or none; without it each has its own",
-    )
     experiments: Items = Field(
         [],
         description="names that `gol experiments` lists, in the order of the table's rows, or "
@@ -106,6 +101,11 @@ class PipelineFile(Model):
     seeds: Count = Field(1, description="runs per experiment, with seeds 0, 1 …")
     threads: Annotated[Count, Field(le=1024)] = Field(
         1, description="CPU threads of one run or detection"
+    )
+    init: Text | None = Field(
+        None,
+        description="the detector that all experiments start from: a name that `gol weights` "
+        "lists, a file, an http or https address, or none; without it each has its own",
     )
     set: dict[str, Any] = Field(
         {},

@@ -180,7 +180,7 @@ def combinations():
 
     Of the backbones each stands beside each detector: all detectors' heads share them.
     """
-    axes = [axis for axis in AXES if axis not in ("dataset", "schedule", "sampler")]
+    axes = [axis for axis in AXES if axis not in ("dataset", "schedule", "sampler", "init")]
     values = {axis: list(axis_values(axis)) for axis in axes}
     missing = {
         pair
