@@ -150,11 +150,11 @@ def _disk(dataset: str | None) -> Check:
 
 
 def _weights() -> Iterator[Check]:
-    from gol.config.backbones import backbone_weights
+    from gol.config.backbones import published_weights
     from gol.sources.download import Source, is_complete
     from gol.sources.weights import cache_path
 
-    for name, weights in backbone_weights().items():
+    for name, weights in published_weights().items():
         source = Source.of(weights)
         path = cache_path(source.name)
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gol.cli.epochs import EpochLength, epoch_length
+from gol.config.axes import axis_values
 from gol.config.datasets import load_dataset
 from gol.config.pipeline import Pipeline
 from gol.config.resolve import read_config
@@ -16,6 +17,7 @@ from gol.data.prepared import Prepared
 from gol.engine.checkpoints import KEEP
 from gol.run_folder import RunFolder
 from gol.sources.raw import downloads
+from gol.sources.weights import weights_path
 
 _STATES = {"SGD": 1, "Adam": 2, "AdamW": 2}  # tensors an optimizer keeps for each parameter
 
@@ -28,7 +30,8 @@ class Cost:
         experiment: its name.
         seeds: number of runs.
         epoch: images per epoch, or None while that is unknown.
-        epochs: epochs per run.
+        epochs: epochs per run; None where iterations are counted.
+        max_iters: iterations per run, where these are counted.
         batch: images per iteration.
         parameters: number of the model's parameters, or None until the dataset is prepared.
         disk: bytes that a run keeps, its checkpoints and weights, or None until then.
@@ -39,20 +42,25 @@ class Cost:
     experiment: str
     seeds: int
     epoch: EpochLength | None
-    epochs: int
+    epochs: int | None
     batch: int
     parameters: int | None
     disk: int | None
     throughput: float | None
     device: str | None = None
+    max_iters: int | None = None
 
     @property
     def iterations(self) -> int | None:
         """Iterations of one run, at least."""
+        if self.epochs is None:
+            return self.max_iters
         return self.epoch and self.epochs * math.ceil(self.epoch.least / self.batch)
 
     def images(self, bound: str = "least") -> int | None:
         """Images that all runs together train on."""
+        if self.epochs is None:
+            return self.seeds * self.max_iters * self.batch
         return self.epoch and self.seeds * self.epochs * getattr(self.epoch, bound)
 
     def hours(self, bound: str = "least") -> float | None:
@@ -162,6 +170,7 @@ def estimate(
     """
     costs = _costs(pipeline, throughput, measured)
     download, unsized = download_bytes(pipeline.datasets)
+    unsized += _missing_inits(pipeline)
     incomplete = [cost.experiment for cost in costs if cost.epoch is None or cost.disk is None]
     unprepared = dict.fromkeys(str(_prepared(pipeline, name).classes) for name in incomplete)
     return Plan(costs, download, unsized, list(unprepared), gpus)
@@ -194,7 +203,8 @@ def _costs(
                 experiment=name,
                 seeds=len(pipeline.seeds),
                 epoch=epochs[data],
-                epochs=config.runner.max_epochs,
+                epochs=config.runner.get("max_epochs"),
+                max_iters=config.runner.get("max_iters"),
                 batch=config.gol.global_batch,
                 parameters=sizes[model][0] if known else None,
                 disk=disk_bytes(*sizes[model], config.optimizer) if known else None,
@@ -248,6 +258,14 @@ def download_bytes(datasets: Iterable[str]) -> tuple[int, list[str]]:
     files = {file: None for name in datasets for file in load_dataset(name).download}
     sizes = {file: downloads()[file].get("bytes") for file in files}
     return sum(filter(None, sizes.values())), [file for file, size in sizes.items() if not size]
+
+
+def _missing_inits(pipeline: Pipeline) -> list[str]:
+    """Detectors that trainings start from and that are not here; no size is published."""
+    known = axis_values("init")
+    wanted = dict.fromkeys(map(pipeline.init_of, pipeline.experiments))
+    paths = [weights_path(known[name]) for name in wanted if known.get(name)]
+    return [path.name for path in paths if not path.exists()]
 
 
 def _kind(axes: Mapping[str, str]) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def _line(cost: Cost) -> list[str]:
     return [
         cost.experiment,
         _at_least(cost.epoch and cost.epoch.least, exact),
-        str(cost.epochs),
+        str(cost.epochs or _UNKNOWN),
         _at_least(cost.iterations, exact),
         _UNKNOWN if cost.throughput is None else f"{cost.throughput:.3g}",
         _UNKNOWN if hours is None else _at_least(hours, exact),
@@ -93,7 +93,8 @@ def _count(number: int, noun: str) -> str:
 
 
 def _is_exact(cost: Cost) -> bool:
-    return cost.epoch is None or cost.epoch.least == cost.epoch.most
+    unknown = cost.epoch is None or cost.epochs is None
+    return unknown or cost.epoch.least == cost.epoch.most
 
 
 def _at_least(value: float | None, exact: bool) -> str:

@@ -92,12 +92,26 @@ def _experiment_names(**_: Any) -> Iterable[str]:
     return experiments()
 
 
+def _init_names(**keywords: Any) -> Iterable[str]:
+    from argcomplete.completers import FilesCompleter
+
+    from gol.config.axes import axis_values
+
+    return [*axis_values("init"), *FilesCompleter()(**keywords)]
+
+
 @verb(
     option("experiment", complete=_experiment_names, help="name listed by `gol experiments`"),
     option("--run", type=Path, help="run folder to prepare (default: print a Python config)"),
     option("--dataset", complete=dataset_names, help="dataset instead of the experiment's own"),
     _DATA,
     option("--weights", type=Path, help="file of the backbone's weights, instead of a download"),
+    option(
+        "--init",
+        complete=_init_names,
+        help="whole detector to start from: a file, an address, a name listed by `gol weights`, or"
+        " none",
+    ),
     option("--seed", type=whole(0), default=0, help="0, 1, 2 … (default 0)"),
     option(
         "--set",
@@ -115,16 +129,16 @@ def config(
     dataset: str | None,
     data: Path | None,
     weights: Path | None,
+    init: str | None,
     seed: int,
     overrides: list[str],
 ) -> Result:
     """Resolve an experiment into a run folder's config.json, or print it for mmdet's tools."""
     from gol.config.overrides import read_setting
-    from gol.config.resolve import load_experiment, python_config, save_config
+    from gol.config.resolve import load_experiment, pin_init, python_config, save_config
 
     values: dict[str, Any] = {"seed": seed}
-    if dataset:
-        values["dataset"] = dataset
+    values |= {axis: name for axis, name in (("dataset", dataset), ("init", init)) if name}
     if weights:
         if not weights.is_file():
             raise UserError(f"no file {weights}")
@@ -140,37 +154,41 @@ def config(
         check_weights(resolved)
     if run is None:
         return Result(resolved._cfg_dict.to_dict(), python_config(resolved))
+    text = f"{run}: {experiment}, seed {seed}"
+    if resolved.gol.get("init"):
+        from gol.models import check_init
+
+        pin_init(resolved)
+        text = f"{text}, {check_init(resolved)}"
     save_config(resolved, run, changes)
-    return Result(resolved._cfg_dict.to_dict(), f"{run}: {experiment}, seed {seed}")
+    return Result(resolved._cfg_dict.to_dict(), text)
 
 
-def _backbone_names(**_: Any) -> Iterable[str]:
-    from gol.config.backbones import backbone_weights
+def _weights_names(**_: Any) -> Iterable[str]:
+    from gol.config.backbones import published_weights
 
-    return backbone_weights()
+    return published_weights()
 
 
 @verb(
-    option("backbones", nargs="*", complete=_backbone_names, help="names in configs/models"),
+    option("names", nargs="*", complete=_weights_names, help="listed names"),
     JSON,
 )
-def weights(backbones: list[str]) -> Result:
-    """Fetch the ImageNet weights of backbones into torch.hub's cache, or list them."""
-    from gol.config.backbones import backbone_weights, fetch_backbones
-    from gol.sources.download import Source
-    from gol.sources.weights import cache_path
+def weights(names: list[str]) -> Result:
+    """Fetch the weights of backbones and detectors into torch.hub's cache, or list them."""
+    from gol.config.backbones import fetch_published, published_weights
+    from gol.sources.weights import weights_path
 
-    fetched = fetch_backbones(backbones)
+    fetched = fetch_published(names)
     files = []
-    for name, source in backbone_weights().items():
-        path = cache_path(Source.of(source).name)
-        if not backbones or name in backbones:
+    for name, source in published_weights().items():
+        path = weights_path(source)
+        if not names or name in names:
             url = without_secrets(source["url"])
-            entry = {"name": name, "there": path.exists(), "url": url, "path": str(path)}
-            files.append(entry)
-    if backbones:
+            files.append({"name": name, "there": path.exists(), "url": url, "path": str(path)})
+    if names:
         return Result(files, "\n".join(map(str, fetched)))
-    lines = (f"{f['name']:<12} {_state(f['there'])} {f['url']} -> {f['path']}" for f in files)
+    lines = (f"{f['name']:<18} {_state(f['there'])} {f['url']} -> {f['path']}" for f in files)
     return Result(files, "\n".join(lines))
 
 

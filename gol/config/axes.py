@@ -6,13 +6,18 @@ names one value for each axis.
 """
 
 import copy
+import re
 from functools import cache
+from pathlib import Path
 from typing import Any
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from gol.config.datasets import shipped_datasets
 from gol.config.model import Model, Text
-from gol.errors import UserError, pick
+from gol.errors import UserError, choices, pick, shown
 from gol.files import configs_folder, read_yaml
+from gol.files.digests import sha256
 
 
 class Axes(Model):
@@ -29,6 +34,12 @@ class Axes(Model):
     test_nms: Text = "iou_0.5"
     precision: Text = "float32"
     dataset: Text = "lvis_v1"
+    init: Text = "none"
+
+    @model_serializer(mode="wrap")
+    def _in_use(self, dump: SerializerFunctionWrapHandler) -> dict[str, str]:
+        """Leaves out a younger axis that is not used, so that older configs stay what they were."""
+        return {axis: value for axis, value in dump(self).items() if (axis, value) != _NO_INIT}
 
     def definitions(self) -> dict[str, Any]:
         """Axis to the definition of its value, for all but the dataset.
@@ -36,9 +47,10 @@ class Axes(Model):
         Raises:
             UserError: a value that there is not, or values that make no sense together.
         """
-        allowed = {axis: axis_values(axis) for axis in AXES if axis != "dataset"}
+        allowed = {axis: axis_values(axis) for axis in AXES if axis not in ("dataset", "init")}
         allowed["classifier"] |= _installed_classifiers()
         found = {axis: pick(axis, getattr(self, axis), allowed[axis]) for axis in allowed}
+        found["init"] = _init_source(self.init)
         if self.detector == "faster_rcnn":
             for axis in ("mask_predictor", "masks"):
                 only = Axes.model_fields[axis].default
@@ -51,6 +63,26 @@ class Axes(Model):
 
 
 AXES = tuple(Axes.model_fields)
+_NO_INIT = ("init", "none")
+#: mmdet's zoo, like torch.hub, ends a file's name with the beginning of its SHA-256.
+_DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+
+
+def _init_source(name: str) -> dict[str, Any] | None:
+    """Where the weights of a whole detector are: one of ours by its name, an address or a file."""
+    known = axis_values("init")
+    if name in known:
+        return known[name]
+    if re.match("https?://", name):
+        digest = _DIGEST.search(name)
+        return {"url": name, "sha256": digest[1]} if digest else {"url": name}
+    if Path(name).is_file():
+        path = Path(name).resolve()
+        return {"file": str(path), "sha256": sha256(path)}  # other content is another training
+    raise UserError(
+        f"init {shown(name)}: no such file; allowed: {choices(known)}, an http or https address, or"
+        " a file"
+    )
 
 
 def _installed_classifiers() -> dict[str, dict]:

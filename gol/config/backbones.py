@@ -1,4 +1,4 @@
-"""The backbones with published weights, fetched before anything trains."""
+"""Published weights, of backbones and of whole detectors, fetched before anything trains."""
 
 from pathlib import Path
 from typing import Any
@@ -10,28 +10,33 @@ from gol.run_folder import RunFolder
 from gol.sources.weights import fetch_weights
 
 
-def backbone_weights() -> dict[str, dict[str, Any]]:
-    """Name of every backbone with published weights to its key ``weights``."""
-    values = axis_values("backbone")
-    return {name: value["weights"] for name, value in values.items() if value.get("weights")}
+def published_weights() -> dict[str, dict[str, Any]]:
+    """Name of every backbone with published weights, or value of init, to where they are."""
+    backbones = {name: value.get("weights") for name, value in axis_values("backbone").items()}
+    found = {**backbones, **axis_values("init")}
+    return {name: weights for name, weights in found.items() if weights}
 
 
-def fetch_backbones(names: list[str]) -> list[Path]:
-    """Fetches the weights of backbones into the cache, say on a cluster's login node.
+def fetch_published(names: list[str]) -> list[Path]:
+    """Fetches published weights into the cache, say on a cluster's login node.
 
     Raises:
         UserError: unknown name, or as :func:`fetch_weights`.
     """
-    known = backbone_weights()
-    return [fetch_weights(weights) for weights in [pick("backbone", n, known) for n in names]]
+    known, inits = published_weights(), axis_values("init")
+    wanted = [(pick("weights", n, known), "--init" if n in inits else "--weights") for n in names]
+    return [fetch_weights(weights, option) for weights, option in wanted]
 
 
 def fetch_for(run: RunFolder) -> None:
-    """Fetches what the backbone of a run that is still to be trained begins with.
+    """Fetches what a run that is still to be trained begins with: a backbone, or all of it.
 
     Raises:
         UserError: the run has no config, or as :func:`fetch_weights`.
     """
-    weights = read_config(run.path)["gol"].get("weights")
-    if weights and not run.summary.exists():
-        fetch_weights(weights)
+    if run.summary.exists():
+        return
+    own = read_config(run.path)["gol"]
+    for key in ("weights", "init"):
+        if own.get(key):
+            fetch_weights(own[key], f"--{key}")

@@ -19,6 +19,7 @@ from gol.config.registries import arguments, registered
 from gol.errors import UserError, shown, unknown
 
 _EPOCHS = 1000  # most epochs whose learning rate is looked at
+_LENGTH = 10  # iterations of an epoch that rates are asked for
 
 
 def check_optimizer(optimizer: dict[str, Any]) -> None:
@@ -30,14 +31,16 @@ def check_optimizer(optimizer: dict[str, Any]) -> None:
     _check_optimizer(json.dumps(optimizer))
 
 
-def check_schedule(lr_config: dict[str, Any], lr: float, epochs: int) -> None:
-    """Asks for the learning rates of every epoch.
+def check_schedule(
+    lr_config: dict[str, Any], lr: float, epochs: int | None, iterations: int | None = None
+) -> None:
+    """Asks for the learning rates of every epoch, or of as many iterations.
 
     Raises:
         UserError: an argument is missing, unknown or wrong, or a rate is not a finite number from 0
             on.
     """
-    _check_schedule(json.dumps(lr_config), lr, epochs)
+    _check_schedule(json.dumps(lr_config), lr, epochs or math.ceil((iterations or 1) / _LENGTH))
 
 
 def check_detector(model: dict[str, Any]) -> None:
@@ -202,10 +205,10 @@ def _check_schedule(text: str, lr: float, epochs: int) -> None:
     known = arguments({"lr_config": settings}, ("lr_config",))
     _refuse_unknown("lr_config", settings, {"policy", *known})
     with _one_line(f"lr_config {shown(settings)}"), no_compiler():
-        optimizer, length = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr), 10
-        schedule = Schedule(settings, optimizer, length, epochs)
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+        schedule = Schedule(settings, optimizer, _LENGTH, epochs)
         for epoch in range(min(epochs, _EPOCHS)):
-            for iteration in (epoch * length, epoch * length + length - 1):
+            for iteration in (epoch * _LENGTH, epoch * _LENGTH + _LENGTH - 1):
                 rate = schedule.set(iteration)
                 if not 0 <= rate < math.inf:
                     raise UserError(

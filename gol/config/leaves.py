@@ -45,6 +45,12 @@ class _OptimizerConfig(_Leaves):
     grad_clip: _GradClip | None
 
 
+def _length(runner: Any) -> Any:
+    """The runner with iterations in the place of epochs, where it counts these."""
+    iterations = isinstance(runner, dict) and "max_iters" in runner
+    return {"max_epochs": runner["max_iters"]} if iterations else runner
+
+
 class _Runner(_Leaves):
     max_epochs: Count
 
@@ -78,7 +84,7 @@ class _Config(_Leaves):
     optimizer: _Optimizer
     optimizer_config: _OptimizerConfig
     lr_config: dict[str, Any]
-    runner: _Runner
+    runner: Annotated[_Runner, BeforeValidator(_length)]
     fp16: Fp16 = Fp16(loss_scale="dynamic")
     gol: _Own
 

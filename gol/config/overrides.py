@@ -35,6 +35,10 @@ _FIXED = {
         ("gol.experiment", "gol.compare", "gol.published", "gol.published_note"),
         "it follows the experiment",
     ),
+    **dict.fromkeys(
+        ("gol.init.file", "gol.init.url", "gol.init.sha256", "gol.init.bytes"),
+        "change the axis init",
+    ),
     "gol.precision": "change the axis precision",
     "model.type": "change the axis detector",
     "gol.axes": "change the axis itself, e.g. backbone",
@@ -105,8 +109,8 @@ def _check(config: dict[str, Any], changed: set[Path]) -> None:
         check_trusted(config)  # before anything is built
     if heads & {"optimizer", "lr_config"}:
         check_optimizer(config["optimizer"])
-        rate, epochs = config["optimizer"]["lr"], config["runner"]["max_epochs"]
-        check_schedule(config["lr_config"], rate, epochs)
+        rate, runner = config["optimizer"]["lr"], config["runner"]
+        check_schedule(config["lr_config"], rate, runner.get("max_epochs"), runner.get("max_iters"))
     if lasts & {"samples_per_gpu", "global_batch"}:
         check_batches(config["data"]["samples_per_gpu"], config["gol"]["global_batch"])
     if "model" in heads:

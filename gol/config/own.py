@@ -66,6 +66,17 @@ class Weights(Model):
         return self
 
 
+class Init(Weights):
+    """Where a whole detector's weights come from, and the order of its classes.
+
+    Attributes:
+        classes: names in the order of its class rows, separated by commas; ``coco`` for COCO's 80,
+            ``none`` to leave these rows alone, None for those that the file names.
+    """
+
+    classes: Text | None = None
+
+
 class Own(Identity):
     """All of the key ``gol``.
 
@@ -73,7 +84,8 @@ class Own(Identity):
         base_batch: images per iteration that the learning rate is for.
         global_batch: images per iteration; the learning rate follows.
         precision: dtype of autocast.
-        weights: the backbone's weights; None: from scratch.
+        weights: the backbone's weights; None: from scratch, or from ``init``.
+        init: the whole detector's weights that training starts from; None: none.
         checkpoint_interval: iterations between two checkpoints, at most.
         checkpoint_minutes: minutes between two checkpoints, at most.
         threads: CPU threads of a rank.
@@ -85,9 +97,16 @@ class Own(Identity):
     global_batch: Count
     precision: Literal["float32", "bfloat16", "float16"]
     weights: Weights | None
+    init: Init | None = None
     checkpoint_interval: Count
     checkpoint_minutes: Positive
     threads: Annotated[Count, Field(le=1024)]
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.weights and self.init:
+            raise ValueError("has weights of a backbone beside the init of a whole detector")
+        return self
 
 
 def own_part(config: Any, where: str = "") -> Own:

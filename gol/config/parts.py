@@ -12,10 +12,17 @@ Multiplier = Annotated[Number, Field(ge=0)]
 
 
 class Runner(Model):
-    """How long to train."""
+    """How long to train, in epochs."""
 
     type: Literal["EpochBasedRunner"]
     max_epochs: Count
+
+
+class IterRunner(Model):
+    """How long to train, in iterations."""
+
+    type: Literal["IterBasedRunner"]
+    max_iters: Count
 
 
 class GradClip(Model):
@@ -130,4 +137,5 @@ def check_part(config: dict[str, Any], name: str) -> None:
     part: Any = config
     for key in name.split("."):
         part = part[key]
-    validated(PARTS[name], part, part=name)
+    iterations = name == "runner" and "max_iters" in part
+    validated(IterRunner if iterations else PARTS[name], part, part=name)

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gol.config.axes import AXES, axis_values
+from gol.config.axes import AXES, Axes, axis_values
 from gol.config.datasets import dataset_definition, load_dataset
 from gol.config.experiments import experiment
 from gol.config.layout import Layout, check_titles
@@ -35,6 +35,7 @@ class Pipeline:
     seeds: range
     threads: int
     set: dict[str, Any]
+    init: str | None = None
     rows: dict[str, Row] = field(default_factory=dict)
 
     @property
@@ -48,7 +49,9 @@ class Pipeline:
         """What the config of an experiment is told on top of it: dotted key to value."""
         row = self.rows.get(name)
         label = {"gol.label": row.label} if row and row.label else {}
-        return {"gol.threads": self.threads, **self.set, **(row.set if row else {}), **label}
+        given = {"init": self.init} if self.init else {}
+        given |= {"gol.threads": self.threads, **self.set}
+        return {**given, **(row.set if row else {}), **label}
 
     def settings(self, name: str) -> list[str]:
         """The same as ``gol config --set`` takes it."""
@@ -90,9 +93,15 @@ class Pipeline:
 
     def pretrained_backbone(self, name: str) -> str | None:
         """The backbone whose weights are to be downloaded; None if none, or a file is named."""
+        if self.init_of(name) != "none":
+            return None
         backbone = experiment(name).axes.backbone
         named = any(key.startswith("gol.weights") for key in self.overrides(name))
         return backbone if axis_values("backbone")[backbone].get("weights") and not named else None
+
+    def init_of(self, name: str) -> str:
+        """The detector that an experiment starts from: a name, a file, an address or none."""
+        return self.init or experiment(name).axes.init
 
     @staticmethod
     def scorings(name: str) -> list[str]:
@@ -133,6 +142,7 @@ def read_pipeline(content: Mapping[str, Any]) -> Pipeline:
         seeds=range(file.seeds),
         threads=file.threads,
         set=file.set,
+        init=file.init,
         rows=rows,
     )
     _check_experiments(pipeline)
@@ -197,12 +207,16 @@ def _check_experiments(pipeline: Pipeline) -> None:
             raise UserError(f"row {name} has no changes: write '{name}: {{set: {{KEY: VALUE}}}}'")
     for dataset in pipeline.datasets:
         load_dataset(dataset)
-    changed = [name for name in pipeline.experiments if pipeline.set or name in pipeline.rows]
+    changed = pipeline.experiments
+    if not (pipeline.set or pipeline.init):
+        changed = [name for name in changed if name in pipeline.rows]
     if changed:  # resolving takes a while, but finds what is wrong before anything runs
         from gol.config.resolve import load_experiment
 
         for name in _one_of_each_form(pipeline, changed):
-            load_experiment(name, pipeline.overrides(name), os.devnull)
+            # of any dataset whose number of classes is known before it is prepared
+            overrides = {**pipeline.overrides(name), "dataset": Axes().dataset}
+            load_experiment(name, overrides, os.devnull)
 
 
 def _one_of_each_form(pipeline: Pipeline, names: Iterable[str]) -> list[str]:

@@ -102,6 +102,11 @@ class PipelineFile(Model):
     threads: Annotated[Count, Field(le=1024)] = Field(
         1, description="CPU threads of one run or detection"
     )
+    init: Text | None = Field(
+        None,
+        description="the detector that all experiments start from: a name that `gol weights` "
+        "lists, a file, an http or https address, or none; without it each has its own",
+    )
     set: dict[str, Any] = Field(
         {},
         description="changes to every resolved config, dotted key to value, e.g. runner.max_epochs",

@@ -27,7 +27,9 @@ from gol.data.prepared import Prepared
 from gol.data.store import file_digest
 from gol.errors import UserError, shown, validated
 from gol.files import read_json, remove, write_json
+from gol.files.digests import sha256
 from gol.run_folder import RunFolder
+from gol.sources.weights import fetch_weights
 
 #: Keys of a resolved config whose override makes another training.
 _TRAINING = ("model", "optimizer", "lr_config", "runner", "fp16", "gol.global_batch", "gol.base")
@@ -92,16 +94,28 @@ def load_experiment(
 
 def _own_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """What the key ``gol`` holds of the axes' values, and of its own."""
+    init = {"init": values["init"]} if values["init"] else {}
     return {
+        **init,
         "scorings": values["classifier"]["scorings"],
         "base_batch": values["schedule"]["base_batch"],
         "global_batch": values["schedule"]["base_batch"],
         "precision": values["precision"]["dtype"],
-        "weights": values["backbone"].get("weights"),
+        "weights": None if init else values["backbone"].get("weights"),
         "checkpoint_interval": 500,
         "checkpoint_minutes": 15,
         "threads": 1,
     }
+
+
+def pin_init(config: Any) -> None:
+    """Fetches the detector that training starts from, if any, and enters the whole digest.
+
+    Raises:
+        UserError: the file is not there and cannot be fetched.
+    """
+    if init := config.gol.get("init"):
+        init.sha256 = sha256(fetch_weights(init, "--init"))
 
 
 def save_config(config: Any, run: Path, changes: Mapping[str, Any] | None = None) -> None:
@@ -130,10 +144,13 @@ def python_config(config: Any) -> str:
     runtime = mmdet_config("_base_/default_runtime")._cfg_dict.to_dict()
     values = {**runtime, **config._cfg_dict.to_dict()}
     # mmdet's tools score within the training, and would not if it ended before.
-    values["evaluation"]["interval"] = values["runner"]["max_epochs"]
+    runner = values["runner"]
+    values["evaluation"]["interval"] = runner.get("max_epochs") or runner["max_iters"]
     own = (values["gol"]["weights"] or {}).get("file")
     if own:  # what gol.weights loads here, mmdet's tools load by init_cfg
         values["model"]["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": own}
+    if init := values["gol"].get("init"):  # these leave out class rows of another number
+        values["load_from"] = init.get("file") or init["url"]
     return python_text(values)
 
 
@@ -205,8 +222,11 @@ def _set_schedule(config: Any, values: Mapping) -> None:
     config.optimizer = schedule["optimizer"]
     config.optimizer_config = {"grad_clip": schedule["grad_clip"]}
     config.lr_config = schedule["lr_config"]
-    config.runner = {"type": "EpochBasedRunner", "max_epochs": schedule["max_epochs"]}
+    if iterations := schedule.get("max_iters"):
+        config.runner = {"type": "IterBasedRunner", "max_iters": iterations}
+    else:
+        config.runner = {"type": "EpochBasedRunner", "max_epochs": schedule["max_epochs"]}
     kinds = ["bbox", "segm"] if "mask_head" in config.model.roi_head else ["bbox"]
-    config.evaluation = {"metric": kinds, "interval": schedule["max_epochs"]}
+    config.evaluation = {"metric": kinds, "interval": iterations or schedule["max_epochs"]}
     if fp16:
         config.fp16 = fp16

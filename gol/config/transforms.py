@@ -14,7 +14,7 @@ def _train_pipeline(model: Any, values: Mapping, dataset: Dataset) -> list[dict]
     augmentation = [
         {
             "type": "Resize",
-            "img_scale": [tuple(scale) for scale in dataset.image_scales],
+            "img_scale": [tuple(scale) for scale in _scales(values, dataset)],
             "multiscale_mode": "value",
             "keep_ratio": True,
         },
@@ -35,7 +35,12 @@ def _train_pipeline(model: Any, values: Mapping, dataset: Dataset) -> list[dict]
     ]
 
 
-def _test_pipeline(dataset: Dataset) -> list[dict]:
+def _scales(values: Mapping, dataset: Dataset) -> list[list[int]]:
+    """(width, height) in pixels that images are resized to within: the schedule's first."""
+    return values["schedule"].get("image_scales") or dataset.image_scales
+
+
+def _test_pipeline(values: Mapping, dataset: Dataset) -> list[dict]:
     transforms = [
         {"type": "Resize", "keep_ratio": True},
         {"type": "RandomFlip"},
@@ -43,7 +48,7 @@ def _test_pipeline(dataset: Dataset) -> list[dict]:
         {"type": "ImageToTensor", "keys": ["img"]},
         {"type": "Collect", "keys": ["img"]},
     ]
-    scale = tuple(dataset.image_scales[-1])
+    scale = tuple(_scales(values, dataset)[-1])
     shown = {"img_scale": scale, "flip": False, "transforms": transforms}
     return [{"type": "LoadImageFromFile"}, {"type": "MultiScaleFlipAug", **shown}]
 
@@ -76,7 +81,7 @@ def set_data(
         }
 
     train_part = part("train", _train_pipeline(config.model, values, dataset))
-    test = _test_pipeline(dataset)
+    test = _test_pipeline(values, dataset)
     if values["sampler"]["repeat"]:
         train_part = {
             "type": "ClassBalancedDataset",

@@ -95,7 +95,7 @@ def _train(run: RunFolder, config: Any, ranks: Ranks, preemption: Preemption) ->
     meta = trainer.resume(run, wanted)
     clock = _Clock(meta["started"], meta["seconds"], own)
     start, epoch = meta["iter"], len(trainer.loader)
-    total = trainer.schedule.max_epochs * epoch
+    total = trainer.schedule.iterations
     if ranks.is_main and start:
         print(f"{_name(own)} continues after iteration {start}", file=sys.stderr, flush=True)
     log = None
@@ -124,12 +124,14 @@ def _finish(
     """Writes the weights and, last, the summary."""
     meta = {"CLASSES": list(trainer.classes), "fingerprint": wanted, "gol": __version__}
     save_checkpoint(run.weights, state_dict=trainer.detector.state_dict(), meta=meta)
-    epochs, loader, seconds = trainer.schedule.max_epochs, trainer.loader, clock.spent()
+    iterations, loader, seconds = trainer.schedule.iterations, trainer.loader, clock.spent()
+    epochs, rest = divmod(iterations, len(loader))
+    images = epochs * len(loader.dataset) + rest * loader.global_batch
     summary = RunSummary(
         fingerprint=wanted,
-        iterations=epochs * len(loader),
+        iterations=iterations,
         seconds=seconds,
-        images_per_second=epochs * len(loader.dataset) / seconds,
+        images_per_second=images / seconds,
         parameters=sum(p.numel() for p in trainer.detector.parameters()),
         device=str(trainer.ranks.device),
         ranks=trainer.ranks.world,

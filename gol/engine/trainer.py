@@ -119,9 +119,8 @@ class Trainer:
         optimizer = {**config.optimizer, "lr": config.optimizer.lr * factor}
         with no_compiler():
             self.optimizer = build_optimizer(self.detector, optimizer)
-        self.schedule = Schedule(
-            config.lr_config, self.optimizer, len(self.loader), config.runner.max_epochs
-        )
+        length = config.runner.get("max_epochs"), config.runner.get("max_iters")
+        self.schedule = Schedule(config.lr_config, self.optimizer, len(self.loader), *length)
         half = self.dtype == torch.float16 and ranks.device.type == "cuda"
         self.scaler = _Scaler(half, config.get("fp16", {}).get("loss_scale", "dynamic"))
         self.max_norm = (config.optimizer_config.grad_clip or {}).get("max_norm")

@@ -28,11 +28,21 @@ with deferred_imports():
 
 import gol.data.dataset  # noqa: E402,F401  (registers InstanceDataset)
 from gol.activations import ACTIVATIONS  # noqa: E402
+from gol.data.store import AnnotationStore  # noqa: E402
 from gol.errors import UserError  # noqa: E402
 from gol.losses import LOSSES  # noqa: E402
+from gol.models import foreign  # noqa: E402
+from gol.models.init import Start, load_init  # noqa: E402
 from gol.models.weights import load_backbone  # noqa: E402
 
-__all__ = ["build_dataset", "build_detector", "check_weights", "float32_heads", "set_scoring"]
+__all__ = [
+    "build_dataset",
+    "build_detector",
+    "check_init",
+    "check_weights",
+    "float32_heads",
+    "set_scoring",
+]
 
 # init_weights otherwise reports every tensor.
 get_logger("mmcv").setLevel(logging.WARNING)
@@ -64,7 +74,8 @@ def build_detector(config: Any, initialise: bool = True) -> torch.nn.Module:
     """Builds the detector of a resolved config and initialises its weights from ``config.seed``.
 
     In a config of ours ``config.gol.weights`` says which file the backbone begins with, and
-    ``gol.models.weights`` loads it, every tensor; None trains it from scratch. Nothing is fetched:
+    ``gol.models.weights`` loads it, every tensor; None trains it from scratch. ``config.gol.init``
+    names a whole detector instead: ``gol.models.init`` loads what fits. Nothing is fetched:
     that is done before, by ``gol weights``, ``gol train`` or ``gol launch``. mmdet's own
     ``init_cfg`` of the backbone is there for mmdet's tools, which would skip what does not match.
 
@@ -109,7 +120,29 @@ def _initialised(config: Any, initialise: bool) -> torch.nn.Module:
         detector.backbone.init_weights = lambda: load_backbone(detector.backbone, weights, name)
     detector.init_weights()
     vars(detector.backbone).pop("init_weights", None)
+    if "gol" in config and config.gol.get("init"):
+        foreign.tell(_start(detector, config).report())
     return detector
+
+
+def _start(detector: torch.nn.Module, config: Any) -> Start:
+    train = config.data.train
+    store = AnnotationStore.open(train.get("dataset", train).ann_file)
+    classes = [category["name"] for category in store.categories]
+    return load_init(detector, config.gol.init, classes, config.gol.scorings[-1])
+
+
+def check_init(config: Any) -> str:
+    """Loads what a resolved config's training starts from, to see now what of it fits.
+
+    Returns:
+        What is taken and what is not, as lines.
+
+    Raises:
+        UserError: as :func:`gol.models.init.load_init`, or the data are not prepared.
+    """
+    detector = _build({**config.model, "backbone": {**config.model.backbone, "init_cfg": None}})
+    return _start(detector, config).report()
 
 
 def check_weights(config: Any) -> None:

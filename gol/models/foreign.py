@@ -174,7 +174,12 @@ def _dtype(tensor: torch.Tensor) -> str:
 
 def say(path: Path, notes: list[str]) -> None:
     """One line on stderr, of the first rank alone."""
+    if notes:
+        tell(visible(f"{path}: {'; '.join(notes)}"))
+
+
+def tell(text: str) -> None:
+    """Lines on stderr, of the first rank alone."""
     ranks = torch.distributed
-    first = not (ranks.is_available() and ranks.is_initialized() and ranks.get_rank())
-    if notes and first:
-        print(visible(f"{path}: {'; '.join(notes)}"), file=sys.stderr, flush=True)
+    if not (ranks.is_available() and ranks.is_initialized() and ranks.get_rank()):
+        print(visible(text, keep="\n"), file=sys.stderr, flush=True)

@@ -26,11 +26,12 @@ def weights_path(weights: Mapping[str, Any]) -> Path:
     return Path(weights["file"]) if weights.get("file") else cache_path(Source.of(weights).name)
 
 
-def fetch_weights(weights: Mapping[str, Any]) -> Path:
+def fetch_weights(weights: Mapping[str, Any], option: str = "--weights") -> Path:
     """The file of a key ``weights``, fetched into the cache unless it is there.
 
     Args:
         weights: as for :func:`weights_path`.
+        option: of ``gol config``, which names a file instead.
 
     Raises:
         UserError: no network, or the file is not the published one.
@@ -44,5 +45,5 @@ def fetch_weights(weights: Mapping[str, Any]) -> Path:
     except UserError as error:
         raise UserError(
             f"{error}. Without network, get {source.urls[0]} elsewhere and put it at {path}, or"
-            " name the file by `gol config EXPERIMENT --weights FILE`"
+            f" name the file by `gol config EXPERIMENT {option} FILE`"
         ) from error

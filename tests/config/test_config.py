@@ -109,7 +109,7 @@ def test_a_part_that_may_be_missing_can_be_set_and_left_out():
 def test_unknown_experiment_lists_the_known():
     with pytest.raises(
         UserError,
-        match=r"unknown experiment 'gumbel'; did you mean 'demo/gumbel'\? allowed: demo/gumbel",
+        match=r"unknown experiment 'gumbel'; did you mean 'own/gumbel'\? allowed: own/gumbel",
     ):
         gol.load_experiment("gumbel")
 

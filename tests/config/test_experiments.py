@@ -20,7 +20,7 @@ from gol.losses.class_statistics import ClassStatistics
 from gol.models import build_dataset
 
 LVIS = {"lvis_v1": "v1", "lvis_v0_5": "v0_5"}
-PAPERS = [name for name in gol.experiments() if not name.startswith("demo/")]
+PAPERS = [name for name in gol.experiments() if not name.startswith(("demo/", "own"))]
 # The others are many, or heavy.
 QUICK = {
     "activations/r50_4x4_1x",
@@ -180,7 +180,7 @@ def combinations():
 
     Of the backbones each stands beside each detector: all detectors' heads share them.
     """
-    axes = [axis for axis in AXES if axis not in ("dataset", "schedule", "sampler")]
+    axes = [axis for axis in AXES if axis not in ("dataset", "schedule", "sampler", "init")]
     values = {axis: list(axis_values(axis)) for axis in axes}
     missing = {
         pair

@@ -8,6 +8,7 @@ from snakemake.logging import logger
 from snakemake.resources import Resources
 
 from gol.cli.terminal import attach, draws, places
+from gol.config.backbones import published_weights
 from gol.config.datasets import annotation_files, dataset_definition, image_proofs
 from gol.data.prepared import SPLITS, Drawn, Prepared
 from gol.errors import UserError, one_line, unknown
@@ -48,7 +49,7 @@ RESULTS = PIPELINE.results
 DATA = PIPELINE.data_folder("{dataset}")  # a pattern, as is the run folder
 PREPARED = Prepared(Path(DATA))
 RUN = RunFolder(PIPELINE.run_folder("{experiment}", "{seed}"))
-WEIGHTS = "results/weights/{backbone}.txt"  # says where the backbone's file is
+WEIGHTS = "results/weights/{backbone}.txt"  # says where published weights are
 
 # How a training or detection runs. Resources, since a change of one makes no rule run again; a
 # profile's default-resources win over ours, and --set-resources over both.
@@ -133,6 +134,14 @@ def figure(name):
     labels = {"figure": name.replace("_", " ")}
     drawn = report(f"{path}.png", caption=caption, category="Figures", labels=labels)
     return [drawn, f"{path}.pdf"]
+
+
+def init_weights(wildcards):
+    """Input function: the detector that an experiment starts from, or proof that it is there."""
+    init = PIPELINE.init_of(wildcards.experiment)
+    if init in published_weights():
+        return ancient(WEIGHTS.format(backbone=init))
+    return init if Path(init).is_file() else []
 
 
 def backbone_weights(wildcards):

@@ -4,6 +4,7 @@
 rule config:
     input:
         prepared(lambda data: data.classes),
+        init_weights,
     output:
         str(RUN.config),
     log:
