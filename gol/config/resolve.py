@@ -29,8 +29,11 @@ from gol.errors import UserError, shown, validated
 from gol.files import read_json, write_json
 from gol.run_folder import RunFolder
 
-#: Keys of a resolved config whose override makes another training.
-_TRAINING = ("model", "optimizer", "lr_config", "runner", "fp16", "gol.global_batch", "gol.base")
+#: Keys of a resolved config whose override makes another training, or chooses other weights of it.
+_TRAINING = (
+    *("model", "optimizer", "lr_config", "runner", "fp16", "gol.global_batch", "gol.base"),
+    *("gol.validate_every", "gol.patience"),
+)
 
 
 def load_experiment(
