@@ -127,7 +127,7 @@ def _row(runs: list[Run], scoring: str) -> Row:
         published=who.published if _on_its_dataset(who) else None,
         comparable=who.compare is None,
         published_note=who.published_note,
-        statement=who.statement,
+        statement=first.statement,
         seconds=tuple(run.train.seconds for run in runs),
         images_per_second=tuple(run.train.images_per_second for run in runs),
         parameters=first.train.parameters,
