@@ -10,6 +10,9 @@ name                  holds                                          written by
 ``metrics.jsonl``     losses and throughput, a line per iteration    ``gol train``
 ``checkpoints/``      the newest two, and damaged ones, set aside    ``gol train``
 ``model.pth``         the trained weights, in mmcv's layout          ``gol train``
+``validation.jsonl``  scores of the validations, a line each         ``gol train``
+``best.pth``          the weights that scored best, as ``model.pth`` ``gol train``
+``.validation/``      detections of a validation that goes on        ``gol train``
 ``train.json``        the :class:`RunSummary`, last of all           ``gol train``
 ``detections/S.json`` detections scored with activation S            ``gol detect``
 ``evaluation/S.json`` their scores                                   ``gol evaluate``
@@ -40,13 +43,33 @@ def restart_option(rule: str, run: object = "") -> str:
     return f"{by_hand} (with snakemake: --set-resources {rule}:changed=restart)"
 
 
+class ValidationSummary(BaseModel):
+    """What the validations of a finished training found.
+
+    Attributes:
+        metric: what was compared, ``segm_AP`` or ``bbox_AP``.
+        best_iteration: iterations that the best weights were trained for.
+        best_score: their score in [0, 1].
+        stopped_early: whether the training ended for want of a better score.
+        seconds: time spent, over all starts.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    metric: str
+    best_iteration: int
+    best_score: float
+    stopped_early: bool
+    seconds: float
+
+
 class RunSummary(BaseModel):
     """What a finished training was and took; times in seconds, moments as Unix time.
 
     Attributes:
         fingerprint: hash of the resolved config and the training annotations.
         iterations: iterations done.
-        seconds: time spent, over all starts.
+        seconds: time spent training, over all starts.
         images_per_second: training throughput of all ranks together.
         parameters: numbers in the model's parameters.
         device: what rank 0 ran on.
@@ -56,6 +79,7 @@ class RunSummary(BaseModel):
         versions: package to version.
         raw_annotations: split to the SHA-256 of the file that ``gol preprocess`` made it of.
         source: who trained it, and the ``commit`` of the code, if it lies in a repository of git.
+        validation: what validation found; None: there was none.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -72,6 +96,7 @@ class RunSummary(BaseModel):
     versions: dict[str, str] = {}
     raw_annotations: dict[str, str] = {}  # unknown before 0.4.0
     source: dict[str, str] = {}  # unknown before 0.5.0
+    validation: ValidationSummary | None = None
 
 
 class RunFolder:
@@ -126,6 +151,21 @@ class RunFolder:
     def weights(self) -> Path:
         """The trained weights."""
         return self.path / "model.pth"
+
+    @property
+    def validating(self) -> Path:
+        """Folder of what a validation writes meanwhile."""
+        return self.path / ".validation"
+
+    @property
+    def best(self) -> Path:
+        """The weights that scored best in validation."""
+        return self.path / "best.pth"
+
+    @property
+    def chosen(self) -> Path:
+        """The weights to detect with: the best where there are some, else the last."""
+        return self.best if self.best.exists() else self.weights
 
     @property
     def summary(self) -> Path:
@@ -220,5 +260,9 @@ class RunFolder:
     def clear(self) -> None:
         """Removes what a training left, so that the next begins at the beginning."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-        for path in (self.summary, self.weights, self.metrics, self.job):
+        shutil.rmtree(self.validating, ignore_errors=True)
+        for path in (
+            *(self.summary, self.weights, self.metrics, self.job),
+            *(self.best, self.validations),
+        ):
             remove(path)

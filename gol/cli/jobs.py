@@ -10,6 +10,11 @@ if TYPE_CHECKING:
 
 _DEVICE = option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
 _SCORING = option("--scoring", help="activation for the scores (default: the config's first)")
+_LAST = option(
+    "--last",
+    action="store_true",
+    help="detect with the final weights, though validation found better ones (best.pth)",
+)
 
 
 @verb(RUN, _DEVICE, JSON)
@@ -45,11 +50,14 @@ def _launch_options() -> list[Option]:
     RUN,
     option("--detect", type=Path, metavar="OUT", help="detect instead, and write this file"),
     _SCORING,
+    _LAST,
     JSON,
     later=_launch_options,
     extra="all",
 )
-def launch(run: Path, detect: Path | None, scoring: str | None, **settings: Any) -> Result:
+def launch(
+    run: Path, detect: Path | None, scoring: str | None, last: bool, **settings: Any
+) -> Result:
     """Train a run, or detect with it, as a submitit job, and wait for it."""
     from gol.cluster.launch import launch
     from gol.cluster.settings import Settings
@@ -58,7 +66,7 @@ def launch(run: Path, detect: Path | None, scoring: str | None, **settings: Any)
     chosen = Settings(**settings)
     device = chosen.device or None
     if detect:
-        launch(Detection(run, detect, scoring, device), chosen)
+        launch(Detection(run, detect, scoring, device, last), chosen)
         return Result({"out": str(detect)}, f"detections in {detect}")
     return _trained(launch(Training(run, device), chosen))
 
@@ -67,17 +75,23 @@ def launch(run: Path, detect: Path | None, scoring: str | None, **settings: Any)
     RUN,
     OUT,
     _SCORING,
-    option("--checkpoint", type=Path, help="weights instead of the run's model.pth"),
+    option("--checkpoint", type=Path, help="weights instead of the run's own"),
+    _LAST,
     _DEVICE,
     JSON,
 )
 def detect(
-    run: Path, out: Path, scoring: str | None, checkpoint: Path | None, device: str | None
+    run: Path,
+    out: Path,
+    scoring: str | None,
+    checkpoint: Path | None,
+    last: bool,
+    device: str | None,
 ) -> Result | None:
     """Detect on the test images with a trained run."""
     from gol.engine.detect import detect
 
-    count = detect(run, out, scoring, checkpoint, device)
+    count = detect(run, out, scoring, checkpoint, device, last)
     if not _is_main():
         return None
     return Result({"out": str(out), "detections": count}, f"{count} detections in {out}")
@@ -88,7 +102,11 @@ def _trained(summary: "RunSummary") -> Result:
         f"{summary.iterations} iterations in {summary.seconds:.0f} s, "
         f"{summary.images_per_second:.1f} img/s on {summary.device}"
     )
-    return Result(summary.model_dump(), text)
+    if found := summary.validation:
+        score = f"{found.metric.replace('_', ' ')} {100 * found.best_score:.1f}"
+        early = "stopped early; " if found.stopped_early else ""
+        text += f"; {early}best {score} at iteration {found.best_iteration}"
+    return Result(summary.model_dump(exclude_none=True), text)
 
 
 def _is_main() -> bool:

@@ -13,10 +13,13 @@ from gol.cli.verbs import JSON, OUT, STORE, Result, option, verb
 )
 def evaluate(annotations: Path, detections: Path, out: Path) -> Result:
     """Score detections against annotations by the LVIS protocol."""
+    from gol.evaluation.advice import advice
     from gol.evaluation.lvis import evaluate_file, format_metrics
 
     scores = evaluate_file(annotations, detections, out)
-    return Result(scores, format_metrics(scores))
+    return Result(
+        scores, "\n".join([format_metrics(scores), *advice(scores, annotations, detections)])
+    )
 
 
 @verb(STORE, extra="all")

@@ -127,14 +127,20 @@ class Detection:
         out: JSON file to write.
         scoring: activation for the scores; by default the config's first.
         device: passed on.
+        last: passed on.
     """
 
     rule = "detect"
 
     def __init__(
-        self, run: str | Path, out: Path, scoring: str | None = None, device: str | None = None
+        self,
+        run: str | Path,
+        out: Path,
+        scoring: str | None = None,
+        device: str | None = None,
+        last: bool = False,
     ) -> None:
-        self.run, self.device = RunFolder(run), device
+        self.run, self.device, self.last = RunFolder(run), device, last
         self.out, self.scoring = out, scoring
         self.title, self.record = f"the detection {out}", out.with_suffix(".job")
 
@@ -142,7 +148,7 @@ class Detection:
         """Detects."""
         from gol.engine.detect import detect
 
-        detect(self.run.path, self.out, self.scoring, device=self.device)
+        detect(self.run.path, self.out, self.scoring, device=self.device, last=self.last)
 
     def fingerprint(self) -> str:
         """Hash of the config, the weights and the test annotations."""
@@ -151,13 +157,16 @@ class Detection:
         parts: list[Any] = [fingerprint(config), self.scoring]
         if trained:
             parts.append(self.run.read_summary().finished)
-        for path in (self.run.weights, Path(config["data"]["test"]["ann_file"])):
+        weights = self.run.weights if self.last else self.run.chosen
+        if weights != self.run.weights:
+            parts.append(weights.name)
+        for path in (weights, Path(config["data"]["test"]["ann_file"])):
             try:
                 state = path.stat()
             except OSError as error:
                 raise UserError(f"cannot read {path}: {error.strerror}") from error
             # Snakemake touches weights that were there already.
-            changed = 0 if trained and path == self.run.weights else state.st_mtime_ns
+            changed = 0 if trained and path == weights else state.st_mtime_ns
             parts.append([state.st_size, changed])
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -25,8 +25,8 @@ from gol.errors import UserError, choices, shown, unknown
 
 #: What may not be changed, and why.
 _FIXED = {
-    "evaluation": "gol scores after the last epoch; in the config that it prints for mmdet's tools "
-    "the interval follows runner.max_epochs",
+    "evaluation": "gol validates by gol.validate_every; in the config that it prints for mmdet's "
+    "tools the interval follows runner.max_epochs",
     "custom_imports": "every config needs it",
     "data.val": "gol detects on data.test",
     "seed": "it is an option of its own, or key 'seeds' of a pipeline",

@@ -89,6 +89,8 @@ class Own(Identity):
         checkpoint_interval: iterations between two checkpoints, at most.
         checkpoint_minutes: minutes between two checkpoints, at most.
         threads: CPU threads of a rank.
+        validate_every: iterations between two validations on the test images; None: no validation.
+        patience: validations without a better score after which the training ends; None: never.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -101,6 +103,14 @@ class Own(Identity):
     checkpoint_interval: Count
     checkpoint_minutes: Positive
     threads: Annotated[Count, Field(le=1024)]
+    validate_every: Count | None = None
+    patience: Count | None = None
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        if self.patience and not self.validate_every:
+            raise ValueError("has patience, which counts validations, but no validate_every")
+        return self
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:

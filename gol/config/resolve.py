@@ -31,8 +31,11 @@ from gol.files.digests import sha256
 from gol.run_folder import RunFolder
 from gol.sources.weights import fetch_weights
 
-#: Keys of a resolved config whose override makes another training.
-_TRAINING = ("model", "optimizer", "lr_config", "runner", "fp16", "gol.global_batch", "gol.base")
+#: Keys of a resolved config whose override makes another training, or chooses other weights of it.
+_TRAINING = (
+    *("model", "optimizer", "lr_config", "runner", "fp16", "gol.global_batch", "gol.base"),
+    *("gol.validate_every", "gol.patience"),
+)
 
 
 def load_experiment(

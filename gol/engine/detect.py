@@ -5,9 +5,10 @@ The batches are the same however many ranks there are; rank r of W detects on ev
 Shapes: B: images of a batch, C: classes, D: detections of an image, of all classes or of one.
 """
 
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +27,10 @@ from gol.models.state import DamagedError, load_weights
 from gol.run_folder import RunFolder
 
 _STOPPED = "the detection was asked to stop (SIGUSR2) and begins anew"
+_OPTIMISTIC = (
+    "weights {name}, which validation chose by the same images: their score is a little optimistic "
+    "(--last: the final weights)"
+)
 _BATCH = 16  # most images at once
 _MASK_BYTES = 1 << 30  # mmdet returns a mask of the whole image for every detection
 
@@ -36,6 +41,7 @@ def detect(
     scoring: str | None = None,
     checkpoint: str | Path | None = None,
     device: str | None = None,
+    last: bool = False,
 ) -> int:
     """Detects on the test images of a run's dataset; called in every process of a job.
 
@@ -44,18 +50,22 @@ def detect(
         out: JSON file to write: a list of {image_id, category_id, score, bbox (x, y, w, h in
             pixels), segmentation (compressed RLE)}.
         scoring: activation that turns logits into scores; default the config's first.
-        checkpoint: weights to use instead of the run's own.
+        checkpoint: weights to use instead of the run's own, which are those that scored best where
+            the training validated, else the last.
         device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU, one per rank.
+        last: use the last weights in any case.
 
     Returns:
         The number of detections.
 
     Raises:
         UserError: no config or checkpoint, a checkpoint of other classes, unknown scoring, a
-            damaged image, a full disk.
+            damaged image, a full disk, both ``checkpoint`` and ``last``.
         PeerError: another rank failed.
         Interrupted: SIGUSR2 came and no other handler took over.
     """
+    if checkpoint and last:
+        raise UserError("--checkpoint and --last both name weights: give one of them")
     with Preemption() as preemption, join(device) as ranks:
         config = load_config(run)
         own = own_part(config)
@@ -64,60 +74,111 @@ def detect(
             raise unknown("scoring", scoring, own.scorings, own.experiment)
         torch.set_num_threads(own.threads)
         wanted = None if checkpoint else fingerprint(config)
-        weights = checkpoint or RunFolder(run).weights
+        folder = RunFolder(run)
+        weights = checkpoint or (folder.weights if last else folder.chosen)
+        if weights == folder.best and ranks.is_main:
+            text = f"{own.experiment}  {_OPTIMISTIC.format(name=weights.name)}"
+            print(text, file=sys.stderr, flush=True)
+
+        def check() -> None:
+            if preemption.requested:
+                preemption.obey(_STOPPED)
 
         def chunks() -> Iterator[list[dict]]:
             # Begins when the list is this job's, so that no GPU is held while it waits.
-            detector = _detector(config, weights, wanted, scoring, ranks)
-            yield from _detections(detector, config, ranks, preemption)
+            detector = build_scorer(config, scoring, ranks)
+            _load(detector, weights, wanted)
+            images = ImageShare(config, ranks)
+            progress = _Progress(own.experiment, images.count, ranks)
+            for count, entries in images.detections(detector, check):
+                yield entries
+                progress.add(count)
 
         return write_sharded(out, chunks(), ranks, preemption.at_once(_STOPPED))
 
 
-def _detector(
-    config: Any, weights: str | Path, fingerprint: str | None, scoring: str, ranks: Ranks
-) -> torch.nn.Module:
+def build_scorer(config: Any, scoring: str, ranks: Ranks) -> torch.nn.Module:
+    """The detector of a resolved config as it detects, on the rank's device, without weights yet.
+
+    Args:
+        config: the resolved config.
+        scoring: activation that turns logits into scores.
+        ranks: this process among the others.
+    """
     from gol.models import build_detector, float32_heads, set_scoring
 
-    # The weights come from the checkpoint: nothing is loaded to be overwritten.
+    # The weights come from a checkpoint: nothing is loaded to be overwritten.
     detector = build_detector(config, initialise=False)
-    try:
-        load_weights(detector, weights, fingerprint)
-    except DamagedError as error:
-        remedy = "; remove it, and `gol train` writes it again from the last checkpoint"
-        raise UserError(f"{error}{remedy if fingerprint else ''}") from error
     set_scoring(detector, scoring)
     if own_part(config).precision != "float32":
         float32_heads(detector)
     return detector.to(ranks.device).eval()
 
 
-def _detections(
-    detector: torch.nn.Module, config: Any, ranks: Ranks, preemption: Preemption
-) -> Iterator[list[dict]]:
-    """The entries of each of this rank's batches, with progress on stderr."""
-    from gol.data.loader import load, to_device
-    from gol.engine.trainer import PRECISIONS
-    from gol.models import build_dataset
+def _load(detector: torch.nn.Module, weights: str | Path, fingerprint: str | None) -> None:
+    try:
+        load_weights(detector, weights, fingerprint)
+    except DamagedError as error:
+        remedy = "; remove it, and `gol train` writes it again from the last checkpoint"
+        if Path(weights).name == RunFolder("").best.name:
+            remedy = "; --last takes the final weights instead"
+        raise UserError(f"{error}{remedy if fingerprint else ''}") from error
 
-    own = own_part(config)
-    dtype, device = PRECISIONS[own.precision], ranks.device
-    dataset = build_dataset(config.data.test, {"test_mode": True})
-    batches = _batches(dataset, config.model.test_cfg.rcnn.max_per_img)[ranks.rank :: ranks.world]
-    loaded = load(dataset, batches, config.data.workers_per_gpu, device.type == "cuda")
-    progress = _Progress(own.experiment, sum(map(len, batches)), ranks)
-    amp = torch.autocast(device.type, dtype) if dtype else nullcontext()
-    for indices, batch in zip(batches, loaded, strict=True):
-        if preemption.requested:
-            preemption.obey(_STOPPED)
-        with torch.inference_mode(), amp:
-            results = detector(return_loss=False, rescale=True, **to_device(batch, device))
-        yield [
-            entry
-            for index, result in zip(indices, results, strict=True)
-            for entry in _entries(result, dataset.img_ids[index], dataset.cat_ids)
-        ]
-        progress.add(len(indices))
+
+class ImageShare:
+    """One rank's share of the test images of a resolved config, in batches.
+
+    Args:
+        config: the resolved config.
+        ranks: this process among the others.
+
+    Attributes:
+        batches: this rank's, each B indices of images of one shape.
+        rounds: the most batches that a rank has.
+    """
+
+    def __init__(self, config: Any, ranks: Ranks) -> None:
+        from gol.engine.trainer import PRECISIONS
+        from gol.models import build_dataset
+
+        self.dataset = build_dataset(config.data.test, {"test_mode": True})
+        batches = _batches(self.dataset, config.model.test_cfg.rcnn.max_per_img)
+        self.batches = batches[ranks.rank :: ranks.world]
+        self.rounds = math.ceil(len(batches) / ranks.world)
+        self.workers, self.device = config.data.workers_per_gpu, ranks.device
+        self.dtype = PRECISIONS[own_part(config).precision]
+
+    @property
+    def count(self) -> int:
+        """This rank's images."""
+        return sum(map(len, self.batches))
+
+    def detections(
+        self, detector: torch.nn.Module, check: Callable[[], None]
+    ) -> Iterator[tuple[int, list[dict]]]:
+        """B and the entries of each of this rank's batches; the same number on every rank.
+
+        Args:
+            detector: as :func:`build_scorer` gives it, with weights.
+            check: called before each batch; it may raise.
+        """
+        from gol.data.loader import load, to_device
+
+        loaded = load(self.dataset, self.batches, self.workers, self.device.type == "cuda")
+        amp = torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
+        for indices, batch in zip(self.batches, loaded, strict=True):
+            check()
+            with torch.inference_mode(), amp:
+                results = detector(return_loss=False, rescale=True, **to_device(batch, self.device))
+            entries = [
+                entry
+                for index, result in zip(indices, results, strict=True)
+                for entry in _entries(result, self.dataset.img_ids[index], self.dataset.cat_ids)
+            ]
+            yield len(indices), entries
+        for _ in range(self.rounds - len(self.batches)):
+            check()
+            yield 0, []
 
 
 def _batches(dataset: Any, detections: int) -> list[list[int]]:

@@ -4,7 +4,6 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,16 +30,28 @@ class RunLog:
     def __init__(self, path: Path, start: int, total: int, epoch_length: int, name: str) -> None:
         self.path, self.start, self.total = path, start, total
         self.epoch_length, self.name = epoch_length, name
-        write_text(path, "".join(f"{line}\n" for line in _lines(path, start)))
+        shorten(path, start)
         self.started = self.printed = time.monotonic()
-        self.images = 0
+        self.images, self.paused = 0, 0.0
 
-    def add(self, iteration: int, images: int, values: dict[str, float]) -> None:
-        """Records that ``iteration`` iterations are done, the last with these values."""
+    def pause(self, seconds: float) -> None:
+        """Leaves out so many seconds of the throughput; the remaining time foresees more such."""
+        self.paused += seconds
+
+    def add(self, iteration: int, images: int, values: dict[str, float], end: bool = False) -> None:
+        """Records that ``iteration`` iterations are done, the last with these values.
+
+        Args:
+            iteration: how many.
+            images: of the last one.
+            values: of the last one.
+            end: whether it may be the very last.
+        """
+        end |= iteration == self.total
         self.images += images
         now = time.monotonic()
         elapsed = now - self.started
-        rate = self.images / elapsed
+        rate = self.images / (elapsed - self.paused)
         eta = elapsed / (iteration - self.start) * (self.total - iteration)
         line = {
             "time": time.time(),
@@ -51,8 +62,8 @@ class RunLog:
             "eta_seconds": eta,
             "memory_gb": _peak_memory() / 1e9,
         }
-        if iteration % _LINE_EVERY == 0 or iteration == self.total:
-            self._append(line)
+        if iteration % _LINE_EVERY == 0 or end:
+            append(self.path, line)
         if now - self.printed > _TEXT_EVERY or iteration == self.total:
             self.printed = now
             left = timedelta(seconds=round(eta))
@@ -63,14 +74,23 @@ class RunLog:
                 flush=True,
             )
 
-    def _append(self, line: dict) -> None:
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                # A skipped float16 step has no finite gradient, and JSON no word for that.
-                finite = {k: v if math.isfinite(v) else None for k, v in line.items()}
-                file.write(sealed_line(finite))
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+def append(path: Path, line: dict) -> None:
+    """Appends a line with a checksum of its own to a log.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            # A skipped float16 step has no finite gradient, and JSON no word for that.
+            finite = {
+                k: None if isinstance(v, float) and not math.isfinite(v) else v
+                for k, v in line.items()
+            }
+            file.write(sealed_line(finite))
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _peak_memory() -> int:
@@ -83,15 +103,18 @@ def _peak_memory() -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _lines(path: Path, last: int) -> Iterator[str]:
-    """The lines up to the iteration ``last``."""
-    damaged = []
+def shorten(path: Path, last: int) -> list[dict]:
+    """Drops a log's lines after the iteration ``last``, and damaged ones; returns the others."""
+    damaged, texts, kept = [], [], []
     for number, (text, line) in enumerate(log_lines(path) if path.exists() else (), start=1):
         iteration = (line or {}).get("iteration")
         if not isinstance(iteration, int):
             damaged.append(number)
         elif iteration <= last:
-            yield text
+            texts.append(f"{text}\n")
+            kept.append(line)
     if damaged:
         text = f"{path}: damaged and left out: line {first_few(damaged)}"
         print(text, file=sys.stderr, flush=True)
+    write_text(path, "".join(texts))
+    return kept

@@ -23,6 +23,7 @@ from gol.engine.distributed import Ranks, join
 from gol.engine.preemption import Preemption
 from gol.engine.provenance import provenance
 from gol.engine.runlog import RunLog
+from gol.engine.validation import Validation
 from gol.errors import Interrupted, LostJobError, UserError
 from gol.run_folder import RunFolder, RunSummary
 
@@ -98,38 +99,57 @@ def _train(run: RunFolder, config: Any, ranks: Ranks, preemption: Preemption) ->
     total = trainer.schedule.iterations
     if ranks.is_main and start:
         print(f"{_name(own)} continues after iteration {start}", file=sys.stderr, flush=True)
-    log = None
+    validation = Validation(run, config, trainer, wanted, start)
+    log, done = None, start
     if ranks.is_main:
         log = RunLog(run.metrics, start, total, epoch, _name(own))
-    for iteration in range(start, total):
-        values, finished = trainer.step(iteration), iteration + 1
+    while True:
+        if validation.due(done):
+            seconds = validation.validate(done, preemption)
+            if seconds is None:
+                return None
+            clock.pause(seconds)
+            if log:
+                log.pause(seconds)
+        if done == total or validation.exhausted:
+            break
+        values, position, done = trainer.step(done), done % epoch, done + 1
         if log:
-            log.add(finished, trainer.loader.images(iteration % epoch), values)
-        stop, due = ranks.any(preemption.requested, clock.due(finished) and ranks.is_main)
-        if ranks.is_main and (stop or due or finished == total):
-            trainer.save(run, finished, wanted, clock.started, clock.spent())
+            images = trainer.loader.images(position)
+            log.add(done, images, values, validation.may_end(done))
+        stop, due = ranks.any(preemption.requested, clock.due(done) and ranks.is_main)
+        due |= done == total or validation.due(done)
+        if ranks.is_main and (stop or due):
+            trainer.save(run, done, wanted, clock.started, clock.spent())
             clock.saved = time.monotonic()
-        if stop or due or finished == total:
+        if stop or due:
             ranks.barrier()  # a slow disk must not count against an exchange of gradients
-        if stop and finished < total:
+        if stop and done < total:
             return None
     if not ranks.is_main:
         return ranks.broadcast(None)
-    return ranks.broadcast(_finish(run, wanted, trainer, clock, raw))
+    return ranks.broadcast(_finish(run, wanted, trainer, clock, raw, validation, done))
 
 
 def _finish(
-    run: RunFolder, wanted: str, trainer: "Trainer", clock: "_Clock", raw: dict[str, str]
+    run: RunFolder,
+    wanted: str,
+    trainer: "Trainer",
+    clock: "_Clock",
+    raw: dict[str, str],
+    validation: Validation,
+    done: int,
 ) -> RunSummary:
     """Writes the weights and, last, the summary."""
     meta = {"CLASSES": list(trainer.classes), "fingerprint": wanted, "gol": __version__}
     save_checkpoint(run.weights, state_dict=trainer.detector.state_dict(), meta=meta)
-    iterations, loader, seconds = trainer.schedule.iterations, trainer.loader, clock.spent()
-    epochs, rest = divmod(iterations, len(loader))
+    loader, seconds = trainer.loader, clock.spent()
+    epochs, rest = divmod(done, len(loader))
     images = epochs * len(loader.dataset) + rest * loader.global_batch
+    found = validation.summary(done)
     summary = RunSummary(
         fingerprint=wanted,
-        iterations=iterations,
+        iterations=done,
         seconds=seconds,
         images_per_second=images / seconds,
         parameters=sum(p.numel() for p in trainer.detector.parameters()),
@@ -140,6 +160,7 @@ def _finish(
         versions=_versions(),
         raw_annotations=raw,
         source=provenance(),
+        **({"validation": found} if found else {}),
     )
     run.write_summary(summary)
     return summary
@@ -173,6 +194,10 @@ class _Clock:
     def __init__(self, started: float, seconds: float, settings: Own) -> None:
         self.started, self.seconds, self.settings = started, seconds, settings
         self.begin = self.saved = time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        """Leaves out so many seconds."""
+        self.begin += seconds
 
     def spent(self) -> float:
         return self.seconds + time.monotonic() - self.begin

@@ -161,7 +161,7 @@ def _row(runs: list[Run], scoring: str) -> Row:
         elsewhere=published_on != who.axes.get("dataset"),
         comparable=who.compare is None,
         published_note=who.published_note,
-        statement=who.statement,
+        statement=first.statement,
         seconds=tuple(run.train.seconds for run in runs),
         images_per_second=tuple(run.train.images_per_second for run in runs),
         parameters=first.train.parameters,

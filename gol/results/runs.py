@@ -96,6 +96,15 @@ class Run:
         """The scoring that stands for the run."""
         return self.identity.scorings[0]
 
+    @property
+    def statement(self) -> str | None:
+        """What to bear in mind about the images that were scored, or None."""
+        own = self.identity.statement
+        if self.train.validation is None:
+            return own
+        text = "the images by which validation chose the weights, so AP is a little optimistic"
+        return f"{own.rstrip('.')}; {text}" if own else text
+
 
 def find_runs(paths: Iterable[str | Path]) -> list[Path]:
     """Run folders as they are, and instead of a folder that holds runs those, by name.

@@ -50,7 +50,7 @@ def test_what_0_2_0_has_finished_is_finished(run):
     (run / "train.json").write_text(json.dumps(SUMMARY, indent=1) + "\n")
     assert task.result(OURS) is None  # no weights
     (run / "model.pth").touch()
-    assert task.result(OURS).model_dump() == {**SUMMARY, "raw_annotations": {}}
+    assert task.result(OURS).model_dump() == {**SUMMARY, "raw_annotations": {}, "validation": None}
     assert task.result("other") is None
     before = (run / "train.json").read_bytes()
     task.run.write_summary(task.result(OURS))
@@ -65,6 +65,17 @@ def test_what_0_2_0_has_detected_is_detected(run):
     assert task.result(OURS) == task.out and task.result("other") is None
     task.prepare("other", OURS, restart=False)
     assert not task.out.exists() and task.record.exists()
+
+
+def test_other_weights_are_another_detection(run):
+    (run.parent / "train.json").write_text("[]")
+    (run / "model.pth").touch()
+    write_json(run / "train.json", SUMMARY)
+    ours, last = (Detection(run, run / "detections/gumbel.json", last=last) for last in (0, 1))
+    before = ours.fingerprint()
+    assert last.fingerprint() == before
+    (run / "best.pth").touch()
+    assert ours.fingerprint() != before and last.fingerprint() == before
 
 
 @pytest.mark.parametrize("before", [None, OURS])
@@ -82,12 +93,14 @@ def test_another_configuration_s_files_are_refused_or_removed(run, finished, cap
     else:
         begin(run)
     write_json(task.record, RECORD)
+    for name in ("best.pth", "validation.jsonl"):
+        (run / name).touch()
     with pytest.raises(UserError, match=r"a training of another configuration.*--changed restart"):
         task.prepare("other", OURS, restart=False)
     assert task.run.traces()
     task.prepare("other", OURS, restart=True)
     assert "starts over with another configuration" in capsys.readouterr().err
-    assert not task.run.traces() and not task.record.exists()
+    assert {path.name for path in run.iterdir()} == {"config.json"}
 
 
 def test_another_configuration_that_left_nothing_is_no_hindrance(run):

@@ -116,7 +116,10 @@ MISTAKES = [
     ("seed=-1", "seed is -1; allowed: whole numbers from 0"),
     ("seed=one", "seed is 'one'; allowed: whole numbers from 0"),
     # what does not do what it seems to do
-    ("evaluation.interval=1", "evaluation.interval: it cannot be changed: gol scores after the la"),
+    (
+        "evaluation.interval=1",
+        "evaluation.interval: it cannot be changed: gol validates by gol.valid",
+    ),
     ("evaluation={metric: bbox}", "evaluation: it cannot be changed"),
     (
         "data.val.ann_file=x.json",

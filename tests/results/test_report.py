@@ -238,6 +238,14 @@ def test_one_seed_has_no_spread(folders):
     assert all(len(row.seeds) == 1 for row in rows)
 
 
+def test_weights_that_validation_chose_are_noted(tmp_path):
+    run = make_run(tmp_path / "run", statement="a drawn set.")
+    found = {"metric": "segm_AP", "best_iteration": 90, "best_score": 0.2, "seconds": 1.5}
+    edit(run / "train.json", validation={**found, "stopped_early": True})
+    text = " ".join(markdown({"": collect([run])}).split())
+    assert "Measured on a drawn set; the images by which validation chose the weights" in text
+
+
 def test_statement_is_printed_once_and_only_if_there_is_one(folders, tmp_path):
     assert (
         markdown({"": collect(folders)}).count("**Measured on a drawn set, which is not LVIS.**")
