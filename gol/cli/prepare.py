@@ -81,7 +81,7 @@ def preprocess(dataset: str, out: Path) -> Result:
 
     definition = load_dataset(dataset)
     files = [file for split in SPLITS for file in definition.files(split, out)]
-    settings = (definition.thresholds, definition.decode, definition.drop_bad)
+    settings = (definition.thresholds, definition.decode, definition.drop_bad, definition.derived)
     summary = preprocess_dataset(*files, out, *settings)
     return Result(summary, summary["text"])
 
@@ -140,7 +140,21 @@ def config(
     if run is None:
         return Result(resolved._cfg_dict.to_dict(), python_config(resolved))
     save_config(resolved, run)
-    return Result(resolved._cfg_dict.to_dict(), f"{run}: {experiment}, seed {seed}")
+    said = [f"{run}: {experiment}, seed {seed}", *_derived_constants(resolved)]
+    return Result(resolved._cfg_dict.to_dict(), "\n".join(said))
+
+
+def _derived_constants(config: Any) -> list[str]:
+    """What a resolved config takes from the class counts, in words."""
+    from gol.config.datasets import load_dataset
+    from gol.config.detector import settled
+    from gol.config.resolve import training_annotations
+    from gol.data.prepared import Prepared
+
+    name = config.gol.axes.dataset
+    definition = load_dataset(name)
+    _, constants = settled(definition, name, Prepared(Path(training_annotations(config)).parent))
+    return [constants.text(definition.derived)] if constants and definition.derived else []
 
 
 def _backbone_names(**_: Any) -> Iterable[str]:

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from gol.config.model import Count, Model, Natural, Number, Positive, Share, Text
 from gol.data.prepared import SPLITS, Drawn, Prepared
@@ -17,6 +17,15 @@ from gol.sources import raw
 Number3 = Annotated[list[Number], Field(min_length=3, max_length=3)]
 Positive3 = Annotated[list[Positive], Field(min_length=3, max_length=3)]
 Pair = Annotated[list[Count], Field(min_length=2, max_length=2)]
+
+
+#: The value of a key that follows from the class counts, see :mod:`gol.data.constants`.
+AUTO = "auto"
+_DERIVED = ("thresholds", "repeat_threshold", "rare_frequency")
+
+
+def _derived(value: Any) -> Any:
+    return None if value == AUTO else value
 
 
 class Normalize(Model):
@@ -62,25 +71,28 @@ class Dataset(Model):
         pad: images are padded to a multiple of so many pixels.
         repeat_threshold: share of the images below which repeat factor sampling repeats a class.
         rare_frequency: share of the images below which DropLoss and EQL call a class rare.
+
+    The file's ``auto`` for ``thresholds``, ``repeat_threshold`` or ``rare_frequency`` is None here:
+    it follows from the class counts.
     """
 
     statement: Text | None = None
     num_classes: Count | None = None
     statistics: str | None = None
-    thresholds: Pair = Field(list(THRESHOLDS))
+    thresholds: Annotated[Pair | None, BeforeValidator(_derived)] = Field(list(THRESHOLDS))
     decode: bool = True
     drop_bad: bool = False
     download: list[str] = Field([])
     image_scales: Annotated[list[Pair], Field(min_length=1)]
     normalize: Normalize
     pad: Count
-    repeat_threshold: Share
-    rare_frequency: Share
+    repeat_threshold: Annotated[Share | None, BeforeValidator(_derived)]
+    rare_frequency: Annotated[Share | None, BeforeValidator(_derived)]
 
     @field_validator("thresholds")
     @classmethod
-    def _ascending(cls, value: list[int]) -> list[int]:
-        if not value[0] < value[1]:
+    def _ascending(cls, value: list[int] | None) -> list[int] | None:
+        if value and not value[0] < value[1]:
             raise ValueError(f"must be two whole numbers, 0 < rare < common, not {shown(value)}")
         return value
 
@@ -101,6 +113,11 @@ class Dataset(Model):
             if self.num_classes is None:
                 raise ValueError("a dataset with key 'statistics' needs the key 'num_classes'")
         return self
+
+    @property
+    def derived(self) -> list[str]:
+        """The keys whose values follow from the class counts."""
+        return [key for key in _DERIVED if getattr(self, key) is None]
 
 
 class DrawnDataset(Dataset):
