@@ -6,7 +6,12 @@ from pathlib import Path
 
 from snakemake.resources import Resources
 
-from gol.config.datasets import annotation_files, dataset_definition, image_proofs
+from gol.config.datasets import (
+    annotation_files,
+    dataset_definition,
+    export_files,
+    image_proofs,
+)
 from gol.data.prepared import SPLITS, Drawn, Prepared
 from gol.errors import UserError, one_line, unknown
 from gol.config.pipeline import read_pipeline
