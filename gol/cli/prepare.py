@@ -1,5 +1,6 @@
 """Verbs that make what a run needs: data, weights, the resolved config."""
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,15 @@ def _state(there: bool) -> str:
 @verb(_DATASET, OUT, JSON)
 def preprocess(dataset: str, out: Path) -> Result:
     """Check a dataset's annotations and write them in one schema, with class statistics."""
-    from gol.config.datasets import load_dataset
+    from gol.config.datasets import export_files, load_dataset
     from gol.data.prepared import SPLITS
     from gol.data.preprocess import preprocess_dataset
 
     definition = load_dataset(dataset)
     files = [file for split in SPLITS for file in definition.files(split, out)]
+    if export_files(dataset) and not files[0].exists():
+        words = ("gol", "import", "--dataset", dataset, "--out", str(files[0].parent))
+        raise UserError(f"{files[0]} is missing: `{shlex.join(words)}` writes it")
     settings = (definition.thresholds, definition.decode, definition.drop_bad, definition.derived)
     summary = preprocess_dataset(*files, out, *settings)
     return Result(summary, summary["text"])

@@ -39,8 +39,10 @@ def prepare():
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_one_export_becomes_train_and_val(form, write):
+def test_one_export_becomes_train_and_val(form, write, capsys):
     write(form, val=None)
+    assert main(["preprocess", "--dataset", "mine.yaml", "--out", "data"]) == 2
+    assert "`gol import --dataset mine.yaml --out data/imported`" in capsys.readouterr().err
     before = prepare()
     names = {s: {image["file_name"] for image in before[s]["images"]} for s in before}
     assert names["train"] and names["val"] and not names["train"] & names["val"]
