@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
-from gol.config.datasets import load_dataset
+from gol.config.datasets import export_files, load_dataset
 from gol.data.images import file_names, find_image
 from gol.data.sample import sample_images
 from gol.errors import UserError, without_secrets
@@ -60,6 +60,12 @@ def _dataset(name: str) -> Iterator[Check]:
     dataset = load_dataset(name)
     if dataset.source == "demo":
         yield Check(OK, "data", f"{name} is drawn by `gol demo`")
+        return
+    if exports := export_files(name):
+        for export in exports:
+            there = Path(export).exists()
+            advice = "`gol import --dataset` reads it" if there else "no such file or folder"
+            yield Check(OK if there else MISSING, "data export", f"{export}: {advice}")
         return
     advice = f"`gol download --dataset {name}` fetches it" if dataset.download else ""
     for split in ("train", "val"):

@@ -3,11 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from gol.cli.verbs import JSON, OUT, Result, option, verb, whole
+from gol.cli.verbs import JSON, OUT, Result, dataset_names, option, verb, whole
+from gol.errors import UserError
 
 
 @verb(
-    option("source", type=Path, help="folder, zip or label file, as a labelling tool exports it"),
+    option("source", type=Path, nargs="?", help="folder, zip or label file, as a tool exports it"),
+    option(
+        "--dataset",
+        complete=dataset_names,
+        help="instead of SOURCE and its options: a YAML file with the key format",
+    ),
     OUT,
     option(
         "--format",
@@ -28,14 +34,42 @@ from gol.cli.verbs import JSON, OUT, Result, option, verb, whole
     JSON,
 )
 def import_(
-    source: Path, out: Path, form: str | None, images: Path | None, drop_bad: bool, **answers: Any
+    source: Path | None,
+    dataset: str | None,
+    out: Path,
+    form: str | None,
+    images: Path | None,
+    drop_bad: bool,
+    **answers: Any,
 ) -> Result:
     """Read the export of a labelling tool as annotations for `gol preprocess`."""
     from gol.data.imports.door import import_export
     from gol.data.imports.repair import Answers
 
+    if (source is None) == (dataset is None):
+        raise UserError("give either SOURCE or --dataset")
+    if dataset is not None:
+        if form or images or drop_bad or any(answers.values()):
+            raise UserError("--dataset takes its options from the dataset's file")
+        return _import_dataset(dataset, out)
     summary = import_export(source, out, form, images, Answers(**answers), drop_bad)
     return Result(summary, summary["text"])
+
+
+def _import_dataset(name: str, out: Path) -> Result:
+    from gol.config.datasets import ExportDataset, load_dataset
+    from gol.data.imports.repair import Answers
+    from gol.data.imports.splits import import_splits
+
+    dataset = load_dataset(name)
+    if not isinstance(dataset, ExportDataset):
+        raise UserError(f"dataset {name} has no key 'format': nothing is to be imported")
+    exports = {split: (e.annotations, e.images) for split, e in dataset.exports.items()}
+    form = None if dataset.format == "auto" else dataset.format
+    answers = Answers(dataset.boxes, dataset.crowd, dataset.sizes, dataset.class_key)
+    division = dataset.split.model_dump()
+    text = import_splits(exports, out, form, answers, dataset.drop_bad, division)
+    return Result({"out": str(out), "text": text}, text)
 
 
 def _share(text: str) -> float:

@@ -1,5 +1,6 @@
 """Verbs that make what a run needs: data, weights, the resolved config."""
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -75,13 +76,16 @@ def _state(there: bool) -> str:
 @verb(_DATASET, OUT, JSON)
 def preprocess(dataset: str, out: Path) -> Result:
     """Check a dataset's annotations and write them in one schema, with class statistics."""
-    from gol.config.datasets import load_dataset
+    from gol.config.datasets import export_files, load_dataset
     from gol.data.prepared import SPLITS
     from gol.data.preprocess import preprocess_dataset
 
     definition = load_dataset(dataset)
     files = [file for split in SPLITS for file in definition.files(split, out)]
-    settings = (definition.thresholds, definition.decode, definition.drop_bad)
+    if export_files(dataset) and not files[0].exists():
+        words = ("gol", "import", "--dataset", dataset, "--out", str(files[0].parent))
+        raise UserError(f"{files[0]} is missing: `{shlex.join(words)}` writes it")
+    settings = (definition.thresholds, definition.decode, definition.drop_bad, definition.derived)
     summary = preprocess_dataset(*files, out, *settings)
     return Result(summary, summary["text"])
 
@@ -161,7 +165,21 @@ def config(
         pin_init(resolved)
         text = f"{text}, {check_init(resolved)}"
     save_config(resolved, run, changes)
-    return Result(resolved._cfg_dict.to_dict(), text)
+    said = [text, *_derived_constants(resolved)]
+    return Result(resolved._cfg_dict.to_dict(), "\n".join(said))
+
+
+def _derived_constants(config: Any) -> list[str]:
+    """What a resolved config takes from the class counts, in words."""
+    from gol.config.datasets import load_dataset
+    from gol.config.detector import settled
+    from gol.config.resolve import training_annotations
+    from gol.data.prepared import Prepared
+
+    name = config.gol.axes.dataset
+    definition = load_dataset(name)
+    _, constants = settled(definition, name, Prepared(Path(training_annotations(config)).parent))
+    return [constants.text(definition.derived)] if constants and definition.derived else []
 
 
 def _weights_names(**_: Any) -> Iterable[str]:

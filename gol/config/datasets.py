@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from gol.config.model import Count, Model, Natural, Number, Positive, Share, Text
 from gol.data.prepared import SPLITS, Drawn, Prepared
@@ -17,6 +17,15 @@ from gol.sources import raw
 Number3 = Annotated[list[Number], Field(min_length=3, max_length=3)]
 Positive3 = Annotated[list[Positive], Field(min_length=3, max_length=3)]
 Pair = Annotated[list[Count], Field(min_length=2, max_length=2)]
+
+
+#: The value of a key that follows from the class counts, see :mod:`gol.data.constants`.
+AUTO = "auto"
+_DERIVED = ("thresholds", "repeat_threshold", "rare_frequency")
+
+
+def _derived(value: Any) -> Any:
+    return None if value == AUTO else value
 
 
 class Normalize(Model):
@@ -62,25 +71,28 @@ class Dataset(Model):
         pad: images are padded to a multiple of so many pixels.
         repeat_threshold: share of the images below which repeat factor sampling repeats a class.
         rare_frequency: share of the images below which DropLoss and EQL call a class rare.
+
+    The file's ``auto`` for ``thresholds``, ``repeat_threshold`` or ``rare_frequency`` is None here:
+    it follows from the class counts.
     """
 
     statement: Text | None = None
     num_classes: Count | None = None
     statistics: str | None = None
-    thresholds: Pair = Field(list(THRESHOLDS))
+    thresholds: Annotated[Pair | None, BeforeValidator(_derived)] = Field(list(THRESHOLDS))
     decode: bool = True
     drop_bad: bool = False
     download: list[str] = Field([])
     image_scales: Annotated[list[Pair], Field(min_length=1)]
     normalize: Normalize
     pad: Count
-    repeat_threshold: Share
-    rare_frequency: Share
+    repeat_threshold: Annotated[Share | None, BeforeValidator(_derived)]
+    rare_frequency: Annotated[Share | None, BeforeValidator(_derived)]
 
     @field_validator("thresholds")
     @classmethod
-    def _ascending(cls, value: list[int]) -> list[int]:
-        if not value[0] < value[1]:
+    def _ascending(cls, value: list[int] | None) -> list[int] | None:
+        if value and not value[0] < value[1]:
             raise ValueError(f"must be two whole numbers, 0 < rare < common, not {shown(value)}")
         return value
 
@@ -101,6 +113,11 @@ class Dataset(Model):
             if self.num_classes is None:
                 raise ValueError("a dataset with key 'statistics' needs the key 'num_classes'")
         return self
+
+    @property
+    def derived(self) -> list[str]:
+        """The keys whose values follow from the class counts."""
+        return [key for key in _DERIVED if getattr(self, key) is None]
 
 
 class DrawnDataset(Dataset):
@@ -128,7 +145,55 @@ class FileDataset(Dataset):
         return Path(part.annotations), Path(part.images)
 
 
-_SOURCES = {"demo": DrawnDataset, "files": FileDataset}
+class Labelled(Model):
+    """An export of a labelling tool, and its image folder if that is another one."""
+
+    annotations: Text
+    images: Text | None = None
+
+
+class Division(Model):
+    """How val is divided off, see ``gol split``."""
+
+    share: Annotated[Share, Field(gt=0, lt=1)] = 0.2
+    seed: Natural = 0
+    by: Text | None = None
+
+
+class ExportDataset(Dataset):
+    """A dataset of exports of a labelling tool, which ``gol import`` brings in.
+
+    Attributes:
+        format: of the exports; auto: the one that is recognised.
+        train: the export, a folder, a zip or a label file; it may hold val too.
+        val: val's export, if it is another one.
+        split: how val is divided off where no export says it.
+        boxes, crowd, sizes, class_key: the options of ``gol import``.
+    """
+
+    source: Literal["files"]
+    format: Literal["auto", "coco", "cvat", "labelme", "sagemaker", "via", "voc", "yolo"]
+    train: Labelled
+    val: Labelled | None = None
+    split: Division = Field(Division())
+    boxes: Literal["rectangles", "drop"] | None = None
+    crowd: Literal["objects", "regions"] | None = None
+    sizes: Literal["file", "scale"] | None = None
+    class_key: Text | None = None
+
+    @property
+    def exports(self) -> dict[str, Labelled]:
+        """Split to export, of those that are named."""
+        named = {"train": self.train, "val": self.val}
+        return {split: export for split, export in named.items() if export}
+
+    def files(self, split: str, prepared: str | Path) -> tuple[Path, Path]:
+        """A split's annotation file and image folder, imported below the prepared data."""
+        imported = Drawn(Prepared(Path(prepared)).imported)
+        return imported.annotations(split), imported.images(split)
+
+
+_SOURCES = {"demo": DrawnDataset, "files": FileDataset, "exports": ExportDataset}
 
 
 @cache
@@ -144,7 +209,7 @@ def _content(dataset: str) -> Any:
     return pick("dataset", dataset, shipped_datasets())
 
 
-def load_dataset(dataset: str) -> DrawnDataset | FileDataset:
+def load_dataset(dataset: str) -> DrawnDataset | FileDataset | ExportDataset:
     """A dataset by its name in ``configs/datasets`` or from a YAML file.
 
     Raises:
@@ -152,11 +217,13 @@ def load_dataset(dataset: str) -> DrawnDataset | FileDataset:
     """
     content = _content(dataset)
     source = content.get("source") if isinstance(content, dict) else None
-    if not isinstance(source, str) or source not in _SOURCES:
+    if source not in ("demo", "files"):
         raise UserError(f"dataset {dataset}: key 'source' must be demo or files")
     if source == "demo" and isinstance(content.get("draw"), dict):
         # What a file does not say about the drawing is as in the built-in demo.
         content = {**content, "draw": {**shipped_datasets()["demo"]["draw"], **content["draw"]}}
+    if source == "files" and "format" in content:
+        source = "exports"
     return validated(_SOURCES[source], content, f"dataset {dataset}")
 
 
@@ -178,6 +245,13 @@ def annotation_files(dataset: str, prepared: str) -> list[str]:
     """The raw annotation files of the train and the val split."""
     found = load_dataset(dataset)
     return [str(found.files(split, prepared)[0]) for split in SPLITS]
+
+
+def export_files(dataset: str) -> list[str]:
+    """The exports that a dataset names; none for other datasets."""
+    found = load_dataset(dataset)
+    exports = found.exports if isinstance(found, ExportDataset) else {}
+    return [export.annotations for export in exports.values()]
 
 
 def dataset_downloads(dataset: str) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gol.config.datasets import Dataset
+from gol.data.constants import Constants
 from gol.data.prepared import Prepared
 from gol.errors import UserError
 
@@ -87,9 +88,43 @@ def class_statistics(dataset: Dataset, name: str, prepared: Prepared) -> dict[st
             )
         count = found
     if count is None:
-        command = shlex.join(["gol", "preprocess", "--dataset", name, "--out", str(path.parent)])
-        raise UserError(f"{path} is missing: `{command}` writes it (or state num_classes)")
+        raise UserError(f"{_uncounted(name, prepared)} (or state num_classes)")
     return {"class_statistics": str(path), "num_classes": count}
+
+
+def settled(dataset: Dataset, name: str, prepared: Prepared) -> tuple[Dataset, Constants | None]:
+    """A dataset with numbers where its file says ``auto``, and what they were taken from.
+
+    Args:
+        dataset: its definition.
+        name: by which ``gol preprocess`` knows it.
+        prepared: the folder that ``gol preprocess`` writes.
+
+    Returns:
+        The dataset, and the constants; None if its classes are not counted yet.
+
+    Raises:
+        UserError: a number is needed before the classes are counted.
+    """
+    from gol.losses.class_statistics import ClassStatistics
+
+    if dataset.statistics:
+        statistics = ClassStatistics.published(dataset.statistics)
+    elif prepared.classes.exists():
+        statistics = ClassStatistics.load(prepared.classes)
+    elif dataset.derived:
+        raise _uncounted(name, prepared)
+    else:
+        return dataset, None
+    constants = Constants.of(statistics)
+    values = {key: getattr(constants, key) for key in dataset.derived}
+    return dataset.model_copy(update=values), constants
+
+
+def _uncounted(name: str, prepared: Prepared) -> UserError:
+    path = prepared.classes
+    command = shlex.join(["gol", "preprocess", "--dataset", name, "--out", str(path.parent)])
+    return UserError(f"{path} is missing: `{command}` writes it")
 
 
 def set_heads(

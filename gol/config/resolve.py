@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from gol.config.axes import AXES
-from gol.config.datasets import load_dataset
+from gol.config.datasets import AUTO, load_dataset
 from gol.config.detector import (
     class_statistics,
     detector_config,
     mmcv_config,
     mmdet_config,
     set_heads,
+    settled,
 )
 from gol.config.experiments import experiment
 from gol.config.leaves import check_leaves
@@ -23,6 +24,7 @@ from gol.config.own import Own, own_part
 from gol.config.python_file import python_text
 from gol.config.transforms import set_data
 from gol.config.trusted import CUSTOM_IMPORTS, check_trusted
+from gol.data.constants import Constants
 from gol.data.prepared import Prepared
 from gol.data.store import file_digest
 from gol.errors import UserError, shown, validated
@@ -71,8 +73,12 @@ def load_experiment(
     stem = Path(axes.dataset).stem
     prepared = Prepared(Path(prepared or Path("results") / stem / "data" / stem))
 
+    statistics = class_statistics(dataset, axes.dataset, prepared)
+    dataset, constants = settled(dataset, axes.dataset, prepared)
+    _settle_length(values["schedule"], constants)
+
     config = detector_config(values["detector"], values["backbone"])
-    set_heads(config.model, values, dataset, class_statistics(dataset, axes.dataset, prepared))
+    set_heads(config.model, values, dataset, statistics)
     set_data(config, values, dataset, prepared)
     _set_schedule(config, values)
     config.custom_imports = copy.deepcopy(CUSTOM_IMPORTS)
@@ -93,6 +99,14 @@ def load_experiment(
     plain = config._cfg_dict.to_dict()
     apply_overrides(plain, overrides)
     return type(config)(plain)
+
+
+def _settle_length(schedule: dict[str, Any], constants: Constants | None) -> None:
+    """Enters the iterations that follow from the number of images, where the schedule asks."""
+    if schedule.get("max_iters") == AUTO:
+        if constants is None:
+            raise UserError("max_iters: auto needs class counts: run `gol preprocess` before")
+        schedule["max_iters"] = constants.iterations(schedule["base_batch"])
 
 
 def _own_defaults(values: Mapping[str, Any]) -> dict[str, Any]:

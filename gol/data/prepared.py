@@ -29,6 +29,11 @@ class Prepared:
         return self.folder / "raw"
 
     @property
+    def imported(self) -> Path:
+        """Where `gol import` brings the exports of a labelling tool in."""
+        return self.folder / "imported"
+
+    @property
     def classes(self) -> Path:
         """Class statistics of the train split."""
         return self.folder / "classes.json"

@@ -14,11 +14,13 @@ image's ``not_exhaustive_category_ids``, so that detections in the crowd are not
 """
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gol.data.annotations import DROPPABLE, Problem, examine, load_hashed
+from gol.data.constants import Constants
 from gol.data.images import MIN_SIDE
 from gol.data.objects import is_object
 from gol.data.prepared import SPLITS, Prepared
@@ -39,9 +41,10 @@ def preprocess_dataset(
     val_annotations: str | Path,
     val_images: str | Path,
     out_folder: str | Path,
-    thresholds: tuple[int, int] = THRESHOLDS,
+    thresholds: tuple[int, int] | None = THRESHOLDS,
     decode: bool = True,
     drop_bad: bool = False,
+    derived: Collection[str] = (),
 ) -> dict[str, Any]:
     """Checks both splits and writes what training and evaluation read.
 
@@ -54,13 +57,15 @@ def preprocess_dataset(
         val_images: its image folder.
         out_folder: where to write.
         thresholds: the most images that a rare and a common class have; used if the train file
-            states no groups.
+            states no groups; None: those of :mod:`gol.data.constants`.
         decode: decodes every image; otherwise only its header and its end are read.
         drop_bad: leaves out annotations whose box or mask is wrong, instead of refusing.
+        derived: the dataset's keys whose values follow from the class counts.
 
     Returns:
         Per split what :func:`gol.data.summary.describe` counts and the raw file's SHA-256; the
-        number of classes per group; and under ``text`` a summary to print.
+        number of classes per group; under ``constants`` what follows from the counts, if the
+        dataset takes any of it; and under ``text`` a summary to print.
 
     Raises:
         UserError: the files have errors. One line gives their number and an example of each
@@ -84,6 +89,10 @@ def preprocess_dataset(
     }
     summary["classes"] = groups(train["categories"])
     summary["text"] = text(summary)
+    if derived:
+        constants = Constants.of(statistics)
+        summary["constants"] = asdict(constants)
+        summary["text"] += f"\n{constants.text([*derived, 'seen'])}"
     # Both are made before either is written: a file that cannot be leaves no half of a dataset.
     made = {
         split: (data, AnnotationStore.from_annotations(data, files[split]))
@@ -128,7 +137,7 @@ def _listed(problems: list[Problem]) -> str:
 
 
 def _normalise_train(
-    data: dict[str, Any], thresholds: tuple[int, int], file: str | Path
+    data: dict[str, Any], thresholds: tuple[int, int] | None, file: str | Path
 ) -> tuple[dict[str, Any], ClassStatistics]:
     objects = [a for a in data["annotations"] if not a["iscrowd"]]
     labelled = {a["image_id"] for a in data["annotations"] if is_object(a)}
@@ -137,7 +146,11 @@ def _normalise_train(
             f"{file}: all {len(labelled)} images with objects have a side under {MIN_SIDE} px, "
             "and such images are left out of training: enlarge them with their annotations"
         )
-    statistics = ClassStatistics.from_annotations({**data, "annotations": objects}, thresholds)
+    counted = {**data, "annotations": objects}
+    statistics = ClassStatistics.from_annotations(counted, thresholds or THRESHOLDS)
+    if thresholds is None:
+        cuts = Constants.of(statistics).thresholds
+        statistics = ClassStatistics.from_annotations(counted, cuts)
     columns = (statistics.frequencies, statistics.image_counts, statistics.instance_counts)
     categories = [
         {

@@ -9,7 +9,12 @@ from snakemake.resources import Resources
 
 from gol.cli.terminal import attach, draws, places
 from gol.config.backbones import published_weights
-from gol.config.datasets import annotation_files, dataset_definition, image_proofs
+from gol.config.datasets import (
+    annotation_files,
+    dataset_definition,
+    export_files,
+    image_proofs,
+)
 from gol.data.prepared import SPLITS, Drawn, Prepared
 from gol.errors import UserError, one_line, unknown
 from gol.config.layout import Figure

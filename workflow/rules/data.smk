@@ -16,6 +16,23 @@ rule draw:
         "gol demo --dataset {params.dataset:q} --out {params.out:q} 2>&1 | tee {log:q}"
 
 
+rule imported:
+    input:
+        lambda wildcards: export_files(named(wildcards)),
+    output:
+        [str(Drawn(PREPARED.imported).annotations(split)) for split in SPLITS],
+    log:
+        f"{RESULTS}/logs/imported_{{dataset}}.log",
+    conda:
+        ENVIRONMENT
+    params:
+        dataset=named,
+        definition=lambda wildcards: dataset_definition(named(wildcards)),
+        out=subpath(output[0], parent=True),
+    shell:
+        "gol import --dataset {params.dataset:q} --out {params.out:q} 2>&1 | tee {log:q}"
+
+
 rule preprocess:
     input:
         lambda wildcards: annotation_files(

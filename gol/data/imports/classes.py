@@ -1,6 +1,7 @@
 """One list of classes for all splits, matched by name."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from gol.data.imports.export import Labels
@@ -11,9 +12,14 @@ from gol.errors import UserError, shown
 
 
 def merge_classes(
-    parts: list[Labels], findings: Findings
+    parts: list[Labels], findings: Findings, known: Iterable[dict[str, Any]] = ()
 ) -> tuple[list[dict[str, Any]], list[dict[Any, int]]]:
     """The classes of all parts; where one is in several, its first id counts.
+
+    Args:
+        parts: what the readers found.
+        findings: for what is changed.
+        known: classes that are there already.
 
     Returns:
         The categories in the order of their ids, and for each part its own ids to these.
@@ -21,8 +27,8 @@ def merge_classes(
     Raises:
         UserError: a class has no name, two have the same id, or two that have objects one name.
     """
-    merged: dict[str, dict[str, Any]] = {}
-    used: set[int] = set()
+    merged = {entry["name"]: dict(entry) for entry in known}
+    used = {entry["id"] for entry in merged.values()}
     maps: list[dict[Any, int]] = []
     for part in parts:
         classes = _classes(part, findings)

@@ -47,6 +47,7 @@ def import_export(
     images: str | Path | None = None,
     answers: Answers | None = None,
     drop_bad: bool = False,
+    classes: Iterable[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Reads an export and writes it in the LVIS schema, with a report of what was changed.
 
@@ -61,6 +62,7 @@ def import_export(
         images: image folder, where it is another one.
         answers: what to do where an export may mean two things.
         drop_bad: leaves out what is wrong instead of refusing the export.
+        classes: categories of another export, whose ids those of the same name take.
 
     Returns:
         What ``import.json`` holds: source, format, image folder, counts of each split, all
@@ -82,11 +84,11 @@ def import_export(
         parts = sorted(read(export, files, findings), key=lambda part: _ORDER.index(part.split))
     except OSError as error:
         raise UserError(f"cannot read {error.filename or source}: {error.strerror}") from error
-    categories, maps = merge_classes(parts, findings)
+    categories, maps = merge_classes(parts, findings, classes)
     _read_sizes(export, parts)
     splits: dict[str | None, Split] = {}
-    for part, classes in zip(parts, maps, strict=True):
-        found = Repair(part, classes, export, answers, findings).repaired()
+    for part, ids in zip(parts, maps, strict=True):
+        found = Repair(part, ids, export, answers, findings).repaired()
         _join(splits.setdefault(part.split, {"images": [], "annotations": []}), *found)
     for split in splits.values():
         _one_entry_each(split, findings)
