@@ -99,11 +99,13 @@ def draw_demo(
         first += len(splits[split]["images"])
     categories = _categories(kinds, splits["train"]["annotations"], thresholds)
     for split, data in splits.items():
-        write_json(
-            Drawn(folder).annotations(split),
-            data | {"categories": categories},
-            writer="gol demo",
-        )
+        file = Drawn(folder).annotations(split)
+        write_json(file, data | {"categories": categories}, writer="gol demo")
+    return _counts(splits, categories)
+
+
+def _counts(splits: dict[str, dict], categories: list[dict]) -> dict[str, Any]:
+    """What :func:`draw_demo` returns."""
     groups = Counter(category["frequency"] for category in categories)
     return {
         split: {"images": len(data["images"]), "objects": len(data["annotations"])}
