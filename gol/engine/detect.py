@@ -67,8 +67,12 @@ def detect(
 
         def chunks() -> Iterator[list[dict]]:
             # Begins when the list is this job's, so that no GPU is held while it waits.
-            detector = _detector(config, weights, wanted, scoring, ranks)
-            yield from _detections(detector, config, ranks, preemption)
+            try:
+                detector = _detector(config, weights, wanted, scoring, ranks)
+                yield from _detections(detector, config, ranks, preemption)
+            except OSError as error:  # of reading; the list's own are named where it is written
+                where = f"{error.filename}: " if error.filename else ""
+                raise UserError(f"cannot detect: {where}{error.strerror or error}") from error
 
         return write_sharded(out, chunks(), ranks, preemption.at_once(_STOPPED))
 

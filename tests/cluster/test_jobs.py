@@ -204,6 +204,9 @@ def test_the_enclosing_job_is_hidden_and_the_cluster_is_not(monkeypatch):
         assert os.environ["SLURM_CONF"] == "/etc/some.conf"
         assert [name for name in os.environ if name[:7] == "SBATCH_"] == ["SBATCH_ACCOUNT"]
         assert os.environ["SBATCH_ACCOUNT"] == "mine" and "SLURM_NTASKS" not in os.environ
+    for stated in ("account", "acc"):  # as sbatch takes it too
+        with slurm.clean_environment([stated]):
+            assert "SBATCH_ACCOUNT" not in os.environ
     monkeypatch.setenv("SLURM_JOB_ID", "3")
     with slurm.clean_environment():
         assert "SBATCH_ACCOUNT" not in os.environ and "SLURM_JOB_ID" not in os.environ

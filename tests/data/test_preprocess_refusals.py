@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from prepare_files import OUTPUTS, read, run
 
+from gol.data.preprocess import preprocess_dataset
 from gol.errors import UserError
 
 
@@ -91,6 +92,17 @@ def test_splits_that_cannot_be_used(coco, tmp_path, spoil, named):
         run(tmp_path, coco)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("coding", ["UTF-16", "UTF-16-LE", "UTF-32"])
+def test_a_file_of_another_encoding_is_named_with_what_helps(coco, tmp_path, coding):
+    run(tmp_path, coco)
+    path = tmp_path / "raw_train.json"
+    path.write_bytes(path.read_text().encode(coding))
+    files = [path, tmp_path / "train", tmp_path / "raw_val.json", tmp_path / "val"]
+    words = f"raw_train.json is {coding[:6]}, not a UTF-8 text: `iconv -f {coding[:6]} -t UTF-8`"
+    with pytest.raises(UserError, match=words):
+        preprocess_dataset(*files, tmp_path / "out")
 
 
 def test_missing_image_folder(coco, tmp_path):

@@ -264,8 +264,10 @@ def _raising(error):
     raise error
 
 
-def test_a_port_that_another_program_has_is_one_line(env, monkeypatch, capfd):
-    """Torch itself writes a C++ stack for each attempt."""
+@pytest.mark.parametrize("temporary", [None, "/nowhere"])
+def test_a_port_that_another_program_has_is_one_line(env, monkeypatch, capfd, temporary):
+    """Torch itself writes a C++ stack for each attempt, which is kept where there is room."""
+    monkeypatch.setattr("tempfile.tempdir", temporary)
     monkeypatch.setattr("gol.engine.distributed._MEETING", timedelta(seconds=1))
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]

@@ -46,7 +46,8 @@ def a_job_that_waits_for_ever_says_why_and_what_helps(bench):
     """It is found by its own name, which the user's environment does not change."""
     run = prepare(bench.folder / "läuft", bench.data)
     mine = ("env", "SBATCH_JOB_NAME=mine", "SBATCH_COMMENT=mine", "SBATCH_OUTPUT=/dev/full")
-    options = ("--slurm-extra=--hold", "--tries=1", "--python=false")
+    mine += ("SBATCH_PARTITION=nowhere",)
+    options = ("--slurm-extra=--hold", "--slurm-partition=gpu", "--tries=1", "--python=false")
     launcher = Launcher(bench, run, *options, prefix=mine)
     remedy = f"job {launcher.job} is pending (JobHeldUser): `scontrol release {launcher.job}`"
     launcher.wait_for(lambda: remedy in launcher.said())

@@ -161,8 +161,14 @@ def test_a_larger_workflow_has_rules_of_its_own(checkout, tmp_path):
     lines += [f'module ours:\n    snakefile: "{checkout}/Snakefile"\n    config: config']
     lines += ["use rule * from ours as ours_*", 'rule own:\n    shell: "true"\n']
     (tmp_path / "Snakefile").write_text("\n".join(lines))
-    code, _, errors = dry_run(tmp_path, "own", "--set-resources", "own:runtime=5")
+    resources = ("own:fancy=5", "ours_train:gpu=2", "ours_train:qos=high")
+    defaults = ("--default-resources", "licence=1")
+    code, _, errors = dry_run(tmp_path, "own", "--set-resources", *resources, *defaults)
     assert code == 0, errors
+    code, out, errors = dry_run(tmp_path, "-p", "ours_all", "--set-resources", *resources)
+    assert code == 0 and "--qos=high" in out + errors and "--gpus-per-node=2" in out + errors
+    code, _, errors = dry_run(tmp_path, "own", "--set-resources", "ours_train:fancy=5")
+    assert code == 2 and "unknown resource 'fancy' in set-resources of ours_train" in errors
 
 
 def test_resources_by_the_names_of_snakemake_s_slurm_plug_in_arrive(checkout):
@@ -229,7 +235,7 @@ def test_the_chain_end_to_end_and_again(checkout):
     changed = write_pipeline(checkout, experiments=experiments, set={"runner.max_epochs": 3})
     mixed = snakemake(checkout, "reproduce_table", "--configfile", str(changed))
     assert mixed.returncode != 0
-    assert "training of another configuration" in mixed.stderr + mixed.stdout
+    assert "trained with another configuration" in mixed.stderr + mixed.stdout
 
 
 @pytest.mark.slow
