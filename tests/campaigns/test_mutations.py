@@ -275,20 +275,25 @@ PIPELINE = {
 }
 
 
+#: Parts of a resolved config whose keys may be changed.
+FREE = ("model", "model", "data", "optimizer", "optimizer_config", "lr_config", "runner")
+
+
 def overrides(base: Path, folder: Path, rng: random.Random) -> Case:
     """One to three settings of any key to any value."""
     own = str(base / "ds.yaml")
     resolved = load_experiment("demo/gumbel", {"dataset": own}, base / "prepared")
     config = resolved._cfg_dict.to_dict()
     settings = []
-    for _ in range(rng.choice([1, 1, 2, 3])):
+    for _ in range(rng.choice([1, 1, 1, 2])):
         path, place = [], config
         while isinstance(place, dict) and place and (not path or rng.random() < 0.8):
-            path.append(rng.choice(list(place)))
+            free = not path and rng.random() < 0.8  # of the others most are fixed
+            path.append(rng.choice(FREE if free else list(place)))
             place = place[path[-1]]
-        key = (
-            ".".join(path) if rng.random() < 0.9 else rng.choice(["", ".", "a.b", "seed", "masks"])
-        )
+        key = ".".join(path)
+        if rng.random() < 0.05:
+            key = rng.choice(["", ".", "a.b", "seed", "masks"])
         value = plausible(place, rng)
         if rng.random() < 0.3:
             (value,) = rng.choice([[rng.choice(VALUES)], mutated(place, rng)[0]])

@@ -267,15 +267,16 @@ def _raising(error):
 @pytest.mark.parametrize("temporary", [None, "/nowhere"])
 def test_a_port_that_another_program_has_is_one_line(env, monkeypatch, capfd, temporary):
     """Torch itself writes a C++ stack for each attempt, which is kept where there is room."""
-    monkeypatch.setattr("tempfile.tempdir", temporary)
     monkeypatch.setattr("gol.engine.distributed._MEETING", timedelta(seconds=1))
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
         threading.Thread(target=_answer, args=(server,), daemon=True).start()
         env(RANK=1, WORLD_SIZE=2, LOCAL_RANK=1, MASTER_ADDR="127.0.0.1", MASTER_PORT=taken)
         words = "rank 1 of 2 found no others at env://: .*MASTER_PORT chooses one"
-        with pytest.raises(UserError, match=words) as caught, join("cpu"):
-            pass
+        with monkeypatch.context() as patch:
+            patch.setattr("tempfile.tempdir", temporary)
+            with pytest.raises(UserError, match=words) as caught, join("cpu"):
+                pass
     assert "\n" not in str(caught.value) and capfd.readouterr().err == ""
 
 
