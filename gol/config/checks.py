@@ -165,11 +165,14 @@ def _one_line(what: str, config: Any = None) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(f"{error}".split()).rstrip(": ")
-        *_, name = names = reason.split(": ")
-        if all(map(str.isidentifier, names)):  # classes within each other: an assertion's own words
+        wordless = all(map(str.isidentifier, reason.split(": "))) or not reason
+        if wordless and isinstance(error, AssertionError):  # classes within each other, at most
+            name = reason.rpartition(": ")[2]
             what = _key(what, config, name) or what
-            reason = f"{name} requires `{_asserted(error)}`"
-        raise UserError(f"{what} cannot be built: {reason or 'a wrong argument'}") from error
+            reason = f"{name or 'it'} requires `{_asserted(error)}`"
+        elif wordless:
+            reason = f"{reason} a wrong argument"
+        raise UserError(f"{what} cannot be built: {reason}") from error
 
 
 def _key(key: str, config: Any, name: str) -> str:
@@ -184,8 +187,8 @@ def _key(key: str, config: Any, name: str) -> str:
 
 
 def _asserted(error: BaseException) -> str:
-    """The line of code that an error began with; mmcv raises it anew from class to class."""
-    while error.__context__ is not None:
+    """The condition that an assertion began with; mmcv raises it anew from class to class."""
+    while isinstance(error.__context__, AssertionError):
         error = error.__context__
     line = traceback.extract_tb(error.__traceback__)[-1].line or ""
     return line.removeprefix("assert ").rstrip(", (\\")

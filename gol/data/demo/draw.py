@@ -78,8 +78,7 @@ def draw_demo(
         classes in each of the groups r, c and f.
 
     Raises:
-        UserError: no such set can be drawn, the folder cannot be written, or it already holds
-            another data set.
+        UserError: no such set can be drawn, or the folder cannot be written or holds another one.
     """
     folder, given = Path(folder), (seed, train_images, val_images, size, classes)
     seed, train_images, val_images, size, classes = map(_or_default, _KEYS, given)
