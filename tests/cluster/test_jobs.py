@@ -162,6 +162,9 @@ def test_records_of_0_2_0_are_read_and_ours_come_back(tmp_path):
         assert (record.fingerprint, record.id, record.host) == ("abc", "7", old.get("host"))
         record.write()
         assert JobRecord.read(path) == record
+        path.write_text(path.read_text().replace('"7"', '"8"'))  # as a bad disk would
+        with pytest.raises(UserError, match=r"job\.json is damaged, or was edited"):
+            JobRecord.read(path)
     write_json(path, {key: value for key, value in OLD.items() if key != "id"})
     assert JobRecord.read(path).id is None
     write_json(path, {**OLD, "cluster": "pbs"})
