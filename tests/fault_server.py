@@ -70,7 +70,7 @@ class Server:
 
 @contextmanager
 def serve(certificate=None):
-    """Args: certificate: file with a key and a certificate of 127.0.0.1, to serve https."""
+    """Serves over https where ``certificate`` is a file with a key and a certificate."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

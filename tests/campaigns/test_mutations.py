@@ -280,7 +280,7 @@ FREE = ("model", "model", "data", "optimizer", "optimizer_config", "lr_config", 
 
 
 def overrides(base: Path, folder: Path, rng: random.Random) -> Case:
-    """One to three settings of any key to any value."""
+    """One or two settings, half of them plausible, the others of any key to any value."""
     own = str(base / "ds.yaml")
     resolved = load_experiment("demo/gumbel", {"dataset": own}, base / "prepared")
     config = resolved._cfg_dict.to_dict()
