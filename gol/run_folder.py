@@ -243,7 +243,7 @@ class RunFolder:
     def refusal(self) -> UserError:
         """What to raise where a configuration meets the files of another one."""
         return UserError(
-            f"{self} holds a training of another configuration or other annotations: remove that "
+            f"{self} was trained with another configuration or other annotations: remove that "
             "folder to train anew, give the pipeline another name, or use "
             f"{restart_option('train', self)}"
         )

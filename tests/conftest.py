@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
-import seeds  # noqa: F401  (the first process must draw the seed of the run)
 from filelock import FileLock
+from seeds import fresh_seed  # the first process draws the seed of the run
 
 # The tests' processes share the cores among them; threads of one would wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +31,12 @@ def shared_data() -> Path:
 def shared_facts() -> Path:
     """Folder with the published facts (class statistics, results), or skip."""
     return _shared("GOL_TEST_FACTS", ROOT.parent / "shared" / "facts")
+
+
+@pytest.fixture(params=[fresh_seed()])
+def rng(request):
+    """A generator; the seed is in the test's id."""
+    return np.random.default_rng(request.param)
 
 
 @pytest.fixture(scope="session")

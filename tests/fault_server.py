@@ -1,6 +1,7 @@
 """A real HTTP server on 127.0.0.1 that fails in the ways of real ones."""
 
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -36,9 +37,9 @@ class File:
 class Server:
     """Files by path, and what was asked and sent."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, scheme: str) -> None:
         self.files: dict[str, File] = {}
-        self.port = port
+        self.address = f"{scheme}://127.0.0.1:{port}"
         self.coming = set[int]()  # moments at which requests came that are not answered yet
         self.answered: dict[int, tuple[str, str | None, int]] = {}
 
@@ -60,7 +61,7 @@ class Server:
 
     def add(self, path: str, content: bytes, **settings) -> str:
         self.files[path] = File(content, **settings)
-        return f"http://127.0.0.1:{self.port}/{path}"
+        return f"{self.address}/{path}"
 
     @property
     def sent(self) -> int:
@@ -68,7 +69,9 @@ class Server:
 
 
 @contextmanager
-def serve():
+def serve(certificate=None):
+    """Serves over https where ``certificate`` is a file with a key and a certificate."""
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -86,7 +89,11 @@ def serve():
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.daemon_threads = True
-    server = Server(http.server_address[1])
+    server = Server(http.server_address[1], "https" if certificate else "http")
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        http.socket = context.wrap_socket(http.socket, server_side=True)
     thread = threading.Thread(target=http.serve_forever, args=(0.01,))
     thread.start()
     try:

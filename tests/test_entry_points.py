@@ -166,14 +166,14 @@ def test_the_command_line_ends_in_one_line(name, module, message, demo_data, tmp
 
 
 @pytest.mark.slow
-def test_a_training_and_detection_with_the_loss(demo_data, tmp_path):
+def test_a_training_and_detection_with_the_loss(tiny_data, tmp_path):
     package, folder = install(tmp_path / "package"), tmp_path / "run"
     settings = ["classifier=TinyLoss", "runner.max_epochs=1", "data.workers_per_gpu=0"]
     commands = [
-        ["config", "demo/gumbel", "--data", demo_data, "--run", folder, "--set", *settings],
+        ["config", "demo/gumbel", "--data", tiny_data, "--run", folder, "--set", *settings],
         ["train", folder, "--device", "cpu"],
         ["detect", folder, "--device", "cpu", "--out", folder / "d.json"],
-        ["evaluate", demo_data / "val.json", folder / "d.json", "--out", folder / "s.json"],
+        ["evaluate", tiny_data / "val.json", folder / "d.json", "--out", folder / "s.json"],
     ]
     for command in commands:
         result = run(package, "-m", "gol", *command)

@@ -39,7 +39,7 @@ def test_a_run_is_finished_when_weights_and_summary_are_there(run):
     run.weights.touch()
     assert run.finished("abc") == SUMMARY
     assert run.finished("other") is None and run.of_another("other") and not run.of_another("abc")
-    assert "a training of another configuration" in str(run.refusal())
+    assert "trained with another configuration" in str(run.refusal())
 
 
 def test_what_a_training_left_is_removed_and_the_rest_stays(run):

@@ -1,9 +1,12 @@
 """A user without a name or a home, as containers have them, must not stop libraries that ask."""
 
+import atexit
 import os
 import pwd
+import shutil
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 _LENT: dict[str, str] = {}  # variables that were set here
@@ -39,12 +42,20 @@ def lent() -> list[str]:
 
 
 def _private_folder() -> str:
-    """This user's own folder for all processes of this machine; empty where there can be none."""
+    """This user's own folder for all processes of this machine; empty where there can be none.
+
+    Where its name is taken by something else, this process gets a folder that goes with it.
+    """
     try:
         folder = Path(tempfile.gettempdir(), f"gol-{os.getuid()}")
-        folder.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
         state = folder.lstat()
+        ours = stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid()
+        if ours and not state.st_mode & 0o077:
+            return str(folder)
+        own = tempfile.mkdtemp(prefix=f"{folder.name}-")
     except OSError:
         return ""
-    ours = stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid()
-    return str(folder) if ours and not state.st_mode & 0o077 else ""
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return own

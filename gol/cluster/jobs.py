@@ -75,7 +75,7 @@ class JobRecord(BaseModel):
 
     def write(self) -> None:
         """Writes the record to its file."""
-        write_json(self.file, self.model_dump(exclude_none=True))
+        write_json(self.file, self.model_dump(exclude_none=True), writer="gol launch")
 
     @property
     def comment(self) -> str:

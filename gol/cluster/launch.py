@@ -19,6 +19,7 @@ from gol.cluster.settings import Settings
 from gol.cluster.slurm_jobs import SlurmJobs
 from gol.cluster.tasks import Task, is_name_of, job_name
 from gol.errors import JobFailed, UserError, shown
+from gol.files import remove
 
 _VISIBLE = 30.0  # seconds until a file that another machine wrote is seen here
 _CANCEL = 120.0  # seconds to wait for a cancelled job
@@ -231,7 +232,7 @@ class _Launcher:
             if before:  # it says whose the files in the folder are
                 before.write()
             else:
-                self.task.record.unlink()
+                remove(self.task.record)
             raise
         self.record.write()
         self.answered = True

@@ -138,15 +138,15 @@ def make_executor(
             # Ours comes first, since the job is known by it.
             "comment": " ".join(filter(None, [record.comment, options.get("comment")])),
         },
-        **{key: value for key, value in _wishes(settings).items() if value},
+        **wishes(settings),
     )
     return executor
 
 
-def _wishes(settings: Settings) -> dict[str, Any]:
-    """What is left to the cluster where it is empty."""
+def wishes(settings: Settings) -> dict[str, Any]:
+    """sbatch's options for what is not left to the cluster, by submitit's names."""
     per_cpu = settings.mem_mb_per_cpu
-    return {
+    all_wishes = {
         "partition": settings.slurm_partition,
         "account": settings.slurm_account,
         "qos": settings.qos,
@@ -159,3 +159,4 @@ def _wishes(settings: Settings) -> dict[str, Any]:
         "mem_per_cpu": f"{per_cpu}MB" if per_cpu else "",
         "setup": [settings.setup] if settings.setup else None,
     }
+    return {name: value for name, value in all_wishes.items() if value}

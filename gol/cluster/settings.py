@@ -69,7 +69,8 @@ class Settings(BaseModel):
     )
     tries: int = Field(3, ge=1, description="failures without progress until it gives up")
     changed: Literal["refuse", "restart"] = Field(
-        "refuse", description="refuse or restart a training of another configuration"
+        "refuse",
+        description="refuse or restart a run that was trained with another configuration",
     )
 
     def __init__(self, **values: Any) -> None:

@@ -10,7 +10,7 @@ import os
 import pwd
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -163,20 +163,29 @@ def cancel(job: JobInfo) -> bool:
 
 
 @contextmanager
-def clean_environment() -> Iterator[None]:
+def clean_environment(stated: Iterable[str] = ()) -> Iterator[None]:
     """Hides the variables of an enclosing Slurm job, but not which Slurm is meant.
 
     Outside of a job the user's own defaults for sbatch stay too, where an option is not ours. The
     home that this machine lent stays here.
+
+    Args:
+        stated: options in the job's script, which sbatch's variables would override.
     """
     from submitit.helpers import clean_env
 
     inside = "SLURM_JOB_ID" in os.environ
+    # By their beginnings, since an option may be abbreviated.
+    hidden = tuple(f"SBATCH_{name.replace('-', '_').upper()}" for name in stated)
+
+    def is_default(key: str) -> bool:
+        ours = key in VARIABLES or key.startswith(hidden)
+        return key.startswith("SBATCH_") and not ours and not inside
+
     kept = {
         key: value
         for key, value in os.environ.items()
-        if key in ("SLURM_CONF", "SLURM_CLUSTERS")
-        or (key.startswith("SBATCH_") and key not in VARIABLES and not inside)
+        if key in ("SLURM_CONF", "SLURM_CLUSTERS") or is_default(key)
     }
     with clean_env(lent()):
         os.environ.update(kept)

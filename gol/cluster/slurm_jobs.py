@@ -19,9 +19,9 @@ class SlurmJobs(Jobs):
         """Submits a job, and waits while slurmctld cannot take it."""
         if not shutil.which("sbatch"):
             raise UserError("no sbatch here: type this on a cluster's login node")
-        from gol.cluster.sbatch import make_executor
+        from gol.cluster.sbatch import make_executor, wishes
 
-        with slurm.clean_environment():
+        with slurm.clean_environment([*wishes(settings), *settings.sbatch_options]):
             # Without an answer it may have been taken all the same; that job lacks its input.
             executor = make_executor(task, record, settings, lambda: self.cancel(record))
             return record.model_copy(update={"id": executor.submit(Payload(task)).job_id})

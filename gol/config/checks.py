@@ -8,6 +8,7 @@ import copy
 import json
 import math
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -59,7 +60,7 @@ def check_detector(model: dict[str, Any]) -> None:
     model = mmcv_config()({"model": model}).model
     _check_depth(model.backbone)
     heads = model.roi_head.bbox_head
-    with _one_line("model"), tempfile.TemporaryDirectory() as folder:
+    with _one_line("model", model), tempfile.TemporaryDirectory() as folder:
         for head in heads if isinstance(heads, list) else [heads]:
             path = head.loss_cls.get("class_statistics")
             if path and not Path(path).exists():  # a planned run, whose data are not prepared yet
@@ -154,17 +155,46 @@ def check_batches(samples: int, global_batch: int) -> None:
 
 
 @contextmanager
-def _one_line(what: str) -> Iterator[None]:
-    """Whatever the libraries raise for wrong arguments, as one line."""
+def _one_line(what: str, config: Any = None) -> Iterator[None]:
+    """Whatever the libraries raise for wrong arguments, as one line.
+
+    Args:
+        what: key of what is built.
+        config: its value, in which the key of a part of it is looked for.
+    """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
         reason = " ".join(f"{error}".split()).rstrip(": ")
-        if not reason or reason.isidentifier():  # an assertion without words
-            reason += " a wrong argument"
+        wordless = all(map(str.isidentifier, reason.split(": "))) or not reason
+        if wordless and isinstance(error, AssertionError):  # classes within each other, at most
+            name = reason.rpartition(": ")[2]
+            what = _key(what, config, name) or what
+            reason = f"{name or 'it'} requires `{_asserted(error)}`"
+        elif wordless:
+            reason = f"{reason} a wrong argument"
         raise UserError(f"{what} cannot be built: {reason}") from error
+
+
+def _key(key: str, config: Any, name: str) -> str:
+    """The dotted key of the first part of a config that is of a type; empty for none."""
+    if isinstance(config, list | tuple):
+        config = dict(enumerate(config))
+    if not isinstance(config, dict):
+        return ""
+    if config.get("type") == name:
+        return key
+    return next(filter(None, (_key(f"{key}.{k}", v, name) for k, v in config.items())), "")
+
+
+def _asserted(error: BaseException) -> str:
+    """The condition that an assertion began with; mmcv raises it anew from class to class."""
+    while isinstance(error.__context__, AssertionError):
+        error = error.__context__
+    line = traceback.extract_tb(error.__traceback__)[-1].line or ""
+    return line.removeprefix("assert ").rstrip(", (\\")
 
 
 @cache

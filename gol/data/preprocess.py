@@ -83,12 +83,7 @@ def preprocess_dataset(
         _refuse_none(*splits[split], files[split], purpose)
     train, statistics = _normalise_train(splits["train"][0], thresholds, train_annotations)
     val = _normalise_val(splits["val"][0], train["categories"], val_annotations)
-    summary: dict[str, Any] = {
-        split: describe(*splits[split], train["categories"]) | {"sha256": digests[split]}
-        for split in SPLITS
-    }
-    summary["classes"] = groups(train["categories"])
-    summary["text"] = text(summary)
+    summary = _summarise(splits, digests, train["categories"])
     if derived:
         constants = Constants.of(statistics)
         summary["constants"] = asdict(constants)
@@ -134,6 +129,16 @@ def _refuse_errors(problems: dict[str, list[Problem]], report: Path) -> None:
 def _listed(problems: list[Problem]) -> str:
     more = len(problems) - _KINDS
     return choices(problems[:_KINDS]) + (f" and {more} more kinds of problems" if more > 0 else "")
+
+
+def _summarise(
+    splits: dict[str, tuple[dict, list[Problem]]], digests: dict[str, str], categories: list[dict]
+) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        split: describe(*splits[split], categories) | {"sha256": digests[split]} for split in SPLITS
+    }
+    summary["classes"] = groups(categories)
+    return summary | {"text": text(summary)}
 
 
 def _normalise_train(

@@ -86,13 +86,17 @@ def detect(
 
         def chunks() -> Iterator[list[dict]]:
             # Begins when the list is this job's, so that no GPU is held while it waits.
-            detector = build_scorer(config, scoring, ranks)
-            _load(detector, weights, wanted)
-            images = ImageShare(config, ranks)
-            progress = _Progress(own.experiment, images.count, ranks)
-            for count, entries in images.detections(detector, check):
-                yield entries
-                progress.add(count)
+            try:
+                detector = build_scorer(config, scoring, ranks)
+                _load(detector, weights, wanted)
+                images = ImageShare(config, ranks)
+                progress = _Progress(own.experiment, images.count, ranks)
+                for count, entries in images.detections(detector, check):
+                    yield entries
+                    progress.add(count)
+            except OSError as error:  # of reading; the list's own are named where it is written
+                where = f"{error.filename}: " if error.filename else ""
+                raise UserError(f"cannot detect: {where}{error.strerror or error}") from error
 
         return write_sharded(out, chunks(), ranks, preemption.at_once(_STOPPED))
 

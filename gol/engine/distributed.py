@@ -194,7 +194,7 @@ def _meet(address: Address) -> dist.Store:
     global _rendezvous
     if _rendezvous is None:
         numbers = {"rank": address.rank, "world_size": address.world, "timeout": _MEETING}
-        with tempfile.TemporaryFile() as words:
+        with _scratch() as words:
             try:
                 with _stderr_in(words):
                     _rendezvous = next(iter(dist.rendezvous(address.url, **numbers)))[0]
@@ -209,6 +209,14 @@ def _meet(address: Address) -> dist.Store:
                     f"{reason}"
                 ) from error
     return _rendezvous
+
+
+def _scratch() -> BinaryIO:
+    """A file without a name; where there is no room for one, what is written to it is lost."""
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:
+        return open(os.devnull, "rb+")
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def prepare_run(
         prepared: folder written by ``gol preprocess``, as for ``gol config``.
 
     Raises:
-        UserError: the folder holds a training, the checkpoint does not fit the experiment's
+        UserError: the folder was trained in already, the checkpoint does not fit the experiment's
             detector in every name and shape, the data are not prepared.
     """
     from gol.config.resolve import fingerprint, load_experiment, save_config
@@ -79,7 +79,7 @@ def _check_free(run: RunFolder, config: Any) -> None:
     from gol.config.resolve import load_config
 
     if traces := run.traces():
-        raise UserError(f"{run} holds a training ({traces[0].name}): name another folder")
+        raise UserError(f"{run} was trained already (it has {traces[0].name}): name another folder")
     if run.config.exists():
         found, wanted = (
             json.dumps(c._cfg_dict, sort_keys=True) for c in (load_config(run.path), config)

@@ -19,7 +19,7 @@ def write_sharded(
     """Writes the chunks of all ranks as one list: the first of each rank in turn, then the second …
 
     A rank holds one chunk in memory at a time: it appends them to a file of its own beside
-    ``out``, one a line, and rank 0 puts those files together when all are done.
+    ``out``, one per line, and rank 0 puts those files together when all are done.
 
     Args:
         out: the JSON file.

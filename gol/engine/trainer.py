@@ -133,8 +133,9 @@ class Trainer:
     def _describe(self, rate: float, base: int) -> str:
         images, micro, world = self.loader.global_batch, self.loader.micro_batch, self.ranks.world
         text = (
-            f"learning rate {rate * images / base:g} = {rate:g} x {images}/{base} images; ranks "
-            f"{world}, micro-batches of {micro} a rank and iteration {images // micro // world}"
+            f"learning rate {rate * images / base:g} = {rate:g} x {images}/{base} images; "
+            f"ranks {world}, micro-batches of {micro}, {images // micro // world} of them per rank "
+            "and iteration"
         )
         if micro < self.loader.batch_size:
             text += (
@@ -151,7 +152,7 @@ class Trainer:
             (``started``).
 
         Raises:
-            UserError: it is of a training with another fingerprint, or does not fit; a checkpoint
+            UserError: it is of a run with another fingerprint, or does not fit; a checkpoint
                 cannot be read now.
         """
         content = newest_checkpoint(run.checkpoints) if self.ranks.is_main else None

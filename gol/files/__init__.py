@@ -185,9 +185,18 @@ def _read_json(path: str | Path, hashed: bool) -> tuple[Any, str]:
     except RecursionError as error:
         raise UserError(f"{path}: its lists and objects are nested too deeply") from error
     except ValueError as error:
+        if (coding := _coding(path)) != "UTF-8":
+            remedy = f"`iconv -f {coding} -t UTF-8` makes one of it"
+            raise UserError(f"{path} is {coding}, not a UTF-8 text: {remedy}") from error
         # Python refuses whole numbers of more than 4,300 digits.
         hint = " (truncated?)" if isinstance(error, json.JSONDecodeError) else ""
         raise UserError(f"{path} is not valid JSON{hint}: {error}") from error
+
+
+def _coding(path: str | Path) -> str:
+    """The encoding of a JSON file by its first bytes: UTF-8, -16 or -32."""
+    with open(path, "rb") as file:
+        return json.detect_encoding(file.read(4)).upper()[:6].rstrip("-")
 
 
 def read_model(path: str | Path, model: "type[Model]") -> "Model":

@@ -4,6 +4,7 @@ Beside a file ``F`` that is being fetched lie ``F.part`` (what has come) and ``.
 response it is of).
 """
 
+import itertools
 import math
 import os
 import re
@@ -199,6 +200,8 @@ def _continued(url: str, source: Source, part: Part) -> Begun | None:
 def _check(response: Any, have: int, begun: Begun | None, source: Source, part: Part) -> _Answer:
     """Refuses an answer that cannot be the file, by its headers."""
     status = response.status_code
+    if not source.sha256 and _unprotected(response):
+        raise Unusable("https leads to http, where anybody may change a file of unknown sha256")
     if status == 416:  # there is nothing at that offset: another file than the one begun
         part.remove()
         raise Broken("the file is shorter than what was received before")
@@ -221,6 +224,12 @@ def _check(response: Any, have: int, begun: Begun | None, source: Source, part: 
         # Only the end of the connection would mark the end of the file: any break would.
         raise Unusable("the server does not say how large the file is")
     return answer
+
+
+def _unprotected(response: Any) -> bool:
+    """Whether the answer came over http although https was asked for."""
+    schemes = [hop.url.partition(":")[0].lower() for hop in (*response.history, response)]
+    return ("https", "http") in itertools.pairwise(schemes)
 
 
 def _answer(response: Any) -> _Answer:

@@ -6,6 +6,7 @@ them; GOL_TEST_SEED repeats a run.
 """
 
 import contextlib
+import faulthandler
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hotcoco
 import numpy as np
@@ -33,6 +35,7 @@ from gol.evaluation.lvis import evaluate
 LONG = {"annotations": 2000, "detections": 800, "configs": 500, "overrides": 300}
 SHORT = {"annotations": 60, "detections": 40, "configs": 20, "overrides": 20}
 SECONDS = 10  # that an input may take
+HANGS = 12 * SECONDS  # after which it is taken never to end, also on a busy machine
 LINE = 5000  # characters of a message
 _TEXTS = ("train.json", "val.json", "classes.json", "summary.json")
 PREPARED = {*_TEXTS, *(f".{name}.sha256" for name in _TEXTS), "train.store", "val.store"}
@@ -75,13 +78,26 @@ def test_changed_inputs(base, tmp_path, monkeypatch, kind, seed):
         folder.mkdir()
         monkeypatch.chdir(folder)
         arguments, done, check = KINDS[kind](base, folder, rng)
-        found = outcome(arguments, check)
+        with ended_if_it_hangs(tmp_path / "hangs.txt", f"{number} {done}"):
+            found = outcome(arguments, check)
         become[found.split(":")[0]] += 1
         if found.split(":")[0].isupper():
             faults.append(f"{number} {done}: {found}")
             print(faults[-1], flush=True)
     print(f"\n{kind} {count}, seed {seed}: {dict(become)}")
     assert not faults, faults[0]
+
+
+@contextlib.contextmanager
+def ended_if_it_hangs(file: Path, what: str):
+    """Ends all, and the file says where, if C code holds the interpreter without end."""
+    with open(file, "w", errors="backslashreplace") as hangs:
+        print(what, file=hangs, flush=True)
+        faulthandler.dump_traceback_later(HANGS, exit=True, file=hangs)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def outcome(arguments: list[str], check: Callable[[], str]) -> str:
@@ -259,26 +275,41 @@ PIPELINE = {
 }
 
 
+#: Parts of a resolved config whose keys may be changed.
+FREE = ("model", "model", "data", "optimizer", "optimizer_config", "lr_config", "runner")
+
+
 def overrides(base: Path, folder: Path, rng: random.Random) -> Case:
-    """One to three settings of any key to any value."""
+    """One or two settings, half of them plausible, the others of any key to any value."""
     own = str(base / "ds.yaml")
     resolved = load_experiment("demo/gumbel", {"dataset": own}, base / "prepared")
     config = resolved._cfg_dict.to_dict()
     settings = []
-    for _ in range(rng.choice([1, 1, 2, 3])):
+    for _ in range(rng.choice([1, 1, 1, 2])):
         path, place = [], config
         while isinstance(place, dict) and place and (not path or rng.random() < 0.8):
-            path.append(rng.choice(list(place)))
+            free = not path and rng.random() < 0.8  # of the others most are fixed
+            path.append(rng.choice(FREE if free else list(place)))
             place = place[path[-1]]
-        key = (
-            ".".join(path) if rng.random() < 0.9 else rng.choice(["", ".", "a.b", "seed", "masks"])
-        )
-        (value,), _ = mutated(place, rng)
-        value = rng.choice(VALUES) if rng.random() < 0.4 else value
+        key = ".".join(path)
+        if rng.random() < 0.05:
+            key = rng.choice(["", ".", "a.b", "seed", "masks"])
+        value = plausible(place, rng)
+        if rng.random() < 0.3:
+            (value,) = rng.choice([[rng.choice(VALUES)], mutated(place, rng)[0]])
         text = as_json(value).decode() if rng.random() < 0.7 else str(value)
         settings.append(f"{key}={text}")
     arguments = ["config", "demo/gumbel", "--dataset", own, "--data", str(base / "prepared")]
     return [*arguments, "--run", "run", "--set", *settings], f"{[s[:80] for s in settings]}", str
+
+
+def plausible(value: Any, rng: random.Random) -> Any:
+    """What a person might want instead of a setting's value; often the same."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return rng.choice([value, value + 1, 2 * value])
+    return value * rng.choice([0.5, 1, 1.1]) if isinstance(value, float) else value
 
 
 KINDS = {

@@ -108,6 +108,39 @@ def test_sigterm_ends_a_verb_that_is_in_c(seconds, signals):
         process.kill()
 
 
+@pytest.mark.parametrize("hook", ["before", "after_in_parent"])
+def test_sigterm_during_a_fork_ends_a_verb_tidily(hook):
+    """Python ignores what is raised in a hook of a fork, in ours as in another library's."""
+    process = Process("-c", FORKS, hook)
+    code, out, errors = process.finish(20)
+    assert (code, out) == (-signal.SIGTERM, "tidied\n"), errors
+    assert "ignored" not in errors
+
+
+#: Receives SIGTERM while it forks; the child looks for its parent's pipe.
+FORKS = """
+import os, signal, sys
+from gol.cli import termination
+hook = {sys.argv[1]: lambda: termination._watch and os.kill(os.getpid(), signal.SIGTERM)}
+os.register_at_fork(**hook)
+with termination.tidy_termination():
+    pipe = termination._watch.reader
+    try:
+        child = os.fork()
+        if not child:
+            try:
+                os.fstat(pipe)
+            except OSError:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        import time
+        time.sleep(5)
+    finally:
+        print("tidied", flush=True)
+"""
+
+
 def test_a_forked_process_ends_alone(monkeypatch):
     monkeypatch.setattr("gol.cli.termination._SECONDS", 0.1)
     with tidy_termination():

@@ -109,10 +109,10 @@ def test_preprocess_config_plan_and_doctor(call, demo_data, tmp_path, monkeypatc
     assert code == any(check["status"] == "missing" for check in checks)
 
 
-def test_training_detection_and_scores(call, demo_data, tmp_path):
+def test_training_detection_and_scores(call, tiny_data, tmp_path):
     overrides = {"runner.max_epochs": 1, "data.workers_per_gpu": 0}
     run, out = tmp_path / "run", tmp_path / "d.json"
-    save_config(gol.load_experiment("demo/gumbel", overrides, demo_data), run)
+    save_config(gol.load_experiment("demo/gumbel", overrides, tiny_data), run)
     code, summary = call("train", run, "--device", "cpu")
     assert code == 0 and summary == json.loads((run / "train.json").read_text())
     assert call("launch", run) == (0, summary)  # it is done
@@ -126,7 +126,7 @@ def test_training_detection_and_scores(call, demo_data, tmp_path):
     )
     assert json.loads(launched.read_text()) == json.loads(out.read_text())
 
-    code, scores = call("evaluate", demo_data / "val.json", out, "--out", tmp_path / "s.json")
+    code, scores = call("evaluate", tiny_data / "val.json", out, "--out", tmp_path / "s.json")
     assert code == 0 and scores == json.loads((tmp_path / "s.json").read_text())
     assert {"protocol", "engine", "images", "detections", "segm", "bbox", "per_class"} == {*scores}
 

@@ -1,5 +1,6 @@
 """Users that the system does not know, and homes that cannot be written."""
 
+import atexit
 import os
 import tempfile
 
@@ -72,7 +73,7 @@ def test_processes_of_a_user_share_a_home_that_no_job_inherits(as_stranger):
 
 
 @pytest.mark.parametrize("kind", ["open to all", "a link", "no folder", "not to be written"])
-def test_a_temporary_folder_that_is_no_good_is_done_without(as_stranger, tmp_path, kind):
+def test_a_name_that_is_taken_makes_a_home_of_this_process_s_own(as_stranger, tmp_path, kind):
     place = tmp_path / "gol-54321"
 
     def check():
@@ -85,7 +86,12 @@ def test_a_temporary_folder_that_is_no_good_is_done_without(as_stranger, tmp_pat
             place.write_text("")
         tempfile.tempdir = str(tmp_path)
         supply_home()
-        return not {"HOME", "MPLCONFIGDIR"} & {*os.environ}
+        if kind == "not to be written":
+            return not {"HOME", "MPLCONFIGDIR"} & {*os.environ}
+        home = os.environ["HOME"]
+        good = os.stat(home).st_mode & 0o777 == 0o700 and home.startswith(f"{place}-")
+        atexit._run_exitfuncs()
+        return good and not os.path.exists(home) and os.path.lexists(place)
 
     folder = tmp_path
     while kind != "not to be written" and folder.name:

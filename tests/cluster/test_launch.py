@@ -84,7 +84,7 @@ def test_a_job_outlives_its_launchers_and_nothing_is_trained_twice(run, capsys):
     assert len(list((run / "logs").glob("*_submitted.pkl"))) == 1
     assert "iteration 24/24" in capsys.readouterr().err
     change(run)
-    with pytest.raises(UserError, match=r"a training of another configuration.*--changed restart"):
+    with pytest.raises(UserError, match=r"trained with another configuration.*--changed restart"):
         launch(Training(run, CPU), Settings())
 
 
@@ -150,7 +150,7 @@ def test_a_finished_run_and_a_job_on_this_machine_may_have_an_odd_path(finished,
 def test_another_configuration_is_refused_or_starts_over(finished):
     first = launch(Training(finished, CPU), Settings())
     change(finished)
-    with pytest.raises(UserError, match=r"a training of another configuration.*--changed restart"):
+    with pytest.raises(UserError, match=r"trained with another configuration.*--changed restart"):
         launch(Training(finished, CPU), Settings())
     again = launch(Training(finished, CPU), Settings(changed="restart"))
     assert again.fingerprint != first.fingerprint and again.started > first.finished

@@ -95,7 +95,7 @@ def test_another_configuration_s_files_are_refused_or_removed(run, finished, cap
     write_json(task.record, RECORD)
     for name in ("best.pth", "validation.jsonl"):
         (run / name).touch()
-    with pytest.raises(UserError, match=r"a training of another configuration.*--changed restart"):
+    with pytest.raises(UserError, match=r"trained with another configuration.*--changed restart"):
         task.prepare("other", OURS, restart=False)
     assert task.run.traces()
     task.prepare("other", OURS, restart=True)

@@ -54,14 +54,14 @@ assert main(["detect", {run!r}, "--device", "cpu", "--out", {run!r} + "/d.json"]
 
 
 @pytest.mark.slow
-def test_training_and_detection_load_nothing_that_is_not_used(demo_data, tmp_path):
+def test_training_and_detection_load_nothing_that_is_not_used(tiny_data, tmp_path):
     from gol.cli import main
 
     weights, folders = [], {"deferred": "", "eager": "".join(EAGER.values())}
     for name, prefix in folders.items():
         run = str(tmp_path / name)
         settings = ["runner.max_epochs=1", "gol.checkpoint_interval=1", "data.workers_per_gpu=0"]
-        arguments = ["demo/gol", "--data", str(demo_data), "--run", run, "--set", *settings]
+        arguments = ["demo/gol", "--data", str(tiny_data), "--run", run, "--set", *settings]
         assert main(["config", *arguments]) == 0
         loaded = loaded_after(prefix + TRAIN.format(run=run))
         assert loaded == ([] if name == "deferred" else list(HEAVY))

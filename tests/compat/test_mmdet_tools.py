@@ -29,9 +29,9 @@ def test_a_script_is_a_path_or_one_of_mmdets(tmp_path):
 
 
 @pytest.mark.slow
-def test_stock_tools_train_and_test_and_the_weights_fit_ours(demo_data, tmp_path, capsys):
+def test_stock_tools_train_and_test_and_the_weights_fit_ours(tiny_data, tmp_path, capsys):
     settings = ["precision=float32", "runner.max_epochs=1", "data.workers_per_gpu=0"]
-    arguments = ["demo/gol", "--data", str(demo_data), "--set", *settings]
+    arguments = ["demo/gol", "--data", str(tiny_data), "--set", *settings]
     assert main(["config", *arguments]) == 0
     config = tmp_path / "config.py"
     config.write_text(capsys.readouterr().out)

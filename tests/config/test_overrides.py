@@ -141,6 +141,10 @@ MISTAKES = [
     ("model.backbone.norm_eval=maybe", "norm_eval: must be true or false, not 'maybe'"),
     ("model.backbone.frozen_stages=-2", "frozen_stages: must be a whole number from -1"),
     ("model.neck.out_channels=-64", "model.neck.out_channels: must be a whole number from 1"),
+    (
+        "model.neck.num_outs=2",
+        "override model.neck.num_outs: model.neck cannot be built: FPN requires `num_outs >=",
+    ),
     ("model.neck.out_channels=32", "override model.neck.out_channels: model cannot be built"),
     ("model.neck.num_outs=5", "model: rpn_head has 3 strides for 5 feature maps"),
     (f"{RPN}.anchor_generator.scales=4", "scales: must be a list such as [4], not 4"),

@@ -6,8 +6,11 @@ import json
 from xml.etree import ElementTree as ET
 
 import numpy as np
+from coco_files import to_mask
 from PIL import Image
 from pycocotools import mask as coco_mask
+
+from gol.data.imports.door import import_export
 
 CLASSES = ["apple", "nut", "pear tree"]
 
@@ -254,3 +257,38 @@ def png(mask):
     buffer = io.BytesIO()
     Image.fromarray(mask.astype(np.uint8) * 255).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def read_back(out):
+    """What was written, in the form of the truth; a split is None where nothing says it."""
+    found = {}
+    for path in sorted(out.glob("*.json")):
+        if path.stem not in ("train", "val", "annotations"):
+            continue
+        data = json.loads(path.read_text())
+        names = {category["id"]: category["name"] for category in data["categories"]}
+        split = None if path.stem == "annotations" else path.stem
+        for image in data["images"]:
+            mine = [a for a in data["annotations"] if a["image_id"] == image["id"]]
+            for a in mine:
+                x0, y0, x1, y1 = boxes_around(a["segmentation"])
+                assert a["bbox"] == [x0, y0, x1 - x0, y1 - y0] and a["iscrowd"] == 0
+                mask = to_mask(a["segmentation"], image["height"], image["width"])
+                assert a["area"] == mask.sum()
+            found[image["file_name"]] = {
+                "split": split,
+                "size": (image["width"], image["height"]),
+                "objects": [(names[a["category_id"]], a["segmentation"]) for a in mine],
+            }
+    return found
+
+
+def changes(summary):
+    """How often each kind of change was made."""
+    return {change["kind"]: change["count"] for change in summary["changes"]}
+
+
+def ask(data, folder, **options):
+    """Imports a folder whose annotations these are."""
+    (folder / "labels.json").write_text(json.dumps(data))
+    return import_export(folder, folder.parent / "out", **options)

@@ -10,16 +10,9 @@ import numpy as np
 import pytest
 from coco_files import blank_images, random_coco
 from PIL import Image
-from seeds import fresh_seed
 
 from gol.data.annotations import KINDS, examine, load_annotations
 from gol.errors import UserError
-
-
-@pytest.fixture(params=[fresh_seed()])
-def rng(request):
-    """A generator; the seed is in the test's id."""
-    return np.random.default_rng(request.param)
 
 
 def problems(data, folder, decode=True):

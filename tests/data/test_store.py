@@ -9,8 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from coco_files import random_coco
-from old_store import downgrade
-from seeds import fresh_seed
+from store_files import random_file, same, write
 
 from gol import compat
 
@@ -30,89 +29,6 @@ LOAD = [
     {"type": "LoadImageFromFile"},
     {"type": "LoadAnnotations", "with_bbox": True, "with_mask": True},
 ]
-
-
-@pytest.fixture(params=[fresh_seed()])
-def rng(request):
-    """A generator; the seed is in the test's id."""
-    return np.random.default_rng(request.param)
-
-
-def random_segmentation(rng, width, height):
-    """What tools write, and what only a hand could."""
-    form = rng.integers(10)
-    points = rng.uniform(0, 1, (rng.integers(3, 12), 2)) * (width, height)
-    if form < 3:
-        return [points.round(2).ravel().tolist() for _ in range(rng.integers(1, 4))]
-    flat = points.ravel()
-    return [
-        [flat.tolist()],  # all digits of a double
-        [flat.astype(int).tolist()],
-        [flat.astype(int).tolist(), flat.round(2).tolist(), flat.tolist()],
-        [[*flat.round(2).tolist(), int(flat[0]), -0.0, 1e5 + 0.25, -3.75]],
-        [[1, 2, 2**40, 4, 5, 6], [0.5, 2**40 + 0.5, 1e300, 5e-324, 3.0, 4.0]],
-        {"size": [height, width], "counts": "".join(rng.choice(list("0Xoa1é"), 20))},
-        {"size": [height, width], "counts": rng.integers(0, 99, 9).tolist()},
-    ][form - 3]
-
-
-def random_file(rng, images=40, categories=7):
-    """A dataset with everything that a JSON file may hold; half of the images are unlabelled."""
-    data = {
-        "categories": [
-            {"id": int(i), "name": f"class {i} ü"} for i in rng.permutation(50)[:categories]
-        ],
-        "images": [
-            {
-                "id": int(number),
-                "file_name": f"{rng.choice(['train', 'ünïcode', '画像'])}/{number}.jpg",
-                "width": int(rng.integers(20, 900)),
-                "height": int(rng.integers(20, 900)),
-            }
-            for number in rng.choice(10**12, images, replace=False)
-        ],
-        "annotations": [],
-    }
-    for number in range(4 * images):
-        image = data["images"][rng.integers(images // 2)]
-        x, y = rng.uniform(-5, 1, 2) * (image["width"], image["height"])
-        box = [x, y, *rng.uniform(0, 1.2, 2) * (image["width"], image["height"])]
-        box = [[*map(int, box)], [round(v, 2) for v in box], box][rng.integers(3)]
-        annotation = {
-            "id": number,
-            "image_id": image["id"],
-            "category_id": int(rng.choice([c["id"] for c in data["categories"]] + [77])),
-            "bbox": box,
-            "area": float(rng.uniform(-1, 100)),
-            "segmentation": random_segmentation(rng, image["width"], image["height"]),
-        }
-        for key, share in (("iscrowd", 0.2), ("ignore", 0.1)):
-            if rng.random() < 0.7:
-                annotation[key] = int(rng.random() < share)
-        data["annotations"].append(annotation)
-    rng.shuffle(data["annotations"])
-    del data["annotations"][0]["segmentation"]
-    return data
-
-
-def write(folder, data):
-    """The JSON and the store of a dataset."""
-    file = folder / "train.json"
-    file.write_text(json.dumps(data))
-    AnnotationStore.from_annotations(data).save(folder / "train.store")
-    return file, folder / "train.store"
-
-
-def same(value, other):
-    """Equality of types and bits; a polygon counts as the array that mmdet makes of it."""
-    if isinstance(value, list) and any(isinstance(item, int | float) for item in value):
-        value, other = np.array(value), np.array(other)
-    if isinstance(value, np.ndarray):
-        kinds = [(array.dtype, array.shape, array.tobytes()) for array in (value, other)]
-        return kinds[0] == kinds[1]
-    if isinstance(value, list):
-        return len(value) == len(other) and all(map(same, value, other))
-    return type(value) is type(other) and value == other
 
 
 def compare(ours, theirs):
@@ -267,89 +183,6 @@ def test_a_fingerprint_follows_the_store(demo_data, tmp_path):
     data["annotations"].pop()
     AnnotationStore.from_annotations(data).save(tmp_path / "train.store")
     assert fingerprint(config) != mark
-
-
-def cut(rng, path):
-    content = path.read_bytes()
-    path.write_bytes(content[: rng.integers(16, len(content))])
-
-
-def damage_header(rng, path):
-    content = bytearray(path.read_bytes())
-    length = int.from_bytes(content[12:16], "little")
-    content[16 + rng.integers(2)] = 0xFF
-    assert length > 2
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "named"),
-    [
-        (cut, "is truncated or damaged"),
-        (damage_header, "is truncated or damaged"),
-        (lambda _, p: p.write_bytes(p.read_bytes() + b"x"), "is truncated or damaged"),
-        (lambda _, p: p.write_bytes(p.read_bytes()[:9]), "is not an annotation store"),
-        (lambda _, p: p.write_bytes(b""), "is not an annotation store"),
-        (lambda _, p: p.write_text(json.dumps({"images": []})), "is not an annotation store"),
-        (lambda _, p: p.write_bytes(b"GOLSTORE\7" + p.read_bytes()[9:]), "version 7, not 2"),
-        (lambda _, p: p.unlink(), "No such file"),
-        (lambda _, p: (p.unlink(), p.mkdir()), "Is a directory"),
-    ],
-)
-def test_what_is_no_store(rng, tmp_path, spoil, named):
-    store = write(tmp_path, random_file(rng))[1]
-    spoil(rng, store)
-    for read in (AnnotationStore.open, file_digest):
-        with pytest.raises(UserError, match=named) as error:
-            read(store)
-        assert str(store) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_store_of_0_3_0_is_read_checked_and_has_the_same_digest(rng, tmp_path):
-    """Fingerprints, and with them finished runs, rest on the digest."""
-    path = write(tmp_path, random_file(rng))[1]
-    digest, wanted = file_digest(path), AnnotationStore.open(path).dataset()
-    downgrade(path)
-    assert file_digest(path) == digest
-    assert same(AnnotationStore.open(path).dataset(), wanted)
-    content = bytearray(path.read_bytes())
-    content[-9] ^= 1  # in the array bytes
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="is truncated or damaged"):
-        AnnotationStore.open(path)
-
-
-def test_a_damaged_mask_is_noticed_when_its_image_is_read(rng, tmp_path, monkeypatch):
-    """And not before: opening a store must not read all of it."""
-    monkeypatch.setattr("gol.data.blocks.BLOCK", 512)
-    path = write(tmp_path, random_file(rng, images=300))[1]
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1  # the last image with annotations
-    path.write_bytes(content)
-    store = AnnotationStore.open(path)
-    last = int(np.flatnonzero(np.diff(store.first))[-1])
-    assert store.annotations(0) is not None and store.image(last)
-    with pytest.raises(UserError, match=r"train\.store is truncated or damaged: write it again"):
-        store.annotations(last)
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda data: data.pop("categories"),
-        lambda data: data["images"][0].pop("width"),
-        lambda data: data["images"][0].pop("file_name"),
-        lambda data: data["annotations"][0].update(bbox=[1, 2, 3]),
-        lambda data: data["annotations"][0].update(bbox="abcd"),
-        lambda data: data["annotations"].append(3),
-    ],
-)
-def test_json_of_another_schema(rng, tmp_path, spoil):
-    data = random_file(rng)
-    spoil(data)
-    (tmp_path / "a.json").write_text(json.dumps(data))
-    with pytest.raises(UserError, match=r"a\.json: not of the COCO schema"):
-        AnnotationStore.open(tmp_path / "a.json")
 
 
 def repeat_factors(data, kept, threshold):

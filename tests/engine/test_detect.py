@@ -78,6 +78,17 @@ def test_scoring_turns_logits_into_scores(demo_data, scoring):
     torch.testing.assert_close(scores, expected)
 
 
+def test_a_file_that_cannot_be_read_is_no_fault_of_the_output(tmp_path, demo_data, monkeypatch):
+    run = prepare(tmp_path / "run", demo_data)
+
+    def build(*_):
+        raise OSError(24, "Too many open files", "/some/library")
+
+    monkeypatch.setattr("gol.engine.detect._detector", build)
+    with pytest.raises(UserError, match=r"^cannot detect: /some/library: Too many open files$"):
+        detect(run, tmp_path / "d.json", device="cpu")
+
+
 def test_scorings_of_another_experiment_are_refused(tmp_path, demo_data):
     run = prepare(tmp_path, demo_data, "demo/gumbel")
     with pytest.raises(UserError, match=r"unknown scoring 'sigmoid' .*allowed: gumbel"):

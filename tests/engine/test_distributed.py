@@ -142,9 +142,10 @@ LOG_ALL = (
 
 @pytest.mark.slow
 def test_1_2_and_4_ranks_give_the_same_losses_for_50_iterations(tmp_path, demo_data):
-    found = {}
+    found, settings = {}, {"runner.max_epochs": 4}
+    settings |= {"gol.global_batch": 4, "data.samples_per_gpu": 1}  # what four ranks can share
     for world in (1, 2, 4):
-        run = prepare(tmp_path / str(world), demo_data, "demo/gumbel", **{"runner.max_epochs": 7})
+        run = prepare(tmp_path / str(world), demo_data, "demo/gumbel", **settings)
         run_ranks(world, "-c", LOG_ALL, run)
         found[world] = losses(run)[:50]
         assert [line["iteration"] for line in found[world]] == list(range(1, 51))
@@ -174,25 +175,24 @@ def test_a_loss_that_is_not_finite_ends_all_ranks_with_one_message(tmp_path, dem
 
 
 @pytest.mark.slow
-def test_one_ranks_failure_ends_the_other_soon_and_is_said_once(tmp_path, demo_data):
-    run = prepare(tmp_path, demo_data)
+def test_one_ranks_failure_ends_the_other_soon_and_is_said_once(tmp_path, tiny_data):
+    runs = [prepare(tmp_path / str(rank), tiny_data) for rank in (0, 1)]
     code = (
         "import os, sys; from gol.cli import main; from gol.errors import UserError\n"
         "from gol.engine.trainer import Trainer; step = Trainer.step\n"
         "def failing(self, iteration):\n"
-        "    if iteration == 3 and os.environ['RANK'] == '{rank}': raise UserError('no luck')\n"
+        "    if iteration == 2 and os.environ['RANK'] == '{rank}': raise UserError('no luck')\n"
         "    return step(self, iteration)\n"
         "Trainer.step = failing\n"
         "sys.exit(main(['train', sys.argv[1], '--device', 'cpu']))\n"
     )
-    for rank in (0, 1):
-        processes = start_ranks(2, "-c", code.format(rank=rank), run)
-        ends = {}
-        while len(ends) < 2:
-            ends |= {
-                p: time.monotonic() for p in processes if p not in ends and p.poll() is not None
-            }
-            time.sleep(0.05)
+    jobs = [start_ranks(2, "-c", code.format(rank=rank), runs[rank]) for rank in (0, 1)]
+    ends, everyone = {}, [*jobs[0], *jobs[1]]
+    while len(ends) < len(everyone):
+        now = time.monotonic()
+        ends |= {p: now for p in everyone if p not in ends and p.poll() is not None}
+        time.sleep(0.05)
+    for processes in jobs:
         assert abs(ends[processes[0]] - ends[processes[1]]) < 20
         results = finish(processes)
         assert [code for code, _, _ in results] == [2, 2]
@@ -264,16 +264,19 @@ def _raising(error):
     raise error
 
 
-def test_a_port_that_another_program_has_is_one_line(env, monkeypatch, capfd):
-    """Torch itself writes a C++ stack for each attempt."""
+@pytest.mark.parametrize("temporary", [None, "/nowhere"])
+def test_a_port_that_another_program_has_is_one_line(env, monkeypatch, capfd, temporary):
+    """Torch itself writes a C++ stack for each attempt, which is kept where there is room."""
     monkeypatch.setattr("gol.engine.distributed._MEETING", timedelta(seconds=1))
     with socket.create_server(("127.0.0.1", 0)) as server:
         taken = server.getsockname()[1]
         threading.Thread(target=_answer, args=(server,), daemon=True).start()
         env(RANK=1, WORLD_SIZE=2, LOCAL_RANK=1, MASTER_ADDR="127.0.0.1", MASTER_PORT=taken)
         words = "rank 1 of 2 found no others at env://: .*MASTER_PORT chooses one"
-        with pytest.raises(UserError, match=words) as caught, join("cpu"):
-            pass
+        with monkeypatch.context() as patch:
+            patch.setattr("tempfile.tempdir", temporary)
+            with pytest.raises(UserError, match=words) as caught, join("cpu"):
+                pass
     assert "\n" not in str(caught.value) and capfd.readouterr().err == ""
 
 

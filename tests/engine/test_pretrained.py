@@ -166,7 +166,7 @@ def test_an_official_run_detects_and_scores(official, data):
 def test_a_folder_with_a_training_is_left_alone(data, capsys):
     Path("run/checkpoints").mkdir(parents=True)
     assert main(["pretrained", V1, "--run", "run", "--file", "x"]) == 2
-    assert "run holds a training (checkpoints)" in capsys.readouterr().err
+    assert "run was trained already (it has checkpoints)" in capsys.readouterr().err
     assert main(["config", "demo/gumbel", "--run", "other"]) == 0
     assert main(["pretrained", V1, "--run", "other", "--file", "x"]) == 2
     assert "is of another experiment" in capsys.readouterr().err

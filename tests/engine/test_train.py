@@ -94,10 +94,10 @@ def test_two_trainings_of_one_run_are_refused(finished):
 
 def test_another_configurations_run_is_refused(finished, demo_data):
     prepare(finished, demo_data, **{"optimizer.lr": 0.01})
-    with pytest.raises(UserError, match="training of another configuration"):
+    with pytest.raises(UserError, match="trained with another configuration"):
         train(finished, "cpu")
     (finished / "train.json").unlink()
-    with pytest.raises(UserError, match="training of another configuration"):
+    with pytest.raises(UserError, match="trained with another configuration"):
         train(finished, "cpu")
 
 

@@ -30,12 +30,6 @@ def case(request, tmp_path_factory):
     return dataset, detections, write(tmp_path_factory.mktemp(name), dataset, detections)
 
 
-@pytest.fixture(params=[fresh_seed()])
-def rng(request):
-    """A generator; the seed is in the test's id."""
-    return np.random.default_rng(request.param)
-
-
 @pytest.fixture
 def small(rng, tmp_path):
     """A random case for tests whose claim holds for any."""

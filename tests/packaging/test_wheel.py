@@ -39,10 +39,10 @@ def installed(environment):
     return json.loads(environment.run("python", "-c", INSTALLED))
 
 
-def prepare(environment, demo_data, run="run"):
+def prepare(environment, tiny_data, run="run"):
     """A run of one epoch, by the installed command."""
     sets = ["--set", "runner.max_epochs=1"]
-    environment.run("gol", "config", "demo/gumbel", "--data", demo_data, *sets, "--run", run)
+    environment.run("gol", "config", "demo/gumbel", "--data", tiny_data, *sets, "--run", run)
 
 
 @pytest.fixture(scope="module")
@@ -91,19 +91,19 @@ def test_what_the_base_lacks_is_one_line(base):
     assert not list(base.folder.iterdir())
 
 
-def test_detection_without_the_pipeline(install, root, demo_data):
+def test_detection_without_the_pipeline(install, root, tiny_data):
     detection = install("[detection]", "--constraints", root / "constraints.txt")
     assert not {"mlflow", "snakemake", "submitit", "lvis"} & set(installed(detection))
-    prepare(detection, demo_data)
+    prepare(detection, tiny_data)
     assert "iterations in" in detection.run("gol", "train", "run")
-    prepare(detection, demo_data, "another")  # a finished run needs no job
+    prepare(detection, tiny_data, "another")  # a finished run needs no job
     for verb, *arguments in (["launch", "another"], ["store", "--store", "mlflow.db"]):
         line = detection.run("gol", verb, *arguments, code=2).splitlines()[-1]
         assert line.startswith(f"gol {verb}: error: needs ") and "pip install 'gol[all]'" in line
     assert not (detection.folder / "mlflow.db").exists()
 
 
-def test_all_extras_into_an_empty_environment(install, root, demo_data):
+def test_all_extras_into_an_empty_environment(install, root, tiny_data):
     """Exactly the versions of constraints.txt, and every step runs without a checkout."""
     everything = install("[all]", "--constraints", root / "constraints.txt")
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)", (root / "constraints.txt").read_text(), re.M))
@@ -117,13 +117,16 @@ def test_all_extras_into_an_empty_environment(install, root, demo_data):
     listed = everything.run("gol", "experiments").splitlines()
     assert [line.split()[0] for line in listed] == list(gol.experiments())
     assert everything.run("python", "-c", DETECTOR).split() == ["MaskRCNN", "GumbelCE"]
-    everything.run("gol", "demo", "--out", "data/raw")
-    assert "700 images" in everything.run("gol", "preprocess", "--out", "data")
-    prepare(everything, demo_data)
+    demo = (root / "configs/datasets/demo.yaml").read_text()
+    (everything.folder / "small.yaml").write_text(demo.replace("images: 700", "images: 50"))
+    everything.run("gol", "demo", "--dataset", "small.yaml", "--out", "data/raw")
+    prepared = everything.run("gol", "preprocess", "--dataset", "small.yaml", "--out", "data")
+    assert "50 images" in prepared
+    prepare(everything, tiny_data)
     assert "iterations in" in everything.run("gol", "launch", "run")
     everything.run("gol", "detect", "run", "--out", "detections.json")
     scores = everything.run(
-        "gol", "evaluate", demo_data / "val.json", "detections.json", "--out", "scores.json"
+        "gol", "evaluate", tiny_data / "val.json", "detections.json", "--out", "scores.json"
     )
     assert "AP" in scores
     everything.run("gol", "store", "--store", "mlflow.db")

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 from slurm_cluster import Cluster
 
 WAIT = 1800.0  # seconds, on a busy machine
@@ -125,6 +126,12 @@ class Bench(contextlib.ExitStack):
         finally:
             over.set()
             thread.join()
+
+
+def scenarios(*chosen: Callable[[Bench], Any]) -> pytest.MarkDecorator:
+    """Runs a test with each of the scenarios."""
+    names = [scenario.__name__ for scenario in chosen]
+    return pytest.mark.parametrize("scenario", chosen, ids=names)
 
 
 def _kill(process: subprocess.Popen) -> None:

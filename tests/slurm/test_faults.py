@@ -11,7 +11,7 @@ import time
 
 import pytest
 import torch
-from laboratory import ASKING
+from laboratory import ASKING, scenarios
 from launchers import ITERATIONS, Launcher, prepare
 
 from gol.files.digests import seal_path
@@ -53,7 +53,7 @@ def assert_resumed(run):
     assert len(continued) >= starts - 1, said
 
 
-def one_training_through_every_kind_of_requeue(bench):
+def requeued_by_a_warning_by_hand_and_for_an_urgent_job(bench):
     cluster = bench.own_cluster(nodes=2)
     run = prepare(bench.folder / "run", bench.data)
     launcher = Launcher(bench, run)
@@ -74,10 +74,20 @@ def one_training_through_every_kind_of_requeue(bench):
     log = (run / f"logs/{job}_0_log.out").read_text()
     assert log.count("Calling checkpoint method") == 2  # the preempted job was warned too
 
+    assert launcher.wait() == 0, launcher.said()
+    assert_nothing_lost(bench, run)
+    assert launcher.restarts() == 3
+
+
+def a_lost_node_and_a_controller_that_is_away(bench):
+    cluster = bench.own_cluster(nodes=2)
+    run = prepare(bench.folder / "run", bench.data)
+    launcher = Launcher(bench, run)
     launcher.wait_for_progress()
+    job = launcher.job
     node = cluster.call("squeue", "-h", "-j", job, "-o", "%N").strip()
     cluster.kill_node(node)
-    launcher.wait_for_restart(4)
+    launcher.wait_for_restart(1)
     cluster.start_node(node)
 
     launcher.wait_for_progress()
@@ -89,7 +99,7 @@ def one_training_through_every_kind_of_requeue(bench):
 
     assert launcher.wait() == 0, launcher.said()
     assert_nothing_lost(bench, run)
-    assert launcher.restarts() == 4
+    assert launcher.restarts() == 1
 
 
 def four_ranks_on_two_nodes(bench):
@@ -214,18 +224,15 @@ def a_job_that_keeps_failing_ends_with_the_reason(bench):
     assert refused.wait() == 2 and "invalid partition" in refused.said()
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        one_training_through_every_kind_of_requeue,
-        four_ranks_on_two_nodes,
-        a_real_time_out,
-        launchers_that_die_and_jobs_that_are_cancelled,
-        ctrl_c_cancels_the_job,
-        a_full_disk_is_named_and_space_is_all_it_takes,
-        a_job_that_keeps_failing_ends_with_the_reason,
-    ],
-    ids=lambda scenario: scenario.__name__,
+@scenarios(
+    requeued_by_a_warning_by_hand_and_for_an_urgent_job,
+    a_lost_node_and_a_controller_that_is_away,
+    four_ranks_on_two_nodes,
+    a_real_time_out,
+    launchers_that_die_and_jobs_that_are_cancelled,
+    ctrl_c_cancels_the_job,
+    a_full_disk_is_named_and_space_is_all_it_takes,
+    a_job_that_keeps_failing_ends_with_the_reason,
 )
 def test_faults(laboratory, scenario):
     laboratory.outcome(scenario)

@@ -5,6 +5,7 @@ import signal
 import sys
 
 import pytest
+from laboratory import scenarios
 from launchers import Launcher, prepare
 from slurm_cluster import ACCOUNTANTS, missing
 
@@ -45,7 +46,8 @@ def a_job_that_waits_for_ever_says_why_and_what_helps(bench):
     """It is found by its own name, which the user's environment does not change."""
     run = prepare(bench.folder / "läuft", bench.data)
     mine = ("env", "SBATCH_JOB_NAME=mine", "SBATCH_COMMENT=mine", "SBATCH_OUTPUT=/dev/full")
-    options = ("--slurm-extra=--hold", "--tries=1", "--python=false")
+    mine += ("SBATCH_PARTITION=nowhere",)
+    options = ("--slurm-extra=--hold", "--slurm-partition=gpu", "--tries=1", "--python=false")
     launcher = Launcher(bench, run, *options, prefix=mine)
     remedy = f"job {launcher.job} is pending (JobHeldUser): `scontrol release {launcher.job}`"
     launcher.wait_for(lambda: remedy in launcher.said())
@@ -84,14 +86,10 @@ def a_limit_on_submitted_jobs_is_waited_for(bench):
     assert bench.wait(asked) == 0 and log.read_text() == "FAILED\n", log.read_text()
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        an_id_that_the_controller_gave_to_somebody_else,
-        a_job_that_waits_for_ever_says_why_and_what_helps,
-        a_limit_on_submitted_jobs_is_waited_for,
-    ],
-    ids=lambda scenario: scenario.__name__,
+@scenarios(
+    an_id_that_the_controller_gave_to_somebody_else,
+    a_job_that_waits_for_ever_says_why_and_what_helps,
+    a_limit_on_submitted_jobs_is_waited_for,
 )
 def test_jobs(laboratory, scenario):
     laboratory.outcome(scenario)

@@ -171,7 +171,7 @@ def test_what_is_not_there_is_asked_once(server, content, tmp_path, status):
     assert fetch(source, tmp_path / "f").read_bytes() == content
     assert [path for path, _, _ in server.requests] == ["1/f", "2/f"]
     with pytest.raises(UserError, match=r"HTTP 404"):
-        fetch(Source((f"http://127.0.0.1:{server.port}/none",)), tmp_path / "none")
+        fetch(Source((f"{server.address}/none",)), tmp_path / "none")
 
 
 def test_a_busy_server_is_asked_again(server, content, tmp_path):

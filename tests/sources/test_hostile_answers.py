@@ -3,10 +3,13 @@
 import gzip
 import json
 import os
+import shutil
+import subprocess
 import zlib
 
 import pytest
 from downloads import MEGA, hidden, sha
+from fault_server import serve
 
 from gol.errors import UserError
 from gol.sources import source
@@ -19,6 +22,23 @@ def test_redirects_to_other_schemes_are_refused(server, tmp_path, scheme):
     with pytest.raises(UserError, match="not the address of a file"):
         fetch(Source((url,)), tmp_path / "f")
     assert hidden(tmp_path) == [".f.lock"]
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl to make a certificate")
+def test_https_that_leads_to_http_is_taken_only_with_a_hash(server, content, tmp_path, monkeypatch):
+    key, plain = tmp_path / "own.pem", server.add("f", content)
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", "-"]
+    made = subprocess.run(command, capture_output=True, check=True)
+    key.write_bytes(key.read_bytes() + made.stdout)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(key))
+    with serve(key) as safe:
+        urls = safe.add("f", content), safe.add("g", b"", redirect=plain)
+        assert fetch(Source((urls[0],)), tmp_path / "f").read_bytes() == content
+        with pytest.raises(UserError, match="https leads to http"):
+            fetch(Source((urls[1],)), tmp_path / "g")
+        facts = (len(content), sha(content))
+        assert fetch(Source((urls[1],), *facts), tmp_path / "g").read_bytes() == content
 
 
 @pytest.mark.parametrize("kind", ["symbolic", "hard"])

@@ -56,7 +56,7 @@ PREPARED = Prepared(Path(DATA))
 RUN = RunFolder(PIPELINE.run_folder("{experiment}", "{seed}"))
 WEIGHTS = "results/weights/{backbone}.txt"  # says where published weights are
 
-# How a training or detection runs. Resources, since a change of one makes no rule run again; a
+# How training and detection run. Resources, since a change of one makes no rule run again; a
 # profile's default-resources win over ours, and --set-resources over both.
 SETTINGS = Settings().model_dump()
 GIVEN = workflow.resource_settings
@@ -72,11 +72,18 @@ def read_here(values, where):
     return Resources({name: values[old].with_name(name) for old, name in names.items()})
 
 
+# A larger workflow that takes this one as a module has rules and resources of its own.
+MODULE = not workflow.modifier.is_main_snakefile()
+LAUNCHED = [workflow.modifier.modify_rulename(rule) for rule in ("train", "detect")]
 GIVEN.overwrite_resources = {
-    step: read_here(values, f"set-resources of {step}")
+    step: (
+        read_here(values, f"set-resources of {step}")
+        if step in LAUNCHED or not MODULE
+        else values
+    )
     for step, values in GIVEN.overwrite_resources.items()
 }
-if GIVEN.default_resources:
+if GIVEN.default_resources and not MODULE:
     GIVEN.default_resources = read_here(GIVEN.default_resources, "default-resources")
 CHOSEN = GIVEN.default_resources or {}
 LAUNCH = {name: value for name, value in SETTINGS.items() if name not in CHOSEN}

@@ -78,8 +78,7 @@ def draw_demo(
         classes in each of the groups r, c and f.
 
     Raises:
-        UserError: no such set can be drawn, the folder cannot be written, or it already holds
-            another data set.
+        UserError: no such set can be drawn, or the folder cannot be written or holds another one.
     """
     folder, given = Path(folder), (seed, train_images, val_images, size, classes)
     seed, train_images, val_images, size, classes = map(_or_default, _KEYS, given)
@@ -99,11 +98,13 @@ def draw_demo(
         first += len(splits[split]["images"])
     categories = _categories(kinds, splits["train"]["annotations"], thresholds)
     for split, data in splits.items():
-        write_json(
-            Drawn(folder).annotations(split),
-            data | {"categories": categories},
-            writer="gol demo",
-        )
+        file = Drawn(folder).annotations(split)
+        write_json(file, data | {"categories": categories}, writer="gol demo")
+    return _counts(splits, categories)
+
+
+def _counts(splits: dict[str, dict], categories: list[dict]) -> dict[str, Any]:
+    """What :func:`draw_demo` returns."""
     groups = Counter(category["frequency"] for category in categories)
     return {
         split: {"images": len(data["images"]), "objects": len(data["annotations"])}
