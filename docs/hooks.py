@@ -15,7 +15,8 @@ from gol.cli.overview import experiments
 from gol.cli.verbs import VERBS, build_parser
 from gol.results.figures import loss_gradients
 
-_RESULTS = Path(__file__).resolve().parent.parent / "workflow" / "report"
+_ROOT = Path(__file__).resolve().parent.parent
+_RESULTS = "workflow/report"  # as the pages, which are read on a repository's page too, link to it
 _MATH = re.compile(r"^```math\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _TABLE = re.compile(r"^<!-- (\w+) -->$", re.MULTILINE)
 _ROLE = re.compile(r":(?:func|class|meth|data|mod):(?=<code>)")  # Sphinx's, in docstrings
@@ -24,7 +25,7 @@ _WIDTH = "88"  # characters of a help text
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the figures: of the method, drawn now, and of the demo's last results."""
-    for path in sorted(_RESULTS.glob("*.png")):
+    for path in sorted((_ROOT / _RESULTS).glob("*.png")):
         files.append(File.generated(config, f"figures/{path.name}", abs_src_path=str(path)))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "loss_gradients.png"
@@ -37,8 +38,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fills in ``<!-- experiments -->`` and ``<!-- verbs -->``, and makes MathML of TeX."""
+    """Fills in ``<!-- experiments -->`` and ``<!-- verbs -->``; makes MathML of TeX."""
     makers: dict[str, Callable[[], str]] = {"experiments": _experiments, "verbs": _verbs}
+    markdown = markdown.replace(f"](../{_RESULTS}/", "](figures/")
     markdown = _TABLE.sub(lambda found: makers[found[1]](), markdown)
     return _MATH.sub(lambda found: _equation(found[1]), markdown)
 
