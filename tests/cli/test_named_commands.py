@@ -10,7 +10,7 @@ from snakemake.cli import get_argument_parser
 
 from gol.cli.verbs import VERBS, build_parser
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "Snakefile", "configs", "profiles", "workflow")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs", "Snakefile", "configs", "profiles", "workflow")
 QUOTED = re.compile(r"`+((?:gol|snakemake|make) [^`]*)`+")
 TYPED = re.compile(r"^(?:[$] )?((?:gol|snakemake|make) .*)$", re.MULTILINE)
 
