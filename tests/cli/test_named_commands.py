@@ -42,7 +42,7 @@ def commands(root):
         for block in re.findall(r"```\n(.*?)```", text, re.DOTALL):
             found += TYPED.findall(block)
         for command in found:
-            words = shlex.split(re.split(r" *[|…]", command)[0], comments=True)
+            words = shlex.split(re.split(r" *[|>…]", command)[0], comments=True)
             if "<" not in command:
                 yield place, words
 
