@@ -61,7 +61,9 @@ def _experiments() -> str:
     plain = next(e["axes"] for e in entries if e["name"] == "activations/r50_4x4_1x")
     lines = ["| name | label | axes | AP | APr |", "|---|---|---|---|---|"]
     for entry in entries:
-        own = (f"{k} {v}" for k, v in entry["axes"].items() if k == "classifier" or v != plain[k])
+        own = (
+            f"{k} {v}" for k, v in entry["axes"].items() if v != plain.get(k) or k == "classifier"
+        )
         published = entry["published"] or {}
         scores = (str(published.get(metric, "")) for metric in ("AP", "APr"))
         cells = (f"`{entry['name']}`", entry["label"], ", ".join(own), *scores)
