@@ -8,7 +8,7 @@ READY := .venv/.ready
 NAMED = sed -n 's/^command = .* -m venv \(--[^ ]* \)*//p' .venv/pyvenv.cfg 2>/dev/null
 MOVED := $(shell named=$$($(NAMED)); [ -z "$$named" ] || [ "$$named" -ef .venv ] || echo --clear)
 
-.PHONY: table quick suite test gpu-check lint constraints clean help
+.PHONY: table quick suite test gpu-check lint docs constraints clean help
 
 table: $(READY)  ## the paper's table on the built-in demo
 	.venv/bin/snakemake reproduce_table
@@ -32,6 +32,9 @@ lint: $(READY)  ## style, the workflow, and what may import what
 	.venv/bin/snakefmt --check Snakefile workflow
 	.venv/bin/snakemake --lint
 	.venv/bin/lint-imports
+
+docs: $(READY)  ## the documentation as a site: site/index.html
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 # Torch for the CPU alone is 3 GB less to download: taken where there is neither an NVIDIA GPU nor a Slurm whose
 # nodes may have one, if its index answers. UV_TORCH_BACKEND decides otherwise.

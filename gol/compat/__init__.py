@@ -1,8 +1,8 @@
 """Every patch that mmcv 1.7, mmdet 2.28 and lvis 0.5 need on today's torch and numpy.
 
 ``apply()`` is idempotent and is called before any of the three is imported; lvis alone needs only
-``numpy_aliases()``. Each patch has a test in ``tests/test_compat.py`` that fails without it, and so
-has the silence as a whole.
+``numpy_aliases()``. Each patch has a test in ``tests/compat/test_compat.py`` that fails without it,
+and so has the silence as a whole.
 """
 
 import logging

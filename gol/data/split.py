@@ -6,6 +6,7 @@ et al., ECML PKDD 2011). Then groups change sides while a class is missing from 
 with clauses), and while the number of val images comes nearer to the share that was asked for.
 """
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from random import Random
 from typing import Any
 
 from gol.data.annotations import SECTIONS, load_annotations
-from gol.data.imports.output import check_own, write_own
+from gol.data.imports.output import check_own, dataset_keys, write_own
 from gol.data.imports.values import flag, id_key
 from gol.data.objects import plain
 from gol.errors import UserError, choices, first_few, shown
@@ -189,7 +190,8 @@ def split_annotations(
         "classes_not_in_both": _names(data, division.missing()),
         "notes": [*_far(parts, share), *_notes(data, by)],
     }
-    summary["text"] = _text(summary, targets)
+    lines = [_text(summary, targets), *dataset_keys(targets, _image_folder(file))]
+    summary["text"] = "\n".join(lines)
     files = {targets[name].name: part for name, part in parts.items()}
     try:
         write_own(out, names, files, _REPORT, summary, "gol split")
@@ -311,6 +313,15 @@ def _notes(data: dict[str, Any], by: str | None) -> list[str]:
             shared = f"{len(values)} images share {len(set(values))} values of {key}"
             notes.append(f"{shared} and may look alike: --by {key} keeps them together")
     return notes
+
+
+def _image_folder(file: Path) -> str:
+    """Where `gol import`, if it wrote the file, found the images; otherwise a word to replace."""
+    try:
+        summary = json.loads((file.parent / "import.json").read_text())
+        return str(summary["images"]) if file.name in summary["splits"] else "FOLDER"
+    except (OSError, ValueError, TypeError, KeyError):
+        return "FOLDER"
 
 
 def _text(summary: dict[str, Any], targets: dict[str, Path]) -> str:

@@ -10,7 +10,7 @@ from snakemake.cli import get_argument_parser
 
 from gol.cli.verbs import VERBS, build_parser
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "Snakefile", "configs", "profiles", "workflow")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs", "Snakefile", "configs", "profiles", "workflow")
 QUOTED = re.compile(r"`+((?:gol|snakemake|make) [^`]*)`+")
 TYPED = re.compile(r"^(?:[$] )?((?:gol|snakemake|make) .*)$", re.MULTILINE)
 
@@ -42,7 +42,7 @@ def commands(root):
         for block in re.findall(r"```\n(.*?)```", text, re.DOTALL):
             found += TYPED.findall(block)
         for command in found:
-            words = shlex.split(re.split(r" *[|…]", command)[0], comments=True)
+            words = shlex.split(re.split(r" *[|>…]", command)[0], comments=True)
             if "<" not in command:
                 yield place, words
 

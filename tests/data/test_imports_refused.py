@@ -5,11 +5,13 @@ import json
 import os
 import shlex
 import zipfile
+from pathlib import Path
 
 import pytest
 import yaml
 from export_files import WRITERS, ask, changes, coco, read_back
 
+from gol.cli import main
 from gol.data.imports.door import import_export
 from gol.data.imports.repair import Answers
 from gol.errors import UserError
@@ -176,10 +178,16 @@ def test_a_full_disk_leaves_the_files_of_the_run_before(truth, folder, tmp_path,
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
-def test_paths_are_printed_so_that_they_can_be_pasted(truth, folder, tmp_path):
+def test_paths_are_printed_so_that_they_can_be_pasted(truth, folder, tmp_path, capsys):
     ask(coco(truth), folder)
     text = import_export(folder, tmp_path / "my: out")["text"]
-    assert shlex.split(text.splitlines()[-1])[3] == str(tmp_path / "my: out/annotations.json")
+    split = shlex.split(text.splitlines()[-1])[2:]
+    assert split[1] == str(tmp_path / "my: out/annotations.json")
+    assert main(split) == 0  # and the dataset file's lines from there name the images
+    for line in capsys.readouterr().out.splitlines()[-2:]:
+        (keys,) = yaml.safe_load(line).values()
+        assert Path(keys["annotations"]).is_file()
+        assert Path(keys["images"]) == folder
     (folder / "labels.json").unlink()
     WRITERS["coco, CVAT"](truth, folder)
     train = import_export(folder, tmp_path / "my: out")["text"].splitlines()[-2]

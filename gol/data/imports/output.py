@@ -1,12 +1,28 @@
 """Annotation files and the report that marks them as ours, all of one run or none."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from gol.errors import UserError
 from gol.files import remove, sealed_path, write_json
+
+
+def dataset_keys(files: Mapping[str, Path], images: str) -> list[str]:
+    """The lines of a dataset file that name annotations and their image folder, to print.
+
+    Args:
+        files: annotation file by split.
+        images: folder of the images of all of them.
+    """
+    # JSON of a text is YAML, too.
+    lines = (
+        f"{split}: {{annotations: {json.dumps(str(file))}, images: {json.dumps(images)}}}"
+        for split, file in files.items()
+    )
+    return ["keys of a dataset file for these:", *lines]
 
 
 def check_own(out: Path, names: Iterable[str], report: str, verb: str) -> None:

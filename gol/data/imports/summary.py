@@ -1,6 +1,5 @@
 """What ``gol import`` says of an export: counts of all that is there and all that was changed."""
 
-import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from gol.data.images import MIN_SIDE
 from gol.data.imports.findings import Findings
+from gol.data.imports.output import dataset_keys
 from gol.data.objects import is_object
 from gol.errors import first_few
 
@@ -82,9 +82,5 @@ def _lines(summary: dict[str, Any], out: Path) -> list[str]:
     if not {file_name("train"), file_name("val")} <= summary["splits"].keys():
         words = ("gol", "split", out / first, "--out", out / "split")
         return [*lines, f"next: {shlex.join(map(str, words))}"]
-    images = json.dumps(summary["images"])  # which is YAML too
-    keys = (
-        f"{name}: {{annotations: {json.dumps(str(out / file_name(name)))}, images: {images}}}"
-        for name in ("train", "val")
-    )
-    return [*lines, "keys of a dataset file for these:", *keys]
+    files = {name: out / file_name(name) for name in ("train", "val")}
+    return [*lines, *dataset_keys(files, summary["images"])]
