@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from gol import activations, losses
     from gol.config.experiments import experiments
     from gol.config.resolve import load_experiment
+    from gol.engine.predict import load_detector
     from gol.losses import gumbel_cross_entropy
     from gol.models import build_detector
 
@@ -20,6 +21,7 @@ __all__ = [
     "build_detector",
     "experiments",
     "gumbel_cross_entropy",
+    "load_detector",
     "load_experiment",
     "losses",
 ]
@@ -30,6 +32,7 @@ _HOME = {
     "build_detector": "gol.models",
     "experiments": "gol.config.experiments",
     "gumbel_cross_entropy": "gol.losses",
+    "load_detector": "gol.engine.predict",
     "load_experiment": "gol.config.resolve",
     "losses": "",
 }

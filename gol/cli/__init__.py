@@ -19,7 +19,7 @@ from gol.cluster.home import supply_home
 from gol.errors import Interrupted, JobFailed, PeerError, UserError, one_line, visible
 
 # They declare the verbs, in the order of the help.
-from gol.cli import overview, imports, prepare, jobs, results  # noqa: F401  # isort: skip
+from gol.cli import overview, imports, prepare, jobs, pictures, results  # noqa: F401  # isort: skip
 
 _LAYOUT = "\n\t"  # of our own texts
 

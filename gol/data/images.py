@@ -13,7 +13,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from gol.errors import UserError
 
 #: mmdet leaves images with a shorter side out of training.
 MIN_SIDE = 32
@@ -96,6 +98,37 @@ def trained_size(path: Path) -> tuple[int, int] | None:
     except (cv2.error, OSError):  # an empty file, more pixels than OpenCV allows
         return None
     return None if pixels is None else (pixels.shape[1], pixels.shape[0])
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """Any photo as an array (height, width, 3) uint8 in OpenCV's order, BGR, upright.
+
+    It is what training would read; what that cannot, or would leave turned, Pillow reads.
+
+    Raises:
+        UserError: neither can.
+    """
+    try:
+        with any_size(), Image.open(path) as image:
+            if image.format not in _TURNED and _orientation(image) != 1:
+                return upright_pixels(image)
+    except Exception:  # OpenCV may know the format
+        pass
+    try:
+        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        if pixels is not None:
+            return pixels
+        with any_size(), Image.open(path) as image:
+            return upright_pixels(image)
+    except Exception as error:  # each reader raises all kinds of them
+        reason = getattr(error, "strerror", None) or "neither OpenCV nor Pillow can read it"
+        raise UserError(f"cannot read the image {path}: {reason}") from error
+
+
+def upright_pixels(image: Image.Image) -> np.ndarray:
+    """A PIL image as an array (height, width, 3) uint8, BGR, turned as its Exif data says."""
+    upright = ImageOps.exif_transpose(image).convert("RGB")
+    return np.ascontiguousarray(np.asarray(upright)[:, :, ::-1])
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def detect(
         def chunks() -> Iterator[list[dict]]:
             # Begins when the list is this job's, so that no GPU is held while it waits.
             try:
-                detector = build_scorer(config, scoring, ranks)
+                detector = build_scorer(config, scoring, ranks.device)
                 _load(detector, weights, wanted)
                 images = ImageShare(config, ranks)
                 progress = _Progress(own.experiment, images.count, ranks)
@@ -101,13 +101,13 @@ def detect(
         return write_sharded(out, chunks(), ranks, preemption.at_once(_STOPPED))
 
 
-def build_scorer(config: Any, scoring: str, ranks: Ranks) -> torch.nn.Module:
-    """The detector of a resolved config as it detects, on the rank's device, without weights yet.
+def build_scorer(config: Any, scoring: str, device: torch.device) -> torch.nn.Module:
+    """The detector of a resolved config as it detects, without weights yet.
 
     Args:
         config: the resolved config.
         scoring: activation that turns logits into scores.
-        ranks: this process among the others.
+        device: where it is put.
     """
     from gol.models import build_detector, float32_heads, set_scoring
 
@@ -116,7 +116,7 @@ def build_scorer(config: Any, scoring: str, ranks: Ranks) -> torch.nn.Module:
     set_scoring(detector, scoring)
     if own_part(config).precision != "float32":
         float32_heads(detector)
-    return detector.to(ranks.device).eval()
+    return detector.to(device).eval()
 
 
 def _load(detector: torch.nn.Module, weights: str | Path, fingerprint: str | None) -> None:

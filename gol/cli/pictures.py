@@ -1,0 +1,151 @@
+"""The verb that finds objects in photos and draws them."""
+
+import glob
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from gol.cli.verbs import JSON, OUT, Result, option, verb
+from gol.errors import UserError, visible
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".gif"}
+_DETECTIONS, _ANNOTATIONS = "detections.json", "annotations.json"
+
+
+def _share(text: str) -> float:
+    import argparse
+
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to 1")
+    return value
+
+
+@verb(
+    option("run", type=Path, help="folder of a trained run"),
+    option("images", nargs="+", help="photos, folders (with those below them) or patterns"),
+    OUT,
+    option("--score", type=_share, default=0.3, help="least score, from 0 to 1 (default 0.3)"),
+    option("--scoring", help="activation for the scores (default: the config's first)"),
+    option("--checkpoint", type=Path, help="weights instead of the run's own"),
+    option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)"),
+    option("--crop", action="store_true", help="write each object as a picture of its own, too"),
+    JSON,
+)
+def predict(
+    run: Path,
+    images: list[str],
+    out: Path,
+    score: float,
+    scoring: str | None,
+    checkpoint: Path | None,
+    device: str | None,
+    crop: bool,
+) -> Result:
+    """Find objects in photos: pictures with masks and names, and JSON."""
+    from gol.engine.predict import load_detector
+    from gol.files import write_json
+    from gol.progress import progress
+    from gol.results.photos import Record
+
+    files = _files(images, out)
+    detector = load_detector(run, device, scoring, checkpoint)
+    record, unread = Record(detector.classes), 0
+    for file, stem in progress(zip(files, _stems(files), strict=True), "photos", len(files)):
+        try:
+            _one(detector, file, out, stem, score, crop, record)
+        except _Unread as error:
+            unread += 1
+            print(visible(f"gol predict: {error}"), file=sys.stderr, flush=True)
+    if not record.images:
+        raise UserError(f"none of {len(files)} photos can be read")
+    write_json(out / _DETECTIONS, record.results())
+    write_json(out / _ANNOTATIONS, record.dataset())
+    return _said(record, unread, out, score)
+
+
+class _Unread(Exception):
+    """A photo that cannot be read; the others go on."""
+
+
+def _files(images: list[str], out: Path) -> list[Path]:
+    """The photos that are named, each once; pictures of an earlier time are none."""
+    found: dict[Path, None] = {}
+    for name in images:
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+            within = [p for p in inside if not p.resolve().is_relative_to(out.resolve())]
+        elif path.is_file():
+            within = [path]
+        else:
+            within = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
+        if not within:
+            raise UserError(
+                f"no photo in {name}; allowed: files, folders with files that end in "
+                f"{', '.join(sorted(_SUFFIXES))}, and patterns such as 'photos/*.jpg'"
+            )
+        found.update(dict.fromkeys(within))
+    return list(found)
+
+
+def _stems(files: list[Path]) -> list[str]:
+    """A name for each photo's pictures; a number is added where two photos have the same name."""
+    taken: set[str] = set()
+    stems = []
+    for file in files:
+        stem, number = file.stem, 1
+        while stem.casefold() in taken:
+            number += 1
+            stem = f"{file.stem}-{number}"
+        taken.add(stem.casefold())
+        stems.append(stem)
+    return stems
+
+
+def _one(
+    detector: Any, file: Path, out: Path, stem: str, score: float, crop: bool, record: Any
+) -> None:
+    """Detects in one photo and writes its pictures."""
+    from gol.data.images import read_photo
+    from gol.results.photos import cut_outs, draw, write_photo
+
+    try:
+        pixels = read_photo(file)
+    except UserError as error:
+        raise _Unread(error) from error
+    found = detector.predict(pixels, score)
+    picture = out / f"{stem}.jpg"
+    write_photo(picture, draw(pixels, found))
+    if crop:
+        for number, part in enumerate(cut_outs(pixels, found), 1):
+            write_photo(out / "crops" / f"{stem}-{number}.jpg", part)
+    record.add(file, picture, pixels.shape[:2], found)
+
+
+def _said(record: Any, unread: int, out: Path, score: float) -> Result:
+    names = {category["id"]: category["name"] for category in record.categories}
+    counts = Counter(names[entry["category_id"]] for entry in record.annotations)
+    photos, objects = len(record.images), len(record.annotations)
+    lines = [
+        f"{objects} objects in {photos} photos: pictures, {_DETECTIONS} and {_ANNOTATIONS} in {out}"
+    ]
+    lines += [f"  {count:5}  {name}" for name, count in counts.most_common(10)]
+    if len(counts) > 10:
+        lines.append(f"         and {len(counts) - 10} more classes")
+    if not objects:
+        lines.append(f"nothing scores {score:g} or more; a lower --score shows what comes nearest")
+    if unread:
+        lines.append(f"{unread} photos cannot be read and are left out")
+    value = {
+        "out": str(out),
+        "photos": photos,
+        "unread": unread,
+        "detections": objects,
+        "classes": dict(counts),
+    }
+    return Result(value, "\n".join(lines), 1 if unread else 0)

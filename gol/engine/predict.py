@@ -1,0 +1,160 @@
+"""A trained run as a detector of any photo, in three lines of Python.
+
+Shapes: D: detections of a photo, h × w: its size in pixels.
+"""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gol.config.own import own_part
+from gol.config.resolve import load_config
+from gol.data.images import read_photo
+from gol.engine.detect import build_scorer
+from gol.engine.distributed import find_device
+from gol.errors import UserError, shown, unknown
+from gol.models.state import load_state, load_weights
+from gol.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from supervision import Detections
+
+    Photo = str | Path | np.ndarray | Image
+
+
+def load_detector(
+    run: str | Path,
+    device: str | None = None,
+    scoring: str | None = None,
+    checkpoint: str | Path | None = None,
+) -> "Detector":
+    """The detector that a run has trained; neither its images nor its annotations are needed.
+
+    Args:
+        run: folder of a trained run.
+        device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU.
+        scoring: activation that turns logits into scores; default the config's first.
+        checkpoint: weights to use instead of the run's own, which are those that scored best where
+            the training validated, else the last.
+
+    Raises:
+        UserError: no config or weights, weights that do not fit or do not name their classes,
+            unknown scoring, no such device.
+    """
+    config = load_config(run)
+    own = own_part(config)
+    scoring = scoring or own.scorings[0]
+    if scoring not in own.scorings:
+        raise unknown("scoring", scoring, own.scorings, own.experiment)
+    weights = Path(checkpoint or RunFolder(run).chosen)
+    place = find_device(device)
+    module = build_scorer(config, scoring, place)
+    load_weights(module, weights)
+    return Detector(module, config, _classes(weights, config), place)
+
+
+def _classes(weights: Path, config: Any) -> list[str]:
+    names = load_state(weights)[1].get("CLASSES")
+    heads = config.model.roi_head.bbox_head
+    count = (heads[0] if isinstance(heads, list) else heads).num_classes
+    if not isinstance(names, list | tuple) or len(names) != count:
+        raise UserError(f"{weights} does not name the {count} classes (meta.CLASSES)")
+    return [str(name) for name in names]
+
+
+class Detector:
+    """Finds objects in photos; made by :func:`load_detector`.
+
+    Args:
+        module: an mmdet two-stage detector as it detects, with weights.
+        config: the resolved config.
+        classes: the classes' names in the order of the labels.
+        device: where ``module`` is.
+    """
+
+    def __init__(
+        self, module: torch.nn.Module, config: Any, classes: list[str], device: torch.device
+    ) -> None:
+        from gol.engine.trainer import PRECISIONS
+
+        self.module, self.config, self.classes, self.device = module, config, classes, device
+        self._dtype = PRECISIONS[own_part(config).precision]
+        self._least = module.roi_head.test_cfg.score_thr
+
+    def predict(self, image: "Photo", score: float = 0.3) -> "Detections":
+        """The objects in one photo, as ``gol detect`` finds them.
+
+        Args:
+            image: a file's path, a PIL image, or an array (h, w, 3) uint8 in OpenCV's order, BGR.
+                Files and PIL images are turned upright as their Exif data says.
+            score: the least score, from 0 to 1; what is below is not even looked at, which saves
+                time and memory.
+
+        Returns:
+            D detections, the best first: ``xyxy`` (D, 4) float32 in pixels, ``mask`` (D, h, w) bool
+            (None for a detector of boxes), ``confidence`` (D,) float32, ``class_id`` (D,) from 0,
+            ``data["class_name"]`` (D,).
+
+        Raises:
+            UserError: the file cannot be read, the array has another form, the score is not from 0
+                to 1.
+        """
+        if not 0 <= score <= 1:
+            raise UserError(f"the score must be from 0 to 1, not {shown(score)}")
+        pixels = _pixels(image)
+        self.module.roi_head.test_cfg.score_thr = max(score, self._least)
+        amp = torch.autocast(self.device.type, self._dtype) if self._dtype else nullcontext()
+        with torch.inference_mode(), amp:
+            (result,) = self.module(return_loss=False, rescale=True, **self._batch(pixels))
+        return self._detections(result, pixels.shape[:2])
+
+    def _batch(self, pixels: np.ndarray) -> dict[str, Any]:
+        from mmdet.datasets.pipelines import Compose
+
+        from gol.data.loader import load, to_device
+
+        # The steps that the run's own images go through; this first one takes an array.
+        steps = [{"type": "LoadImageFromWebcam"}, *self.config.data.test.pipeline[1:]]
+        item = Compose(steps)({"img": pixels})
+        return to_device(next(load([item], [[0]])), self.device)
+
+    def _detections(self, result: Any, size: tuple[int, int]) -> "Detections":
+        from supervision import Detections
+
+        boxes, masks = result if isinstance(result, tuple) else (result, None)
+        labels = np.repeat(np.arange(len(boxes)), [len(rows) for rows in boxes])
+        rows = np.concatenate(boxes).astype(np.float32)
+        order = np.argsort(-rows[:, 4], kind="stable")
+        found = None
+        if masks is not None:
+            flat = [mask for of_class in masks for mask in of_class]
+            found = np.zeros((len(flat), *size), bool)
+            for place, row in enumerate(order):
+                found[place] = flat[row]
+        return Detections(
+            xyxy=rows[order, :4],
+            mask=found,
+            confidence=rows[order, 4],
+            class_id=labels[order],
+            data={"class_name": np.array(self.classes, dtype=object)[labels[order]]},
+        )
+
+
+def _pixels(image: Any) -> np.ndarray:
+    """A photo as an array (h, w, 3) uint8, BGR, upright."""
+    if isinstance(image, str | Path):
+        return read_photo(Path(image))
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            text = f"{image.dtype} {image.shape}"
+            raise UserError(f"an array must be uint8 (height, width, 3) in BGR order, not {text}")
+        return image
+    if hasattr(image, "getexif"):
+        from gol.data.images import upright_pixels
+
+        return upright_pixels(image)
+    raise UserError(f"an image must be a path, an array or a PIL image, not {shown(image)}")

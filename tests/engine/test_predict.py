@@ -1,0 +1,180 @@
+"""A run as a detector of any photo: what `gol detect` finds, in whatever form the photo comes."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pycocotools.mask
+import pytest
+from PIL import Image
+
+import gol
+from gol.cli import main
+from gol.config.resolve import load_config
+from gol.engine.detect import detect
+from gol.errors import UserError
+from gol.models.state import load_checkpoint
+
+
+@pytest.fixture(scope="module")
+def detector(alone):
+    return gol.load_detector(alone, "cpu")
+
+
+@pytest.fixture(scope="module")
+def photo(demo_data):
+    return next(iter(sorted((demo_data / "raw" / "val").iterdir())))
+
+
+def test_it_finds_what_gol_detect_finds(alone, demo_data, detector, tmp_path):
+    detect(alone, tmp_path / "d.json", device="cpu")
+    expected = json.loads((tmp_path / "d.json").read_text())
+    val = json.loads((demo_data / "val.json").read_text())
+    label = {category["id"]: row for row, category in enumerate(val["categories"])}
+    image = val["images"][0]
+    wanted = [entry for entry in expected if entry["image_id"] == image["id"]]
+    wanted.sort(key=lambda entry: -entry["score"])
+    images = load_config(alone).data.test.img_prefix
+    found = detector.predict(f"{images}/{image['file_name']}", score=0)
+    assert len(found) == len(wanted) > 10
+    # Images detected together are convolved together, which rounds otherwise.
+    np.testing.assert_allclose(found.confidence, [entry["score"] for entry in wanted], rtol=1e-4)
+    best = slice(0, 5)
+    assert found.class_id[best].tolist() == [label[e["category_id"]] for e in wanted[best]]
+    names = [category["name"] for category in val["categories"]]
+    assert [*found.data["class_name"]] == [names[row] for row in found.class_id]
+    corners = [(x, y, x + w, y + h) for x, y, w, h in (e["bbox"] for e in wanted[best])]
+    np.testing.assert_allclose(found.xyxy[best], corners, atol=0.05)
+    for mask, entry in zip(found.mask[best], wanted[best], strict=True):
+        differs = mask != pycocotools.mask.decode(entry["segmentation"]).astype(bool)
+        assert mask.any() and differs.sum() <= 2
+
+
+def test_a_photo_in_any_form_is_the_same(detector, photo):
+    first = detector.predict(photo, score=0)
+    array = cv2.imread(str(photo))
+    for form in (str(photo), array, Image.open(photo)):
+        found = detector.predict(form, score=0)
+        assert (found.xyxy == first.xyxy).all() and (found.mask == first.mask).all()
+
+
+def test_a_least_score_leaves_the_better_ones_as_they_are(detector, photo):
+    everything = detector.predict(photo, score=0)
+    least = float(np.median(everything.confidence))
+    found = detector.predict(photo, score=least)
+    kept = everything[everything.confidence > least]
+    assert 0 < len(found) == len(kept) < len(everything)
+    np.testing.assert_array_equal(found.confidence, kept.confidence)
+    assert (found.mask == kept.mask).all()
+    assert len(detector.predict(photo, score=1)) == 0
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_a_turned_photo_is_found_upright(detector, photo, tmp_path, form):
+    upright = Image.open(photo).convert("RGB").crop((0, 0, 96, 64))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    path = tmp_path / f"turned.{form.lower()}"
+    lossless = {"lossless": True} if form == "WEBP" else {"quality": 100, "subsampling": 0}
+    upright.transpose(Image.Transpose.ROTATE_90).save(path, form, exif=exif, **lossless)
+    found = detector.predict(path, score=0)
+    assert found.mask.shape[1:] == (64, 96)
+    near = detector.predict(upright, score=0)
+    np.testing.assert_allclose(found.confidence[:3], near.confidence[:3], atol=0.05)
+
+
+def test_only_the_run_folder_is_needed(alone, photo, detector, tmp_path):
+    for name in ("config.json", "model.pth"):
+        shutil.copy(alone / name, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for split in ("train", "val", "test"):
+        config["data"][split].update(ann_file="gone.store", img_prefix="gone")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = gol.load_detector(tmp_path, "cpu").predict(photo, score=0)
+    assert (found.xyxy == detector.predict(photo, score=0).xyxy).all()
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (np.zeros((4, 4), np.uint8), r"must be uint8 \(height, width, 3\) in BGR order, not uint8"),
+        (np.zeros((4, 4, 3)), "not float64"),
+        (3, "must be a path, an array or a PIL image, not 3"),
+        ("nowhere.jpg", "cannot read the image nowhere.jpg: No such file"),
+    ],
+)
+def test_what_is_no_photo_is_named(detector, image, reason):
+    with pytest.raises(UserError, match=reason):
+        detector.predict(image)
+    with pytest.raises(UserError, match="from 0 to 1, not 2"):
+        detector.predict(np.zeros((64, 64, 3), np.uint8), score=2)
+
+
+def test_weights_without_names_are_refused(alone, tmp_path):
+    import torch
+
+    shutil.copy(alone / "config.json", tmp_path)
+    torch.save({"state_dict": load_checkpoint(alone / "model.pth")["state_dict"]}, tmp_path / "w")
+    with pytest.raises(UserError, match=r"w does not name the 40 classes \(meta.CLASSES\)"):
+        gol.load_detector(tmp_path, "cpu", checkpoint=tmp_path / "w")
+    with pytest.raises(UserError, match="unknown scoring 'softmx'"):
+        gol.load_detector(alone, "cpu", scoring="softmx")
+
+
+@pytest.fixture
+def photos(photo, tmp_path):
+    """Two photos of one name, one that is none, and a note."""
+    for folder in ("a", "b"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+        shutil.copy(photo, tmp_path / "photos" / folder / "one.png")
+    (tmp_path / "photos" / "bad.jpg").write_text("no photo")
+    (tmp_path / "photos" / "note.txt").write_text("no photo either")
+    return tmp_path / "photos"
+
+
+def test_pictures_and_json_of_a_folder(alone, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    command = ["predict", str(alone), str(photos), "--out", str(out), "--score", "0.01", "--crop"]
+    assert main([*command, "--device", "cpu", "--json"]) == 1  # one cannot be read
+    said = capsys.readouterr()
+    assert f"cannot read the image {photos / 'bad.jpg'}" in said.err
+    value = json.loads(said.out)
+    assert (value["photos"], value["unread"]) == (2, 1) and value["detections"] > 0
+    data = json.loads((out / "annotations.json").read_text())
+    assert [image["picture"] for image in data["images"]] == ["one.jpg", "one-2.jpg"]
+    assert [image["width"] for image in data["images"]] == [96, 96]
+    assert len(data["annotations"]) == value["detections"] == sum(value["classes"].values())
+    results = json.loads((out / "detections.json").read_text())
+    assert [r["bbox"] for r in results] == [a["bbox"] for a in data["annotations"]]
+    drawn, plain = cv2.imread(str(out / "one.jpg")), cv2.imread(str(photos / "a" / "one.png"))
+    assert drawn.shape == (576, 576, 3)  # names can be read
+    larger = cv2.resize(plain, (576, 576), interpolation=cv2.INTER_NEAREST)
+    assert (np.abs(drawn.astype(int) - larger).max(axis=2) > 60).mean() > 0.02
+    assert len([*(out / "crops").iterdir()]) == value["detections"]
+
+
+def test_what_is_found_can_be_imported(alone, photo, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["predict", str(alone), str(photo), "--out", str(out), "--score", "0.01"]) == 0
+    file, images = str(out / "annotations.json"), str(photo.parent)
+    assert main(["import", file, "--images", images, "--out", str(tmp_path / "again")]) == 0
+
+
+def test_nothing_found_is_said(alone, photo, tmp_path, capsys):
+    command = ["predict", str(alone), str(photo), "--out", str(tmp_path / "out"), "--score", "1"]
+    assert main(command) == 0
+    assert "nothing scores 1 or more" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "detections.json").read_text()) == []
+
+
+def test_bad_input_is_one_line(alone, photos, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["predict", str(alone), str(photos / "bad.jpg"), *out]) == 2
+    assert "none of 1 photos can be read" in capsys.readouterr().err
+    assert main(["predict", str(alone), str(tmp_path / "*.gif"), *out]) == 2
+    assert "no photo in" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(alone), str(photos), *out, "--score", "30"])
+    assert ended.value.code == 2 and "from 0 to 1" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
