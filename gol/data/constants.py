@@ -19,9 +19,12 @@ import math
 from bisect import bisect
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gol.groups import THRESHOLDS
-from gol.losses.class_statistics import ClassStatistics
+
+if TYPE_CHECKING:  # it brings torch along, which launching does without
+    from gol.losses.class_statistics import ClassStatistics
 
 _LEAST = 0.2  # share of the classes that a group should have
 _EPOCHS, _MOST_EPOCHS = 12, 100
@@ -45,7 +48,7 @@ class Constants:
     seen: int
 
     @classmethod
-    def of(cls, statistics: ClassStatistics) -> "Constants":
+    def of(cls, statistics: "ClassStatistics") -> "Constants":
         """The constants of a training set."""
         images = max(statistics.annotated_images, 1)
         thresholds = frequency_cuts(statistics.image_counts)

@@ -43,7 +43,8 @@ def fetch_weights(weights: Mapping[str, Any], option: str = "--weights") -> Path
     try:
         return fetch(source, path)
     except UserError as error:
+        command = f"gol config EXPERIMENT {option} FILE"
         raise UserError(
             f"{error}. Without network, get {source.urls[0]} elsewhere and put it at {path}, or"
-            f" name the file by `gol config EXPERIMENT {option} FILE`"
+            f" name the file by `{command}`"
         ) from error

@@ -53,16 +53,16 @@ def _on_a_terminal(folder, interrupt_after=None):
         start_new_session=True,
     )
     os.close(theirs)
-    text, end = b"", time.monotonic() + 60
+    text, again, end = b"", 0.0, time.monotonic() + 60
     while time.monotonic() < end:
         if select.select([ours], [], [], 0.1)[0]:
             try:
                 text += os.read(ours, 65536)
             except OSError:  # nobody holds the other side any more
                 break
-        if interrupt_after and interrupt_after.encode() in text:
+        if interrupt_after and interrupt_after.encode() in text and time.monotonic() > again:
             os.killpg(process.pid, signal.SIGINT)
-            interrupt_after = None
+            again = time.monotonic() + 1  # as a person would: Snakemake may be starting its jobs
     os.close(ours)
     return process.wait(30), text.decode()
 

@@ -50,7 +50,12 @@ def test_what_0_2_0_has_finished_is_finished(run):
     (run / "train.json").write_text(json.dumps(SUMMARY, indent=1) + "\n")
     assert task.result(OURS) is None  # no weights
     (run / "model.pth").touch()
-    assert task.result(OURS).model_dump() == {**SUMMARY, "raw_annotations": {}, "validation": None}
+    assert task.result(OURS).model_dump() == {
+        **SUMMARY,
+        "raw_annotations": {},
+        "source": {},
+        "validation": None,
+    }
     assert task.result("other") is None
     before = (run / "train.json").read_bytes()
     task.run.write_summary(task.result(OURS))

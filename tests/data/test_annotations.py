@@ -333,7 +333,7 @@ def test_data_behind_the_end_of_a_jpeg_is_no_truncation(good):
     [
         ("", "not valid JSON"),
         ('{"images": [', "not valid JSON"),
-        ("\x00\xff", "not valid JSON"),
+        ("\x00\xff", "is UTF-16, not a UTF-8 text"),
         ("[1, 2]", "not of the LVIS or COCO schema"),
         ('{"images": [{}], "categories": [{}]}', "'annotations' must be a list"),
         ('{"images": {}, "annotations": [], "categories": [{}]}', "'images' must be a list"),

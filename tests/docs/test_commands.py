@@ -89,6 +89,8 @@ def folder(tmp_path_factory, demo_data, tiny_data, alone):
     (folder / "results/lvis/data").mkdir(parents=True)
     (folder / "results/lvis/data/lvis_v1").symlink_to(demo_data)
     (folder / "RUN").symlink_to(alone)
+    (folder / "PHOTOS").mkdir()
+    shutil.copy(next((tiny_data / "raw/val").iterdir()), folder / "PHOTOS")
     return folder
 
 

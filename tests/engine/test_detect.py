@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_read_is_no_fault_of_the_output(tmp_path, demo_dat
     def build(*_):
         raise OSError(24, "Too many open files", "/some/library")
 
-    monkeypatch.setattr("gol.engine.detect._detector", build)
+    monkeypatch.setattr("gol.engine.detect.build_scorer", build)
     with pytest.raises(UserError, match=r"^cannot detect: /some/library: Too many open files$"):
         detect(run, tmp_path / "d.json", device="cpu")
 

@@ -195,7 +195,7 @@ def test_the_best_of_another_configuration_is_refused(validated, tmp_path, tiny_
     content = load_checkpoint(run / "best.pth")
     content["meta"]["fingerprint"] = "0"
     gol.engine.train.save_checkpoint(run / "best.pth", **content)
-    with pytest.raises(UserError, match="training of another configuration"):
+    with pytest.raises(UserError, match="trained with another configuration"):
         train(run, "cpu")
 
 

@@ -287,7 +287,7 @@ def test_weights_verb_fills_the_cache(published_r50, cache, capsys):
     assert main(["weights"]) == 0
     assert re.search(r"r50 +there +http", capsys.readouterr().out)
     assert main(["weights", "r51"]) == 2
-    assert "unknown backbone 'r51'; did you mean 'r50'? allowed: " in capsys.readouterr().err
+    assert "unknown weights 'r51'; did you mean 'r50'? allowed: " in capsys.readouterr().err
 
 
 def test_what_is_not_there_is_named_with_what_to_do_and_not_fetched(published_r50, cache):

@@ -125,7 +125,7 @@ def test_a_bad_pipeline_file_is_refused_before_anything_runs(checkout):
     lines = [line for line in errors.splitlines() if "error" in line]
     assert lines == [
         "pipeline file: error: unknown key 'expochs'; "
-        "allowed: name, dataset, experiments, tables, figures, seeds, threads, set"
+        "allowed: name, dataset, experiments, tables, figures, seeds, threads, init, set"
     ]
     assert not (checkout / "results" / "bad").exists()
 
