@@ -39,7 +39,7 @@ def offered(line, folder=None):
 
 def test_verbs_and_their_options():
     assert set(VERBS) <= offered("gol ")
-    assert offered("gol pre") == {"preprocess", "pretrained"}
+    assert offered("gol pre") == {"predict", "preprocess", "pretrained"}
     assert {"--run", "--seed", "--set", "--json"} <= offered("gol config demo/gumbel --")
     assert offered("gol launch run --gpus") == {"--gpus-per-node"}
 

@@ -13,6 +13,7 @@ import termios
 import time
 
 import pytest
+from signals import default_signals
 
 from gol.cli.terminal import draws, places
 
@@ -51,18 +52,19 @@ def _on_a_terminal(folder, interrupt_after=None):
         stdout=theirs,
         stderr=theirs,
         start_new_session=True,
+        preexec_fn=default_signals,
     )
     os.close(theirs)
-    text, again, end = b"", 0.0, time.monotonic() + 60
+    text, end = b"", time.monotonic() + 60
     while time.monotonic() < end:
         if select.select([ours], [], [], 0.1)[0]:
             try:
                 text += os.read(ours, 65536)
             except OSError:  # nobody holds the other side any more
                 break
-        if interrupt_after and interrupt_after.encode() in text and time.monotonic() > again:
+        if interrupt_after and interrupt_after.encode() in text:
             os.killpg(process.pid, signal.SIGINT)
-            again = time.monotonic() + 1  # as a person would: Snakemake may be starting its jobs
+            interrupt_after = None
     os.close(ours)
     return process.wait(30), text.decode()
 
