@@ -3,12 +3,11 @@
 import csv
 import html
 import io
-import json
 import xml.etree.ElementTree as ET
 
 import matplotlib
 import pytest
-from run_folders import make_run
+from run_folders import edit_gol, make_run
 
 from gol.cli import main
 from gol.config.layout import Layout
@@ -46,11 +45,8 @@ def label_runs(folder, texts):
     """A run for each text, which is its label and its statement."""
     runs = []
     for index, text in enumerate(texts):
-        run = make_run(folder / f"run{index}", f"gumbel@{index}")
-        content = json.loads((run / "config.json").read_text())
-        content["gol"] |= {"label": text, "statement": text}
-        (run / "config.json").write_text(json.dumps(content))
-        runs.append(run)
+        runs.append(make_run(folder / f"run{index}", f"gumbel@{index}"))
+        edit_gol(runs[-1], label=text, statement=text)
     return runs
 
 

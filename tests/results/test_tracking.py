@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 from mlflow_stores import content_of, files_in, runs_in
-from run_folders import edit, make_run
+from run_folders import edit, edit_gol, make_run
 
 from gol.errors import UserError
 from gol.results.runs import read_curve
@@ -148,9 +148,8 @@ def test_a_name_is_a_folder_beside_the_store_and_a_password_stays_out_of_it(
     store, undrawn, tmp_path
 ):
     run = make_run(tmp_path / "run")
+    edit_gol(run, weights={"url": "https://me:s3cret@host/x.pth?token=s3cret"})
     content = json.loads((run / "config.json").read_text())
-    content["gol"]["weights"] = {"url": "https://me:s3cret@host/x.pth?token=s3cret"}
-    (run / "config.json").write_text(json.dumps(content))
     identity = log_run(run, store, "My runs, 10 %")
     (copied,) = (tmp_path / "mlartifacts" / "My runs, 10 %" / identity).rglob("config.json")
     content["gol"]["weights"]["url"] = "https://***@host/x.pth?token=***"
@@ -160,9 +159,7 @@ def test_a_name_is_a_folder_beside_the_store_and_a_password_stays_out_of_it(
 @pytest.mark.parametrize("name", ["demo/../../x y", "demo/\x1b[31m", "demo/a\nb", ""])
 def test_a_config_names_an_experiment_and_nothing_else(name, store, tmp_path):
     run = make_run(tmp_path / "run")
-    content = json.loads((run / "config.json").read_text())
-    content["gol"]["experiment"] = name
-    (run / "config.json").write_text(json.dumps(content))
+    edit_gol(run, experiment=name)
     with pytest.raises(UserError, match=r"'gol\.experiment' must be the name of an exp"):
         log_run(run, store, "demo")
 
