@@ -1,8 +1,8 @@
 """Valid inputs, each changed at random, through the command line; what is accepted must be right.
 
-The suite does it a few times for each kind of input, and fewer where it is quick. ``GOL_MUTATIONS=1 pytest
-tests/campaigns/test_mutations.py -s`` does it as often as ``LONG`` says and prints what became of
-them; GOL_TEST_SEED repeats a run.
+The suite does it a few times for each kind of input, fewer where it is quick. ``GOL_MUTATIONS=1
+pytest tests/campaigns/test_mutations.py -s`` does it as often as ``LONG`` says and prints what
+became of them; GOL_TEST_SEED repeats a run.
 """
 
 import contextlib
