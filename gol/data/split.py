@@ -27,6 +27,12 @@ _REPORT = "split.json"
 _COUNTED = ("frequency", "image_count", "instance_count")
 _COPY = re.compile(r"\.rf\.[0-9a-zA-Z]+(?=\.\w+$)")  # Roboflow's mark of augmented copies
 _FAR = 0.02  # share of the images that is worth a word
+#: Lists in the report of the classes that are not in both parts, and what is said of them.
+_ONE_SIDED = {
+    "classes_of_one_group": "are in one image or group only, and so in train alone",
+    "classes_not_in_both": "are in train alone, though in several images or groups",
+    "classes_in_val_alone": "are in val alone, where nothing was learned of them",
+}
 _STEPS = 2000  # of the search for a division that has all classes on both sides
 
 
@@ -63,6 +69,17 @@ class Division:
     def missing(self) -> list[Any]:
         """The classes of two or more groups that are not on both sides."""
         return [kind for kind, groups in self.groups.items() if self._lacks(kind, len(groups))]
+
+    def one_sided(self) -> dict[str, list[Any]]:
+        """The classes that are not on both sides: why, or where they are."""
+        found: dict[str, list[Any]] = {key: [] for key in _ONE_SIDED}
+        for kind, groups in self.groups.items():
+            in_val, total = self.counts[kind], len(groups)
+            if in_val == total:
+                found["classes_in_val_alone"].append(kind)
+            elif in_val == 0:
+                found["classes_of_one_group" if total == 1 else "classes_not_in_both"].append(kind)
+        return found
 
     def _lacks(self, kind: Any, total: int) -> bool:
         # A class of one group belongs to train.
@@ -186,8 +203,7 @@ def split_annotations(
         "by": by,
         "groups": len(groups),
         "splits": {name: _describe(part) for name, part in parts.items()},
-        "classes_of_one_group": _names(data, (k for k, g in division.groups.items() if len(g) < 2)),
-        "classes_not_in_both": _names(data, division.missing()),
+        **{key: _names(data, kinds) for key, kinds in division.one_sided().items()},
         "notes": [*_far(parts, share), *_notes(data, by)],
     }
     lines = [_text(summary, targets), *dataset_keys(targets, _image_folder(file))]
@@ -330,11 +346,7 @@ def _text(summary: dict[str, Any], targets: dict[str, Path]) -> str:
         f"{part['images']} images"
         for name, part in summary["splits"].items()
     ]
-    reasons = {
-        "classes_of_one_group": "are in one image or group only, and so in train alone",
-        "classes_not_in_both": "are not in both, though they are in several images",
-    }
-    for key, reason in reasons.items():
+    for key, reason in _ONE_SIDED.items():
         if names := summary[key]:
             lines.append(f"{len(names)} classes {reason}: {first_few(names)}")
     return "\n".join([*lines, *summary["notes"]])

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from gol.activations import ACTIVATIONS
+from gol.data.imports.values import plain_name
 from gol.errors import UserError, visible
 from gol.files.digests import sha256
 from gol.models import foreign
@@ -185,8 +186,10 @@ class _Rows:
         self.path, self.theirs, self.count = path, theirs, len(mine)
         self.scale = None if ours or scoring == "softmax" else _scale(scoring)
         exact = {name: row for row, name in reversed([*enumerate(theirs)])}
-        alike = {_plain(name): row for row, name in reversed([*enumerate(theirs)])}
-        found = ((row, exact.get(name, alike.get(_plain(name)))) for row, name in enumerate(mine))
+        alike = {plain_name(name): row for row, name in reversed([*enumerate(theirs)])}
+        found = (
+            (row, exact.get(name, alike.get(plain_name(name)))) for row, name in enumerate(mine)
+        )
         self.pairs = {row: other for row, other in found if other is not None}
 
     def take(self, name: str, theirs: Tensor, mine: Tensor) -> Tensor | None:
@@ -238,11 +241,6 @@ def _scale(scoring: str) -> tuple[float, float]:
         for logit in (_EVEN, _RARE)
     )
     return (even - rare) / (_EVEN - _RARE), even
-
-
-def _plain(name: str) -> str:
-    """A class's name without case, and with one space for what may stand between words."""
-    return " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
 
 
 def _kind(name: str) -> str:
