@@ -24,7 +24,6 @@ from gol.config.own import Own, own_part
 from gol.config.python_file import python_text
 from gol.config.transforms import set_data
 from gol.config.trusted import CUSTOM_IMPORTS, check_trusted
-from gol.data.constants import Constants
 from gol.data.prepared import Prepared
 from gol.data.store import file_digest
 from gol.errors import UserError, shown, validated
@@ -74,8 +73,10 @@ def load_experiment(
     prepared = Prepared(Path(prepared or Path("results") / stem / "data" / stem))
 
     statistics = class_statistics(dataset, axes.dataset, prepared)
-    dataset, constants = settled(dataset, axes.dataset, prepared)
-    _settle_length(values["schedule"], constants)
+    by_data = values["schedule"].get("max_iters") == AUTO
+    dataset, constants = settled(dataset, axes.dataset, prepared, by_data)
+    if by_data and constants:
+        values["schedule"]["max_iters"] = constants.iterations(values["schedule"]["base_batch"])
 
     config = detector_config(values["detector"], values["backbone"])
     set_heads(config.model, values, dataset, statistics)
@@ -99,14 +100,6 @@ def load_experiment(
     plain = config._cfg_dict.to_dict()
     apply_overrides(plain, overrides)
     return type(config)(plain)
-
-
-def _settle_length(schedule: dict[str, Any], constants: Constants | None) -> None:
-    """Enters the iterations that follow from the number of images, where the schedule asks."""
-    if schedule.get("max_iters") == AUTO:
-        if constants is None:
-            raise UserError("max_iters: auto needs class counts: run `gol preprocess` before")
-        schedule["max_iters"] = constants.iterations(schedule["base_batch"])
 
 
 def _own_defaults(values: Mapping[str, Any]) -> dict[str, Any]:

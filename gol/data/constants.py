@@ -61,15 +61,17 @@ class Constants:
             thresholds, round(digits * unit, places), round((digits + 1) * unit, places), seen
         )
 
-    def text(self, keys: Collection[str]) -> str:
-        """Those of some keys in words."""
+    def text(self, keys: Collection[str], iterations: int | None = None) -> str:
+        """Those of some keys in words; ``iterations``: what becomes of the images to be seen."""
         rare, common = self.thresholds
         words = {
             "thresholds": f"rare up to {rare}, common up to {common} images",
             "repeat_threshold": f"repeat factors below {self.repeat_threshold:g} of the images",
             "rare_frequency": f"DropLoss and EQL below {self.rare_frequency:g}",
-            "seen": f"training of {self.seen:,} images",
+            "seen": f"max_iters: auto sees {self.seen:,} images",
         }
+        if iterations:
+            words["seen"] += f" in {iterations:,} iterations"
         return f"from the class counts: {'; '.join(words[key] for key in keys)}"
 
     def iterations(self, batch: int) -> int:
