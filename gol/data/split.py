@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from gol.data.annotations import SECTIONS, load_annotations
+from gol.data.imports.copies import copies
 from gol.data.imports.output import check_own, dataset_keys, write_own
 from gol.data.imports.values import flag, id_key
 from gol.data.objects import plain
@@ -168,7 +169,8 @@ def split_annotations(
         share: of the images that is to be in val.
         seed: of what is drawn.
         by: key of the images; those with the same value stay together. Files that are named
-            twice and augmented copies of one image always do.
+            twice, augmented copies of one image and, where `gol import` wrote the file, pictures
+            of the same content always do.
 
     Returns:
         What ``split.json`` holds: counts of both, the classes that are not in both and why, and
@@ -206,7 +208,7 @@ def split_annotations(
         **{key: _names(data, kinds) for key, kinds in division.one_sided().items()},
         "notes": [*_far(parts, share), *_notes(data, by)],
     }
-    lines = [_text(summary, targets), *dataset_keys(targets, _image_folder(file))]
+    lines = [_text(summary, targets), *dataset_keys(targets, _image_folder(file) or "FOLDER")]
     summary["text"] = "\n".join(lines)
     files = {targets[name].name: part for name, part in parts.items()}
     try:
@@ -218,6 +220,7 @@ def split_annotations(
 
 def _groups(data: dict[str, Any], file: Path, by: str | None) -> dict[Any, list[Any]]:
     """The images' ids by the first one of those that stay together, through others too."""
+    same = _same_pictures(data, file)
     first: dict[Any, Any] = {}  # towards the first one: of an image, or of what several share
     known = set()
 
@@ -234,7 +237,11 @@ def _groups(data: dict[str, Any], file: Path, by: str | None) -> dict[Any, list[
             )
         known.add(identity)
         name = image.get("file_name") or image.get("coco_url")
-        shared = {"file": _COPY.sub("", str(name)) if name else None, "key": image.get(by or "")}
+        shared = {
+            "file": _COPY.sub("", str(name)) if name else None,
+            "content": same.get(str(name), name),
+            "key": image.get(by or ""),
+        }
         for kind, value in shared.items():
             if value is not None and value == value:  # nor NaN
                 first[find(("image", identity))] = find((kind, str(value)))
@@ -246,6 +253,16 @@ def _groups(data: dict[str, Any], file: Path, by: str | None) -> dict[Any, list[
         identity = id_key(image["id"])
         groups[find(("image", identity))].append(identity)
     return groups
+
+
+def _same_pictures(data: dict[str, Any], file: Path) -> dict[str, str]:
+    """Names of images to that of the first one with the same content, where these are known."""
+    folder = _image_folder(file)
+    if folder is None:
+        return {}
+    names = [image.get("file_name") for image in data["images"] if isinstance(image, dict)]
+    paths = {Path(folder, name): name for name in names if isinstance(name, str)}
+    return {paths[path]: paths[first] for path, first in copies(paths).items()}
 
 
 def _classes(data: dict[str, Any], file: Path) -> dict[Any, set[Any]]:
@@ -331,13 +348,13 @@ def _notes(data: dict[str, Any], by: str | None) -> list[str]:
     return notes
 
 
-def _image_folder(file: Path) -> str:
-    """Where `gol import`, if it wrote the file, found the images; otherwise a word to replace."""
+def _image_folder(file: Path) -> str | None:
+    """Where `gol import`, if it wrote the file, found the images."""
     try:
         summary = json.loads((file.parent / "import.json").read_text())
-        return str(summary["images"]) if file.name in summary["splits"] else "FOLDER"
+        return str(summary["images"]) if file.name in summary["splits"] else None
     except (OSError, ValueError, TypeError, KeyError):
-        return "FOLDER"
+        return None
 
 
 def _text(summary: dict[str, Any], targets: dict[str, Path]) -> str:

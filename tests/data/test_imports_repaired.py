@@ -7,6 +7,7 @@ from export_files import WRITERS, ask, changes, coco, read_back
 from PIL import Image
 
 from gol.data.imports.door import import_export
+from gol.data.split import split_annotations
 from gol.errors import UserError
 
 TURNED, LABELLED = "image that was labelled as if it had no Exif orientation", "annotations.json"
@@ -149,3 +150,33 @@ def test_an_image_that_was_left_out_is_not_one_without_labels(truth, folder, tmp
     found = changes(import_export(folder, tmp_path / "out", drop_bad=True))
     del found["file name with backslashes"]
     assert found == {"unreadable image file": 1, "object of an image that is left out": 3}
+
+
+def test_one_picture_under_two_names_is_said_and_stays_on_one_side(truth, folder):
+    data = coco(truth)
+    for number in range(20):
+        image = data["images"][number % 6]
+        name = f"copy {number}.png"
+        (folder / name).write_bytes((folder / image["file_name"]).read_bytes())
+        data["images"].append({**image, "id": 100 + number, "file_name": name})
+    summary = ask(data, folder)
+    assert changes(summary) == {"image with the same content as another": 20}
+    split_annotations(folder.parent / "out" / LABELLED, folder.parent / "divided", share=0.4)
+    sides = []
+    for split in ("train", "val"):
+        images = json.loads((folder.parent / f"divided/{split}.json").read_text())["images"]
+        sides.append({(folder / image["file_name"]).read_bytes() for image in images})
+    assert len(sides[0]) + len(sides[1]) == 6 and not sides[0] & sides[1]
+
+
+def test_a_picture_of_both_splits_is_said_whatever_it_is_called(truth, folder, tmp_path):
+    WRITERS["coco, CVAT"](truth, folder)
+    first, second = (sorted((folder / split / "images").iterdir())[0] for split in ("train", "val"))
+    labels = folder / "annotations/instances_val.json"
+    data = json.loads(labels.read_text())
+    data["images"][0] |= {"width": 60, "height": 50}
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] != 1]
+    labels.write_text(json.dumps(data))
+    second.write_bytes(first.read_bytes())
+    summary = import_export(folder, tmp_path / "out")
+    assert "photo 0.png is in train.json and as val/images/photo 1.png in val" in summary["text"]

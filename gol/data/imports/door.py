@@ -13,6 +13,7 @@ from typing import Any
 from gol.data.images import any_size
 from gol.data.imports import coco, cvat, labelme, sagemaker, via, voc, yolo
 from gol.data.imports.classes import merge_classes
+from gol.data.imports.copies import copies
 from gol.data.imports.export import Export, Labels
 from gol.data.imports.findings import LEFT_OUT, Findings
 from gol.data.imports.output import check_own, write_own
@@ -97,7 +98,7 @@ def import_export(
     if advice := findings.advice():
         raise UserError(f"{source}: {advice}")
     _drop_empty(source, splits, findings)
-    _note_leaks(splits, findings)
+    _note_leaks(export, splits, findings)
     _note_unused(export, splits, findings)
     written = {file_name(name): split for name, split in splits.items()}
     facts = {"source": str(source), "format": form, "images": str(export.images)}
@@ -262,14 +263,20 @@ def _drop_empty(source: Path, splits: dict[str | None, Split], findings: Finding
     raise UserError(f"{source}: no {'object' if splits else 'image'} is left{why}")
 
 
-def _note_leaks(splits: dict[str | None, Split], findings: Findings) -> None:
-    seen: dict[str, str] = {}
-    for name, split in splits.items():
-        for image in split["images"]:
-            other = seen.setdefault(image["file_name"], file_name(name))
-            if other != file_name(name):
-                example = f"{image['file_name']} is in {other} and {file_name(name)}"
-                findings.add("image in more than one split", example)
+def _note_leaks(export: Export, splits: dict[str | None, Split], findings: Findings) -> None:
+    """Counts images that are in several splits or twice in one, whatever they are called."""
+    places = {file_name(name): split["images"] for name, split in splits.items()}
+    named = [(image["file_name"], place) for place, images in places.items() for image in images]
+    again = copies(export.images / name for name, _ in named)
+    seen: dict[Path, tuple[str, str]] = {}
+    for name, place in named:
+        path = export.images / name
+        first, other = seen.setdefault(again.get(path, path), (name, place))
+        if other != place:
+            place = place if first == name else f"as {name} in {place}"
+            findings.add("image in more than one split", f"{first} is in {other} and {place}")
+        elif first != name:
+            findings.add("image with the same content as another", f"{name} is {first}")
 
 
 def _note_unused(export: Export, splits: dict[str | None, Split], findings: Findings) -> None:

@@ -47,6 +47,7 @@ KINDS = {
     "box that hardly overlaps its mask": "kept as it is",
     "classes whose names differ in case, spaces or hyphens alone": "kept as two classes",
     "image in more than one split": NOTE,
+    "image with the same content as another": "`gol split` keeps them together",
     "image without a label file": "taken as without objects",
 }
 #: Questions and errors: how a line goes on after the example. ``--drop-bad`` leaves out what
