@@ -180,11 +180,11 @@ def _derived_constants(config: Any) -> list[str]:
     name = config.gol.axes.dataset
     keys = load_dataset(name).derived
     schedule = axis_values("schedule")[config.gol.axes.schedule]
-    if schedule.get("max_iters") == AUTO:
-        keys.append("seen")
     prepared = Prepared(Path(training_annotations(config)).parent)
     _, constants = settled(load_dataset(name), name, prepared)
     iterations = constants and constants.iterations(schedule["base_batch"])
+    if schedule.get("max_iters") == AUTO and config.runner.get("max_iters") == iterations:
+        keys.append("seen")
     return [constants.text(keys, iterations)] if constants and keys else []
 
 

@@ -106,10 +106,8 @@ def compare(
     scoring: str,
 ) -> Start:
     """What of a file fits a model whose state dict is ``wanted``; see :func:`load_init`."""
-    state, meta = load_state(path)
-    found, notes = foreign.renamed(state, wanted)
+    found, meta = load_state(path, wanted)
     _check_architecture(path, found, wanted)
-    foreign.say(path, notes)
     foreign.check_values(path, found, wanted)
     known = "gol" not in meta or "scoring" in meta
     source = meta.get("scoring", scoring) if "gol" in meta else None
