@@ -9,7 +9,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from seeds import fresh_seed
 
 from gol.cli import main
-from gol.data.split import Division, split_annotations
+from gol.data.division import Division
+from gol.data.split import split_annotations
 from gol.errors import UserError
 
 
