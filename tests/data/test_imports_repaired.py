@@ -7,6 +7,7 @@ from export_files import WRITERS, ask, changes, coco, read_back
 from PIL import Image
 
 from gol.data.imports.door import import_export
+from gol.data.imports.repair import Answers
 from gol.data.split import split_annotations
 from gol.errors import UserError
 
@@ -142,6 +143,16 @@ def test_another_format_than_was_said_is_named(truth, folder, tmp_path):
     WRITERS["via"](truth, folder)
     with pytest.raises(UserError, match=r"no labels of the format yolo, but of via \(2 files\)"):
         import_export(folder, tmp_path / "out", form="yolo")
+    for path in folder.glob("*.json"):
+        path.rename(path.with_suffix(".zip"))
+    with pytest.raises(UserError, match=r"no labels of the formats.*: unpack via_train\.zip, via_"):
+        import_export(folder, tmp_path / "out")
+    (folder / "via.csv").write_text("filename,file_size\n")
+    with pytest.raises(UserError, match=r"is a text file, not a folder.*: export one of these"):
+        import_export(folder / "via.csv", tmp_path / "out")
+    WRITERS["voc"](truth, folder)
+    with pytest.raises(UserError, match=r"--class-key names an attribute of via; .* is of voc"):
+        import_export(folder, tmp_path / "out", answers=Answers(class_key="fruit"))
 
 
 def test_an_image_that_was_left_out_is_not_one_without_labels(truth, folder, tmp_path):

@@ -19,7 +19,7 @@ from gol.data.imports.findings import LEFT_OUT, Findings
 from gol.data.imports.output import check_own, write_own
 from gol.data.imports.repair import Answers, Repair, join_lists
 from gol.data.imports.summary import Split, file_name, summarise
-from gol.errors import UserError, choices, pick
+from gol.errors import UserError, choices, first_few, pick
 from gol.files import uncollected
 from gol.progress import progress
 from gol.sources.archive import unpack
@@ -36,6 +36,7 @@ FORMATS: dict[str, ModuleType] = {
 }
 REPORT = "import.json"
 _LABEL_SUFFIXES = (".json", ".jsonl", ".manifest", ".txt", ".xml")
+_ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".7z", ".rar")
 _ORDER = ("train", "val", "test", None)
 
 
@@ -82,6 +83,8 @@ def import_export(
         read = FORMATS[form].read
         if form == "via":
             read = partial(read, class_key=answers.class_key)
+        elif answers.class_key:
+            raise UserError(f"--class-key names an attribute of via; {source} is of {form}")
         parts = sorted(read(export, files, findings), key=lambda part: _ORDER.index(part.split))
         _note_other_files(export, files, findings)
     except OSError as error:
@@ -134,7 +137,7 @@ def _open(source: Path, out: Path, images: Path | None) -> Export:
         return Export(source.parent, None, images, out)
     if source.suffix.lower() not in _LABEL_SUFFIXES:
         wanted = f"a folder, a zip archive or a label file ({choices(_LABEL_SUFFIXES)})"
-        refuse_other_forms(source, wanted)
+        refuse_other_forms(source, wanted, "export one of these")
     return Export(source.parent, source, images, None)
 
 
@@ -152,7 +155,9 @@ def _recognise(export: Export, source: Path, form: str | None) -> tuple[str, lis
         return found.popitem()
     if export.unreadable:
         raise UserError(next(iter(export.unreadable.values())))
-    raise UserError(f"{source} holds no labels of the formats {choices(FORMATS)}")
+    packed = [path.name for path in export.paths if path.suffix.lower() in _ARCHIVES]
+    advice = f": unpack {first_few(packed)} first" if packed else ""
+    raise UserError(f"{source} holds no labels of the formats {choices(FORMATS)}{advice}")
 
 
 def _note_other_files(export: Export, files: list[Path], findings: Findings) -> None:
