@@ -175,6 +175,7 @@ def _derived_constants(config: Any) -> list[str]:
     from gol.config.datasets import AUTO, load_dataset
     from gol.config.detector import settled
     from gol.config.resolve import training_annotations
+    from gol.data.constants import iterations
     from gol.data.prepared import Prepared
 
     name = config.gol.axes.dataset
@@ -182,10 +183,10 @@ def _derived_constants(config: Any) -> list[str]:
     schedule = axis_values("schedule")[config.gol.axes.schedule]
     prepared = Prepared(Path(training_annotations(config)).parent)
     _, constants = settled(load_dataset(name), name, prepared)
-    iterations = constants and constants.iterations(schedule["base_batch"])
-    if schedule.get("max_iters") == AUTO and config.runner.get("max_iters") == iterations:
+    length = iterations(constants, schedule["base_batch"])
+    if schedule.get("max_iters") == AUTO and config.runner.get("max_iters") == length:
         keys.append("seen")
-    return [constants.text(keys, iterations)] if constants and keys else []
+    return [constants.text(keys, length)] if constants and keys else []
 
 
 def _weights_names(**_: Any) -> Iterable[str]:

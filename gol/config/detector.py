@@ -92,16 +92,13 @@ def class_statistics(dataset: Dataset, name: str, prepared: Prepared) -> dict[st
     return {"class_statistics": str(path), "num_classes": count}
 
 
-def settled(
-    dataset: Dataset, name: str, prepared: Prepared, needed: bool = False
-) -> tuple[Dataset, Constants | None]:
+def settled(dataset: Dataset, name: str, prepared: Prepared) -> tuple[Dataset, Constants | None]:
     """A dataset with numbers where its file says ``auto``, and what they were taken from.
 
     Args:
         dataset: its definition.
         name: by which ``gol preprocess`` knows it.
         prepared: the folder that ``gol preprocess`` writes.
-        needed: whether a schedule asks for the constants, whatever the dataset does.
 
     Returns:
         The dataset, and the constants; None if its classes are not counted yet.
@@ -115,7 +112,7 @@ def settled(
         statistics = ClassStatistics.published(dataset.statistics)
     elif prepared.classes.exists():
         statistics = ClassStatistics.load(prepared.classes)
-    elif dataset.derived or needed:
+    elif dataset.derived:
         raise _uncounted(name, prepared)
     else:
         return dataset, None

@@ -9,8 +9,8 @@ rare below 0.0011 (v0.5: 0.00177), which is every class up to the second cut. Th
   that have images at all (counts that many classes share may leave less);
 - *repeat_threshold*: the common cut / annotated images, cut to two digits;
 - *rare_frequency*: the next number of two digits, so that classes at the cut itself are below it;
-- *iterations* (a schedule's ``max_iters: auto``): 12 epochs (the schedule 1x), but at least 20,000 images and at most as many as 1x
-  has on LVIS v1; no image more than 100 times.
+- *iterations* (a schedule's ``max_iters: auto``): 12 epochs (the schedule 1x), but at least 20,000
+  images and at most as many as 1x has on LVIS v1; no image more than 100 times.
 
 On LVIS v1 this gives 10, 100, 0.001, 0.0011 and 12 epochs.
 """
@@ -74,9 +74,10 @@ class Constants:
             words["seen"] += f" in {iterations:,} iterations"
         return f"from the class counts: {'; '.join(words[key] for key in keys)}"
 
-    def iterations(self, batch: int) -> int:
-        """Iterations of so many images each."""
-        return math.ceil(self.seen / batch)
+
+def iterations(constants: Constants | None, batch: int) -> int:
+    """Iterations of ``batch`` images each; before the classes are counted the usual least."""
+    return math.ceil((constants.seen if constants else _LEAST_IMAGES) / batch)
 
 
 def frequency_cuts(image_counts: Sequence[int]) -> tuple[int, int]:
