@@ -240,6 +240,8 @@ def _check_without_format(content: dict[str, Any], where: str) -> None:
     own = ExportDataset.model_fields.keys() - FileDataset.model_fields.keys()
     if found := sorted(own & content.keys()):
         raise UserError(f"{where}: key '{found[0]}' needs {needed}")
+    if content.keys() - FileDataset.model_fields.keys():
+        return  # a misspelt key says more than the one that it stands for
     for split in SPLITS:
         part = content.get(split)
         if part is None or (isinstance(part, dict) and part.keys() == {"annotations"}):

@@ -109,8 +109,10 @@ def compare(
     found, meta = load_state(path, wanted)
     _check_architecture(path, found, wanted)
     foreign.check_values(path, found, wanted)
-    known = "gol" not in meta or "scoring" in meta
-    source = meta.get("scoring", scoring) if "gol" in meta else None
+    said = meta.get("scoring")  # by us, since version 0.6
+    said = said if isinstance(said, str) and said.isidentifier() else None
+    known = said or "gol" not in meta
+    source = said or (scoring if "gol" in meta else None)
     rows = _Rows(path, _file_classes(path, meta, stated), classes, source, scoring)
     taken = {
         name: rows.take(name, value, wanted[name])

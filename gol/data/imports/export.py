@@ -151,12 +151,17 @@ class Export:
                 self.unreadable[path] = f"{path} is not valid XML (truncated?): {error}"
         return self._xml[path]
 
-    def is_turned(self, name: str, size: tuple[int | None, ...]) -> bool:
-        """Whether an image is of this size only without the turn that its Exif data ask for."""
-        if size == self.size(name) or size[::-1] != self.size(name):
+    def is_turned(self, name: str, stated: tuple[int | None, ...]) -> bool:
+        """Whether an image has the stated sides only without the turn that its Exif data ask for.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        size = self.size(name)
+        if stated == size or stated[::-1] != size:
             return False
         with Image.open(self.images / name) as image:
-            return image.size == size
+            return image.size == stated
 
     @cached_property
     def _index(self) -> tuple[dict[str, list[PurePosixPath]], ...]:

@@ -108,8 +108,8 @@ def _listed_images(export: Export) -> dict[str, str]:
     """The split of every image in a list whose name says one."""
     found = {}
     for path in export.files(".txt"):
-        split, lines = split_of(PurePosixPath(path.stem)), _lines(path)
-        if split and path.name not in _NAMES and _is_list(lines):
+        split = split_of(PurePosixPath(path.stem))
+        if split and path.name not in _NAMES and _is_list(lines := _lines(path)):
             export.read_too.add(path)
             labels = Labels(export.name(path), split)
             images = (export.image(" ".join(line), labels) for line in lines)
