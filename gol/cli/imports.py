@@ -67,7 +67,7 @@ def _import_dataset(name: str, out: Path) -> Result:
     exports = {split: (e.annotations, e.images) for split, e in dataset.exports.items()}
     form = None if dataset.format == "auto" else dataset.format
     answers = Answers(dataset.boxes, dataset.crowd, dataset.sizes, dataset.class_key)
-    division = dataset.split.model_dump()
+    division = dataset.split.model_dump(exclude_unset=True)
     text = import_splits(exports, out, form, answers, dataset.drop_bad, division)
     return Result({"out": str(out), "text": text}, text)
 

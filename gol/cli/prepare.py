@@ -171,15 +171,22 @@ def config(
 
 def _derived_constants(config: Any) -> list[str]:
     """What a resolved config takes from the class counts, in words."""
-    from gol.config.datasets import load_dataset
+    from gol.config.axes import axis_values
+    from gol.config.datasets import AUTO, load_dataset
     from gol.config.detector import settled
     from gol.config.resolve import training_annotations
+    from gol.data.constants import iterations
     from gol.data.prepared import Prepared
 
     name = config.gol.axes.dataset
-    definition = load_dataset(name)
-    _, constants = settled(definition, name, Prepared(Path(training_annotations(config)).parent))
-    return [constants.text(definition.derived)] if constants and definition.derived else []
+    keys = load_dataset(name).derived
+    schedule = axis_values("schedule")[config.gol.axes.schedule]
+    prepared = Prepared(Path(training_annotations(config)).parent)
+    _, constants = settled(load_dataset(name), name, prepared)
+    length = iterations(constants, schedule["base_batch"])
+    if schedule.get("max_iters") == AUTO and config.runner.get("max_iters") == length:
+        keys.append("seen")
+    return [constants.text(keys, length)] if constants and keys else []
 
 
 def _weights_names(**_: Any) -> Iterable[str]:
