@@ -175,14 +175,19 @@ def test_experiments_of_one_model_resolve_to_the_same(names, lvis):
     assert len(models) == 1
 
 
+#: C + 1 logits scored by mmdet, by a loss of ours; C logits; C + 2.
+CLASSIFIERS = ["sigmoid", "softmax", "gumbel", "class_relative", "droploss_gumbel", "seesaw"]
+
+
 def combinations():
     """Axis values such that each sensible pair of two model axes' values stands in one of them.
 
     Or in an experiment whose step is done above. Of the backbones each stands beside each detector:
-    all detectors' heads share them.
+    all detectors' heads share them. Of the classifiers one stands for those with its head.
     """
     axes = [axis for axis in AXES if axis not in ("dataset", "schedule", "sampler", "init")]
     values = {axis: list(axis_values(axis)) for axis in axes}
+    values["classifier"] = CLASSIFIERS
     missing = {
         pair
         for a, b in itertools.combinations(axes, 2)
