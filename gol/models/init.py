@@ -1,7 +1,8 @@
 """Training that starts from a whole detector: equal tensors as they are, class rows by name.
 
-Shapes: C: classes of the model, D: features. A classifier has C rows, or C + 1 with the background
-last; a box regressor has 4 C rows and a mask predictor C, unless they ignore classes.
+Shapes: C: classes of the model, D: features. A classifier has C rows, C + 1 with the background
+last, or C + 2 with those of "object" and "background" (Seesaw); a box regressor has 4 C rows and a
+mask predictor C, unless they ignore classes.
 """
 
 import re
@@ -199,25 +200,25 @@ class _Rows:
 
     def _has_classes(self, layer: str, name: str, theirs: Tensor, mine: Tensor) -> bool:
         """Whether both tensors have rows of classes, of the same length."""
-        rows, spare = (1, (0, 1)) if layer == "fc_cls" else (4 if layer == "fc_reg" else 1, (0,))
+        rows, spare = (1, (0, 1, 2)) if layer == "fc_cls" else (4 if layer == "fc_reg" else 1, (0,))
         known = len(theirs) - rows * len(self.theirs) in spare
         if layer == "fc_cls" and self.theirs and not known:
             raise UserError(
                 f"{self.path}: {name} has {len(theirs)} rows for {len(self.theirs)} classes;"
-                " allowed: one each, and one for the background"
+                " allowed: one each, and one for the background or two for objectness"
             )
         fits = len(mine) - rows * self.count in spare and theirs.shape[1:] == mine.shape[1:]
         return bool(self.theirs) and known and fits
 
     def _with_rows(self, rows: int, name: str, theirs: Tensor, mine: Tensor) -> Tensor:
-        background = len(theirs) > rows * len(self.theirs)  # a classifier's alone
+        spare = len(theirs) - rows * len(self.theirs)  # a classifier's alone
         theirs, taken = theirs.to(mine.dtype), mine.clone()
-        if background and self.scale is not None:
+        if spare == 1 and self.scale is not None:
             theirs = self._against_background(theirs, name.endswith("bias"))
         for row, other in self.pairs.items():
             taken[rows * row : rows * (row + 1)] = theirs[rows * other : rows * (other + 1)]
-        if background and len(mine) > rows * self.count:
-            taken[-1] = theirs[-1]
+        if spare and len(mine) - rows * self.count == spare:
+            taken[-spare:] = theirs[-spare:]
         return taken
 
     def _against_background(self, rows: Tensor, bias: bool) -> Tensor:

@@ -227,6 +227,13 @@ def test_combinations_that_nobody_published(axes, demo_data):
     train_and_detect(gol.load_experiment("demo/gumbel", axes, demo_data))
 
 
+def test_seesaw_of_c_plus_2_logits_trains_and_detects(demo_data):
+    """The one classifier whose scores are fewer than its logits."""
+    config = gol.load_experiment("demo/gumbel", {"classifier": "seesaw"}, demo_data)
+    head = train_and_detect(config).roi_head.bbox_head
+    assert head.fc_cls.weight.shape[0] == head.num_classes + 2
+
+
 @pytest.mark.parametrize("axis", MASK_AXES)
 def test_masks_without_a_mask_head_are_refused(axis, demo_data):
     for value in axis_values(axis).keys() - {getattr(Axes(), axis)}:
