@@ -1,6 +1,7 @@
 """The classification losses, in pure torch; mmdet knows them under these names."""
 
 from gol.entry_points import Registry
+from gol.losses.adaptive import AdaptiveCE
 from gol.losses.balanced import Balanced
 from gol.losses.base import ClassificationLoss
 from gol.losses.class_balanced import ClassBalanced
@@ -20,6 +21,7 @@ __all__ = [
     "EQL",
     "IIF",
     "LOSSES",
+    "AdaptiveCE",
     "Balanced",
     "ClassBalanced",
     "ClassRelativeActivations",
@@ -49,6 +51,7 @@ LOSSES = Registry(
         "Focal": Focal,
         "ClassBalanced": ClassBalanced,
         "IIF": IIF,
+        "AdaptiveCE": AdaptiveCE,
     },
     ClassificationLoss,
 )

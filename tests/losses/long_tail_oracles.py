@@ -124,3 +124,12 @@ def iif(x, labels, variant):
     w = torch.tensor([*iif_weights(variant), 1], dtype=torch.float64)
     value, slope = softmax_ce(w * x, one_hot(x, labels))
     return value, slope * w
+
+
+def adaptive(x, labels, shape=1e-4):
+    """Of the activation (shape e^-x + 1)^(-1 / shape)."""
+    t, e = one_hot(x, labels), (-x).exp()
+    log_p, log_slope = -(shape * e).log1p() / shape, e / (1 + shape * e)
+    p = log_p.exp()
+    value = torch.where(t > 0, -log_p, -(-p).log1p())
+    return value, torch.where(t > 0, -log_slope, p * log_slope / (1 - p))

@@ -79,9 +79,9 @@ def one_hot(x, labels):
     return t
 
 
-def assert_matches(loss, logits, value, derivative):
+def assert_matches(loss, logits, value, derivative, rounding=1e-7):
     """Compares a 0-d loss and the logits' gradient, up to the rounding of float32 oracles."""
     loss.backward()
     torch.testing.assert_close(loss.double(), value.double(), rtol=1e-6, atol=1e-9)
-    atol = 1e-7 * float(derivative.abs().max())
+    atol = rounding * float(derivative.abs().max())
     torch.testing.assert_close(logits.grad.double(), derivative.double(), rtol=5e-6, atol=atol)
