@@ -1,7 +1,8 @@
 """Training that starts from a whole detector: equal tensors as they are, class rows by name.
 
-Shapes: C: classes of the model, D: features. A classifier has C rows, or C + 1 with the background
-last; a box regressor has 4 C rows and a mask predictor C, unless they ignore classes.
+Shapes: C: classes of the model, D: features. A classifier has C rows, C + 1 with the background
+last, or C + 2 with those of "object" and "background" (Seesaw); a box regressor has 4 C rows and a
+mask predictor C, unless they ignore classes.
 """
 
 import re
@@ -218,12 +219,12 @@ class _Rows:
 
     def _has_classes(self, layer: str, name: str, theirs: Tensor, mine: Tensor) -> bool:
         """Whether both tensors have rows of classes, of the same length."""
-        rows, spare = (1, (0, 1)) if layer == "fc_cls" else (4 if layer == "fc_reg" else 1, (0,))
+        rows, spare = (1, (0, 1, 2)) if layer == "fc_cls" else (4 if layer == "fc_reg" else 1, (0,))
         known = len(theirs) - rows * len(self.theirs) in spare
         if layer == "fc_cls" and self.theirs and not known:
             raise UserError(
                 f"{self.path}: {name} has {len(theirs)} rows for {len(self.theirs)} classes;"
-                " allowed: one each, and one for the background"
+                " allowed: one each, and one for the background or two for objectness"
             )
         fits = len(mine) - rows * self.count in spare and theirs.shape[1:] == mine.shape[1:]
         return bool(self.theirs) and known and fits
@@ -240,21 +241,20 @@ class _Rows:
         A softmax over a class and the background is the sigmoid of the difference of their logits.
         Other activations agree with that sigmoid at two points.
         """
-        background = len(theirs) > len(self.theirs)
-        source = self.source or ("softmax" if background else "sigmoid")
+        spare, room = len(theirs) - len(self.theirs), len(mine) - self.count
+        source = self.source or ("softmax" if spare else "sigmoid")
         if source != self.target:
             self.changed = f"of {source}, made those of {self.target}"
-            if source == "softmax" and background:
+            if source == "softmax" and spare == 1:
                 theirs = theirs - theirs[-1:]
             (slope, even), (wanted, middle) = _line(source), _line(self.target)
             theirs = theirs * (wanted / slope)
             theirs += middle - even * wanted / slope if bias else 0
         taken = self._with_rows(1, theirs, mine)
-        if len(mine) > self.count:
-            if source != self.target == "softmax":
-                taken[-1] = 0  # what each class is as likely against
-            elif background:
-                taken[-1] = theirs[-1]
+        if room == 1 and source != self.target == "softmax":
+            taken[-1] = 0  # what each class is as likely against
+        elif spare and spare == room:
+            taken[-spare:] = theirs[-spare:]
         return taken
 
 

@@ -55,6 +55,27 @@ def test_rows_go_to_the_class_of_their_name(name, zoo, demo_data):
         assert torch.equal(found[f"{part}.weight"], state[f"{part}.weight"])
 
 
+def test_seesaws_two_rows_of_objectness_are_no_background(zoo, demo_data, tmp_path):
+    """From a softmax: the rows of classes alone; from another Seesaw: these two as well."""
+    state, classes, path = zoo
+    config = gol.load_experiment(
+        "demo/gumbel", {**PER_CLASS, "classifier": "seesaw", "init": str(path)}, demo_data
+    )
+    layer, count = f"{HEAD}.fc_cls.weight", len(classes)
+    found = gol.build_detector(config).state_dict()
+    kept = [row for row in range(count) if row != count - 4]
+    assert torch.equal(found[layer][:count][kept], state[layer][:-1].flip(0)[kept])
+    assert not torch.equal(found[layer][-1], state[layer][-1])
+
+    again = tmp_path / "again.pth"
+    theirs = {**found, layer: torch.rand_like(found[layer])}
+    torch.save({"meta": {"CLASSES": tuple(classes)}, "state_dict": theirs}, again)
+    config = gol.load_experiment(
+        "demo/gumbel", {**PER_CLASS, "classifier": "seesaw", "init": str(again)}, demo_data
+    )
+    assert torch.equal(gol.build_detector(config).state_dict()[layer][-2:], theirs[layer][-2:])
+
+
 @pytest.mark.parametrize("name", ["softmax", "sigmoid", "gumbel", "gol"])
 def test_the_classifier_scores_as_the_file_did(name, zoo, demo_data):
     """A softmax stays the same; others begin with each class's odds against the background."""
