@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from gol.data.annotations import SECTIONS, load_annotations
-from gol.data.imports.output import check_own, dataset_keys, write_own
+from gol.data.imports.output import check_own, write_own
 from gol.data.imports.values import flag, id_key
 from gol.data.objects import plain
 from gol.errors import UserError, choices, first_few, shown
@@ -154,8 +154,8 @@ def split_annotations(
             twice and augmented copies of one image always do.
 
     Returns:
-        What ``split.json`` holds: counts of both, the classes that are not in both and why, and
-        under ``text`` a summary to print.
+        What ``split.json`` holds: counts of both, the classes that are not in both and why, the
+        folder of the images if `gol import` noted it, and under ``text`` a summary to print.
 
     Raises:
         UserError: the file is not of the schema, there are fewer than two groups, or ``out`` holds
@@ -190,8 +190,7 @@ def split_annotations(
         "classes_not_in_both": _names(data, division.missing()),
         "notes": [*_far(parts, share), *_notes(data, by)],
     }
-    lines = [_text(summary, targets), *dataset_keys(targets, _image_folder(file))]
-    summary["text"] = "\n".join(lines)
+    summary |= {"images": _image_folder(file), "text": _text(summary, targets)}
     files = {targets[name].name: part for name, part in parts.items()}
     try:
         write_own(out, names, files, _REPORT, summary, "gol split")
@@ -315,13 +314,13 @@ def _notes(data: dict[str, Any], by: str | None) -> list[str]:
     return notes
 
 
-def _image_folder(file: Path) -> str:
-    """Where `gol import`, if it wrote the file, found the images; otherwise a word to replace."""
+def _image_folder(file: Path) -> str | None:
+    """Where `gol import`, if it wrote the file, found the images."""
     try:
         summary = json.loads((file.parent / "import.json").read_text())
-        return str(summary["images"]) if file.name in summary["splits"] else "FOLDER"
+        return str(summary["images"]) if file.name in summary["splits"] else None
     except (OSError, ValueError, TypeError, KeyError):
-        return "FOLDER"
+        return None
 
 
 def _text(summary: dict[str, Any], targets: dict[str, Path]) -> str:

@@ -43,7 +43,7 @@ def import_splits(
     for split, (source, folder) in exports.items():
         place = out / f"from_{split}"
         summary = import_export(source, place, form, folder, answers, drop_bad, classes)
-        texts.append(summary["text"].split("\nnext: ")[0].split("\nkeys of a dataset")[0])
+        texts.append(summary["text"])
         images[split], found = summary["images"], summary["splits"]
         files[split] = place / _pick(split, source, found)
         if split == "train" and "val" not in exports and "val.json" in found:
