@@ -105,4 +105,11 @@ def frequency_cuts(image_counts: Sequence[int]) -> tuple[int, int]:
         return highest_common - 1, highest_common
     if highest_common <= rare:
         rare = lower[-1]
-    return max(rare, lower[0]), common
+    rare = max(rare, lower[0])
+    few = _LEAST * len(counts) - 1e-9
+    if bisect(counts, common) - bisect(counts, rare) < few:  # what rare can spare
+        spare = (n for n in lower if bisect(counts, n) >= few)
+        rare = max(
+            (n for n in spare if bisect(counts, common) - bisect(counts, n) >= few), default=rare
+        )
+    return rare, common

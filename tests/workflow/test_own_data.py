@@ -69,7 +69,7 @@ def changes(values):
 def zoo(folder, demo_data):
     """A detector of 40 classes, trained on other drawn images: a pickle with CLASSES in meta."""
     run = folder / "coco"
-    save_config(gol.load_experiment("demo/softmax", {"runner.max_epochs": 16}, demo_data), run)
+    save_config(gol.load_experiment("demo/softmax", {"runner.max_epochs": 10}, demo_data), run)
     train(run, "cpu")
     trained = torch.load(run / "model.pth", weights_only=True)
     meta = {"mmdet_version": "2.3.0", "CLASSES": tuple(trained["meta"]["CLASSES"])}
@@ -86,7 +86,7 @@ def test_three_commands_lead_from_an_export_to_a_table_and_pictures(folder, zoo)
     config = (f"dataset={dataset}", f"init={zoo}", "experiments=[own_small/gumbel]")
     pipeline = ("reproduce_table", "--configfile", "configs/own_small.yaml", "--config", *config)
     said = typed(folder, "snakemake", *pipeline, f"set={json.dumps(LENGTH)}")
-    assert f"starts from {zoo}" in said
+    assert re.search(rf"starts from \S*{zoo}", said)
     assert int(re.search(r"by name: rows of (\d+) of 12 classes", said)[1]) >= 8
 
     results, run = folder / "results/own_small", folder / RUN
