@@ -19,6 +19,7 @@ import math
 from bisect import bisect
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gol.groups import THRESHOLDS
@@ -106,10 +107,8 @@ def frequency_cuts(image_counts: Sequence[int]) -> tuple[int, int]:
     if highest_common <= rare:
         rare = lower[-1]
     rare = max(rare, lower[0])
-    few = _LEAST * len(counts) - 1e-9
-    if bisect(counts, common) - bisect(counts, rare) < few:  # what rare can spare
-        spare = (n for n in lower if bisect(counts, n) >= few)
-        rare = max(
-            (n for n in spare if bisect(counts, common) - bisect(counts, n) >= few), default=rare
-        )
+    few, upto = _LEAST * len(counts) - 1e-9, partial(bisect, counts)
+    if upto(common) - upto(rare) < few:  # rare may have some to spare
+        fair = (n for n in lower if min(upto(n), upto(common) - upto(n)) >= few)
+        rare = max(fair, default=rare)
     return rare, common

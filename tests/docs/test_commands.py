@@ -169,7 +169,7 @@ def test_the_three_commands_of_own_data_print_each_other(folder, monkeypatch, ca
 
     assert follow(["gol", "import", "EXPORT", "--out", "data/mine"]) == divide
     assert follow(divide) == train
-    file = folder / "data/mine/split/dataset.yaml"
+    file = folder / "data/mine/split/photos.yaml"
     file.write_text(
         file.read_text().replace("pad: 32", "pad: 64").replace("train: {", "train:\n  {")
     )

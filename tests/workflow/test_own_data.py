@@ -82,7 +82,7 @@ def zoo(folder, demo_data):
 def test_three_commands_lead_from_an_export_to_a_table_and_pictures(folder, zoo):
     typed(folder, "gol", "import", "export.zip", "--out", "data/mine")
     typed(folder, "gol", "split", "data/mine/annotations.json", "--out", "data/mine/split")
-    dataset = "data/mine/split/dataset.yaml"
+    dataset = "data/mine/split/photos.yaml"
     config = (f"dataset={dataset}", f"init={zoo}", "experiments=[own_small/gumbel]")
     pipeline = ("reproduce_table", "--configfile", "configs/own_small.yaml", "--config", *config)
     said = typed(folder, "snakemake", *pipeline, f"set={json.dumps(LENGTH)}")
@@ -91,13 +91,13 @@ def test_three_commands_lead_from_an_export_to_a_table_and_pictures(folder, zoo)
 
     results, run = folder / "results/own_small", folder / RUN
     table = (results / "table.md").read_text()
-    assert table in said and "published" not in table and "LVIS" not in table
+    assert table in said and "dataset photos, 8 images" in table and "published" not in table
     assert "published" not in (results / "report.html").read_text()
     validated = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in validated] == [12, 24] and (run / "best.pth").exists()
 
     # From scratch the same iterations lead less far.
-    data = f"{results.relative_to(folder)}/data/dataset"
+    data = f"{results.relative_to(folder)}/data/photos"
     words = ("own_small/gumbel", "--dataset", dataset, "--data", data, "--run", "scratch")
     typed(folder, "gol", "config", *words, "--init", "none", "--set", *changes(LENGTH))
     typed(folder, "gol", "train", "scratch")

@@ -12,7 +12,7 @@ from gol.files import configs_folder, remove, sealed_path, write_json, write_tex
 
 
 def write_dataset_file(out: Path, images: str) -> Path:
-    """Writes ``dataset.yaml`` for the ``train.json`` and ``val.json`` of a folder.
+    """Writes ``photos.yaml`` for the ``train.json`` and ``val.json`` of a folder.
 
     An earlier one keeps what else it says; a new one has it from ``configs/datasets/own.yaml``.
 
@@ -23,7 +23,7 @@ def write_dataset_file(out: Path, images: str) -> Path:
     Raises:
         UserError: the file cannot be read or written.
     """
-    path = out / "dataset.yaml"
+    path = out / "photos.yaml"
     template = path if path.exists() else configs_folder() / "datasets/own.yaml"
     try:
         text = template.read_text(encoding="utf-8")
