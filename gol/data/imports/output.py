@@ -26,7 +26,7 @@ def write_dataset_file(out: Path, images: str) -> Path:
     path = out / "photos.yaml"
     template = path if path.exists() else configs_folder() / "datasets/own.yaml"
     try:
-        text = template.read_text(encoding="utf-8")
+        text = template.read_text(encoding="utf-8").rstrip() + "\n"
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {template}: {error}") from error
 
