@@ -69,7 +69,7 @@ class Constants:
             "thresholds": f"rare up to {rare}, common up to {common} images",
             "repeat_threshold": f"repeat factors below {self.repeat_threshold:g} of the images",
             "rare_frequency": f"DropLoss and EQL below {self.rare_frequency:g}",
-            "seen": f"training of {self.seen:,} images",
+            "seen": f"{self.seen:,} images for a schedule with max_iters: auto",
         }
         return f"from the class counts: {'; '.join(words[key] for key in keys)}"
 
