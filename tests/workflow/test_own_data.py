@@ -12,12 +12,14 @@ import pytest
 import torch
 
 import gol
+from gol.cli import main
 from gol.config.resolve import save_config
 from gol.data.demo.draw import draw_demo
 from gol.engine.train import train
 
 BIN = Path(sys.executable).parent
-RUN = "results/own_small/runs/own_small/gumbel/seed0"
+RUN = Path("results/own_small/runs/own_small/gumbel/seed0")
+ROWS = "experiments=[own_small/gumbel]"
 LENGTH = {"runner.max_iters": 12, "gol.validate_every": 6, "lr_config.warmup_iters": 2}
 
 
@@ -48,23 +50,6 @@ def folder(tmp_path_factory, root):
     return folder
 
 
-def typed(folder, program, *words, code=0):
-    """Runs a command in the folder; returns what it printed."""
-    result = subprocess.run(
-        [BIN / program, *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == code, result.stderr[-3000:]
-    return result.stdout + result.stderr
-
-
-def changes(values):
-    return [f"{key}={value}" for key, value in values.items()]
-
-
 @pytest.fixture(scope="module")
 def zoo(folder, demo_data):
     """A detector of 40 classes, trained on other drawn images: a pickle with CLASSES in meta."""
@@ -79,32 +64,49 @@ def zoo(folder, demo_data):
 
 
 @pytest.mark.slow
-def test_three_commands_lead_from_an_export_to_a_table_and_pictures(folder, zoo):
-    typed(folder, "gol", "import", "export.zip", "--out", "data/mine")
-    typed(folder, "gol", "split", "data/mine/annotations.json", "--out", "data/mine/split")
-    dataset = "data/mine/split/photos.yaml"
-    config = (f"dataset={dataset}", f"init={zoo}", "experiments=[own_small/gumbel]")
-    pipeline = ("reproduce_table", "--configfile", "configs/own_small.yaml", "--config", *config)
-    said = typed(folder, "snakemake", *pipeline, f"set={json.dumps(LENGTH)}")
+def test_three_commands_lead_from_an_export_to_a_table_and_pictures(
+    folder, zoo, monkeypatch, capsys
+):
+    monkeypatch.chdir(folder)
+    assert main(["import", "export.zip", "--out", "data/mine"]) == 0
+    assert main(["split", "data/mine/annotations.json", "--out", "data/mine/split"]) == 0
+    config = ["dataset=data/mine/split/photos.yaml", f"init={zoo}", f"set={json.dumps(LENGTH)}"]
+    pipeline = ["--configfile", "configs/own_small.yaml", "--config", *config, ROWS]
+    result = subprocess.run(
+        [BIN / "snakemake", "reproduce_table", *pipeline],
+        env={**os.environ, "PYTHONPATH": str(folder)},  # with the configs of the folder
+        capture_output=True,
+        text=True,
+    )
+    said = result.stdout + result.stderr
+    assert result.returncode == 0, said[-3000:]
     assert re.search(rf"starts from \S*{zoo}", said)
     assert int(re.search(r"by name: rows of (\d+) of 12 classes", said)[1]) >= 8
 
-    results, run = folder / "results/own_small", folder / RUN
+    results = Path("results/own_small")
     table = (results / "table.md").read_text()
     assert table in said and "dataset photos, 8 images" in table and "published" not in table
     assert "published" not in (results / "report.html").read_text()
-    validated = [json.loads(line) for line in (run / "validation.jsonl").read_text().splitlines()]
-    assert [line["iteration"] for line in validated] == [6, 12] and (run / "best.pth").exists()
+    iterations, aps = zip(*validated(RUN), strict=True)
+    assert iterations == (6, 12) and (RUN / "best.pth").exists()
 
     # From scratch the same iterations lead less far.
-    data = f"{results.relative_to(folder)}/data/photos"
-    words = ("own_small/gumbel", "--dataset", dataset, "--data", data, "--run", "scratch")
-    typed(folder, "gol", "config", *words, "--init", "none", "--set", *changes(LENGTH))
-    typed(folder, "gol", "train", "scratch")
-    (*_, scratch) = (folder / "scratch/validation.jsonl").read_text().splitlines()
-    assert validated[-1]["segm_AP"] > json.loads(scratch)["segm_AP"]
+    config = json.loads((RUN / "config.json").read_text())
+    config["gol"]["init"] = None
+    scratch = Path("scratch")
+    scratch.mkdir()
+    (scratch / "config.json").write_text(json.dumps(config))
+    train(scratch, "cpu")
+    assert max(aps) > max(ap for _, ap in validated(scratch))
 
-    said = typed(folder, "gol", "predict", RUN, "drawn/val", "--out", "found", "--score", "0.01")
-    assert "objects in 12 photos" in said
-    assert len([*(folder / "found").glob("*.jpg")]) == 12
-    assert json.loads((folder / "found/detections.json").read_text())
+    capsys.readouterr()
+    assert main(["predict", str(RUN), "drawn/val", "--out", "found", "--score", "0.01"]) == 0
+    assert "objects in 12 photos" in capsys.readouterr().out
+    assert len([*Path("found").glob("*.jpg")]) == 12
+    assert json.loads(Path("found/detections.json").read_text())
+
+
+def validated(run):
+    """(iteration, mask AP) of each validation."""
+    lines = map(json.loads, (run / "validation.jsonl").read_text().splitlines())
+    return [(line["iteration"], line["segm_AP"]) for line in lines]
