@@ -270,11 +270,9 @@ class _Entries:
     """
 
     def __init__(self, path: str | Path, truth: GroundTruth, boxes: bool, masks: bool) -> None:
-        self.path, self.truth, self.boxes = path, truth, boxes
-        self.known = (
-            ("image_id", "images", truth.images),
-            ("category_id", "categories", truth.category_numbers),
-        )
+        self.path, self.boxes = path, boxes
+        self.images, self.categories = truth.images, truth.category_numbers
+        self.sizes = truth.sizes
         self.numbers, self.count = array("d"), 0
         self.masks: list[str] | None = [] if masks else None
         self.any_mask, self.maskless = False, -1  # index of the first without
@@ -284,7 +282,10 @@ class _Entries:
         """Checks an entry and takes what is needed."""
         try:
             x, y, width, height = entry["bbox"] if self.boxes else (0, 0, 0, 0)
-            image, category = (self._number(entry[key], key, *where) for key, *where in self.known)
+            image = self.images.get(entry["image_id"])
+            category = self.categories.get(entry["category_id"])
+            if image is None or category is None:
+                self._refuse_id(entry)
             self.numbers.extend((image, x, y, width, height, entry["score"], category))
         except KeyError as error:
             raise UserError(f"{self.path}: detection {self.count} has no {error}") from error
@@ -302,27 +303,26 @@ class _Entries:
         if self.maskless >= 0:
             raise UserError(f"{self.path}: detection {self.maskless} has no 'segmentation'")
 
-    def _number(self, identity: Any, key: str, section: str, known: dict[int, int]) -> int:
-        number = known.get(identity)
-        if number is None:
-            raise UserError(
-                f"{self.path}: detection {self.count} has {key} {shown(identity)}: not among the "
-                f"{section}"
-            )
-        return number
+    def _refuse_id(self, entry: dict[str, Any]) -> None:
+        unknown = entry["image_id"] not in self.images
+        key, section = ("image_id", "images") if unknown else ("category_id", "categories")
+        raise UserError(
+            f"{self.path}: detection {self.count} has {key} {shown(entry[key])}: not among the "
+            f"{section}"
+        )
 
     def _add_mask(self, entry: dict[str, Any], image: int) -> None:
         if "segmentation" not in entry:
             self.maskless = self.count if self.maskless < 0 else self.maskless
             return
         self.any_mask, mask = True, entry["segmentation"]
-        where = f"{self.path}: detection {self.count}: segmentation"
         if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str):
             raise UserError(
-                f"{where} must be a compressed RLE, {{size: [height, width], counts: string}}"
+                f"{self.path}: detection {self.count}: segmentation must be a compressed RLE, "
+                "{size: [height, width], counts: string}"
             )
-        if fault := _fault(mask, self.truth.sizes[image]):
-            raise UserError(f"{where} {fault}")
+        if fault := _fault(mask, self.sizes[image]):
+            raise UserError(f"{self.path}: detection {self.count}: segmentation {fault}")
         self.masks.append(mask["counts"])
         if not self.boxes:
             self.mask_boxes.extend(hotcoco.mask.to_bbox(mask))

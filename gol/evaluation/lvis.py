@@ -232,7 +232,8 @@ def match(
         stream = hotcoco.StreamingEval(categories, iou_type, lvis_style=True, params=params)
         with pair.one_line():
             for part in pair.parts():
-                stream.update(part.images, part.annotations, part.found, segmentation=part.masks)
+                masks = part.masks if iou_type == "segm" else None
+                stream.update(part.images, part.annotations, part.found, segmentation=masks)
         engine = stream.finalize()
     engine.accumulate()
     precision = engine.eval["precision"]
