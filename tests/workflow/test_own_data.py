@@ -30,14 +30,12 @@ def folder(tmp_path_factory, root):
     for name in ("gol", "workflow", "configs", "profiles"):
         shutil.copytree(root / name, folder / name)
     shutil.copy(root / "Snakefile", folder)
-    for name, old, new in (
-        (
-            "experiments",
-            "init: mask_rcnn_r50_coco}",
-            "init: mask_rcnn_r50_coco, backbone: r18_demo}",
-        ),
-        ("axes", "[[512, 512]]", "[[96, 96]]"),
-    ):
+    coco = "init: mask_rcnn_r50_coco"
+    changed = {
+        "experiments": (f"{coco}}}", f"{coco}, backbone: r18_demo}}"),
+        "axes": ("[[512, 512]]", "[[96, 96]]"),
+    }
+    for name, (old, new) in changed.items():
         path = folder / f"configs/{name}.yaml"
         assert path.read_text().count(old) == 1
         path.write_text(path.read_text().replace(old, new))
