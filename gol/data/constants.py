@@ -19,6 +19,7 @@ import math
 from bisect import bisect
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gol.groups import THRESHOLDS
@@ -108,4 +109,9 @@ def frequency_cuts(image_counts: Sequence[int]) -> tuple[int, int]:
         return highest_common - 1, highest_common
     if highest_common <= rare:
         rare = lower[-1]
-    return max(rare, lower[0]), common
+    rare = max(rare, lower[0])
+    few, upto = _LEAST * len(counts) - 1e-9, partial(bisect, counts)
+    if upto(common) - upto(rare) < few:  # rare may have some to spare
+        fair = (n for n in lower if min(upto(n), upto(common) - upto(n)) >= few)
+        rare = max(fair, default=rare)
+    return rare, common

@@ -14,7 +14,7 @@ from typing import Any
 from gol.data.annotations import SECTIONS, load_annotations
 from gol.data.division import ONE_SIDED, Division
 from gol.data.imports.copies import copies
-from gol.data.imports.output import check_own, dataset_keys, write_own
+from gol.data.imports.output import check_own, write_own
 from gol.data.imports.values import flag, id_key
 from gol.data.objects import plain
 from gol.errors import UserError, choices, first_few, shown
@@ -47,8 +47,8 @@ def split_annotations(
             of the same content always do.
 
     Returns:
-        What ``split.json`` holds: counts of both, the classes that are not in both and why, and
-        under ``text`` a summary to print.
+        What ``split.json`` holds: counts of both, the classes that are not in both and why, the
+        folder of the images if `gol import` noted it, and under ``text`` a summary to print.
 
     Raises:
         UserError: the file is not of the schema, there are fewer than two groups, or ``out`` holds
@@ -82,8 +82,7 @@ def split_annotations(
         **{key: _names(data, kinds) for key, kinds in division.one_sided().items()},
         "notes": [*_far(parts, share), *_notes(data, by)],
     }
-    lines = [_text(summary, targets), *dataset_keys(targets, _image_folder(file) or "FOLDER")]
-    summary["text"] = "\n".join(lines)
+    summary |= {"images": _image_folder(file), "text": _text(summary, targets)}
     files = {targets[name].name: part for name, part in parts.items()}
     try:
         write_own(out, names, files, _REPORT, summary, "gol split")

@@ -97,9 +97,10 @@ def _best(rows: Sequence[Row]) -> str:
     if mean == 0:
         return "AP is 0.0 everywhere: nothing was found yet."
     rare = mean_text(best.values["APr"]).strip()
-    text = f"{best.label} has the highest mask AP, {mean_text(best.values['AP']).strip()}"
-    text += f" ({rare} on rare classes)" if mean_std(best.values["APr"])[0] is not None else ""
     others = [each for each in ranked[1:] if each[2].experiment != best.experiment]
+    what = "has the highest mask AP," if others else "has mask AP"
+    text = f"{best.label} {what} {mean_text(best.values['AP']).strip()}"
+    text += f" ({rare} on rare classes)" if mean_std(best.values["APr"])[0] is not None else ""
     if others:
         text += f", {mean - others[0][0]:.1f} more than {others[0][2].label}"
     if deviation is not None:

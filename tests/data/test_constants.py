@@ -46,6 +46,8 @@ def test_cuts_and_classes_of_lvis_v0_5_are_its_own_but_for_two():
         ((0, 0, 3, 4, 5), 12, (3, 4)),
         ((5, 5, 5), 15, (10, 100)),  # nothing to divide
         ((5, 60), 65, (4, 5)),
+        # 3 and 4 would leave one class common, where a fifth is five
+        ((1, 1, 1, 2, 2, *[3] * 8, 4, *[5] * 7, 6, 6, 6, 41), 72, (2, 4)),
         ((398, 311, 1, 2), 1000, (1, 100)),  # 2 and 100 would leave nothing common
     ],
 )

@@ -9,6 +9,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from seeds import fresh_seed
 
 from gol.cli import main
+from gol.config.datasets import load_dataset
 from gol.data.division import Division
 from gol.data.split import split_annotations
 from gol.errors import UserError
@@ -98,6 +99,8 @@ def test_a_long_tailed_file_is_divided_as_asked(by, file, tmp_path, capsys):
         assert "200 images share 40 values of video_id" in printed
     assert train["categories"] == val["categories"]
     assert not {"frequency", "image_count"} & train["categories"][0].keys()
+    assert f"to be named in {out}/photos.yaml: FOLDER" in printed  # `gol import` knows it
+    assert load_dataset(f"{out}/photos.yaml").val.annotations == f"{out}/val.json"
 
 
 def test_a_seed_gives_the_same_again_and_another_one_another(file, tmp_path):

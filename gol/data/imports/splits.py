@@ -75,7 +75,7 @@ def _import(
     for split, (source, folder) in exports.items():
         place = out / f"from_{split}"
         summary = import_export(source, place, form, folder, answers, drop_bad, classes)
-        texts.append(_without_advice(summary["text"]))
+        texts.append(summary["text"])
         images[split], found = summary["images"], summary["splits"]
         files[split] = place / _pick(split, source, found)
         if split == "train" and "val" not in exports and "val.json" in found:
@@ -83,7 +83,7 @@ def _import(
         classes = read_json(files[split])["categories"]
     if "val" not in files:
         divided = split_annotations(files["train"], out / "divided", **division)
-        texts.append(_without_advice(divided["text"]))
+        texts.append(divided["text"])
         files = {split: out / "divided" / f"{split}.json" for split in SPLITS}
     elif division:
         texts.append("the key 'split' is not used: what is val is said by the export")
@@ -92,11 +92,6 @@ def _import(
         data = {**read_json(files[split]), "categories": classes}
         write_json(Drawn(out).annotations(split), data, writer="gol import")
     return "\n".join(texts)
-
-
-def _without_advice(text: str) -> str:
-    """Without what would come next, had a person typed the command."""
-    return text.split("\nnext: ")[0].split("\nkeys of a dataset")[0]
 
 
 def _pick(split: str, source: str, found: dict[str, Any]) -> str:
