@@ -1,4 +1,4 @@
-"""The verb that finds objects in photos and draws them."""
+"""The verbs that find objects in photos and show them."""
 
 import glob
 import sys
@@ -25,27 +25,33 @@ def _share(text: str) -> float:
     return value
 
 
-@verb(
-    option("run", type=Path, help="folder of a trained run"),
-    option("images", nargs="+", help="photos, folders (with those below them) or patterns"),
-    OUT,
-    option("--score", type=_share, default=0.3, help="least score, from 0 to 1 (default 0.3)"),
+def _port(text: str) -> int:
+    import argparse
+
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 0 to 65535")
+    return int(text)
+
+
+#: What finds: the arguments of :func:`gol.engine.predict.load_detector`.
+_RUN = option("run", type=Path, help="folder of a trained run")
+_DETECTOR = (
     option("--scoring", help="activation for the scores (default: the config's first)"),
     option("--checkpoint", type=Path, help="weights instead of the run's own"),
     option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)"),
+)
+
+
+@verb(
+    _RUN,
+    option("images", nargs="+", help="photos, folders (with those below them) or patterns"),
+    OUT,
+    option("--score", type=_share, default=0.3, help="least score, from 0 to 1 (default 0.3)"),
+    *_DETECTOR,
     option("--crop", action="store_true", help="write each object as a picture of its own, too"),
     JSON,
 )
-def predict(
-    run: Path,
-    images: list[str],
-    out: Path,
-    score: float,
-    scoring: str | None,
-    checkpoint: Path | None,
-    device: str | None,
-    crop: bool,
-) -> Result:
+def predict(images: list[str], out: Path, score: float, crop: bool, **chosen: Any) -> Result:
     """Find objects in photos: pictures with masks and names, and JSON."""
     from gol.engine.predict import load_detector
     from gol.files import write_json
@@ -53,7 +59,7 @@ def predict(
     from gol.results.photos import Record
 
     files = _files(images, out)
-    detector = load_detector(run, device, scoring, checkpoint)
+    detector = load_detector(**chosen)
     record, unread = Record(detector.classes), 0
     for file, stem in progress(zip(files, _stems(files), strict=True), "photos", len(files)):
         try:
@@ -66,6 +72,34 @@ def predict(
     write_json(out / _DETECTIONS, record.results())
     write_json(out / _ANNOTATIONS, record.dataset())
     return _said(record, unread, out, score)
+
+
+@verb(
+    _RUN,
+    option(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
+    ),
+    option("--port", type=_port, default=8000, help="default 8000; 0 for any free one"),
+    option("--score", type=_share, default=0.3, help="where the threshold begins (default 0.3)"),
+    *_DETECTOR,
+    extra="all",
+)
+def serve(host: str, port: int, score: float, **chosen: Any) -> None:
+    """Open a page on this machine that finds objects in the photo dropped on it, until Ctrl-C."""
+    import ipaddress
+
+    from gol.engine.predict import load_detector
+    from gol.results.serve import address, build_app, listen, run
+
+    with listen(host, port) as place:
+        detector = load_detector(**chosen)
+        own = detector.config.gol
+        app = build_app(detector, f"{own.label} ({own.experiment})", score, host)
+        bound, number = place.getsockname()[:2]
+        if not ipaddress.ip_address(bound).is_loopback:
+            text = f"gol serve: whoever can reach {address(bound, number)} can use this page"
+            print(text, file=sys.stderr, flush=True)
+        run(app, place, lambda: print(f"http://{address(host, number)}/", flush=True))
 
 
 class _Unread(Exception):

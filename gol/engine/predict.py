@@ -84,8 +84,9 @@ class Detector:
         self.module, self.config, self.classes, self.device = module, config, classes, device
         self._dtype = PRECISIONS[own_part(config).precision]
         self._least = module.roi_head.test_cfg.score_thr
+        self._most = module.roi_head.test_cfg.max_per_img
 
-    def predict(self, image: "Photo", score: float = 0.3) -> "Detections":
+    def predict(self, image: "Photo", score: float = 0.3, most: int | None = None) -> "Detections":
         """The objects in one photo, as ``gol detect`` finds them.
 
         Args:
@@ -93,6 +94,8 @@ class Detector:
                 Files and PIL images are turned upright as their Exif data says.
             score: the least score, from 0 to 1; what is below is not even looked at, which saves
                 time and memory.
+            most: keeps the best so many; each takes the memory of a mask of the whole photo. By
+                default, and at most, as many as the config says.
 
         Returns:
             D detections, the best first: ``xyxy`` (D, 4) float32 in pixels, ``mask`` (D, h, w) bool
@@ -106,7 +109,9 @@ class Detector:
         if not 0 <= score <= 1:
             raise UserError(f"the score must be from 0 to 1, not {shown(score)}")
         pixels = _pixels(image)
-        self.module.roi_head.test_cfg.score_thr = max(score, self._least)
+        limits = self.module.roi_head.test_cfg
+        limits.score_thr = max(score, self._least)
+        limits.max_per_img = min(most or self._most, self._most)
         amp = torch.autocast(self.device.type, self._dtype) if self._dtype else nullcontext()
         with torch.inference_mode(), amp:
             (result,) = self.module(return_loss=False, rescale=True, **self._batch(pixels))
