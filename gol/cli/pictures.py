@@ -3,10 +3,11 @@
 import glob
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gol.cli.verbs import JSON, OUT, Result, option, verb
+from gol.cli.verbs import JSON, OUT, Result, dataset_names, experiment_names, option, verb
 from gol.errors import UserError, visible
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".gif"}
@@ -34,11 +35,23 @@ def _port(text: str) -> int:
 
 
 #: What finds: the arguments of :func:`gol.engine.predict.load_detector`.
-_RUN = option("run", type=Path, help="folder of a trained run")
+_RUN = option("run", type=Path, help="folder of a trained run, or a checkpoint")
 _DETECTOR = (
     option("--scoring", help="activation for the scores (default: the config's first)"),
     option("--checkpoint", type=Path, help="weights instead of the run's own"),
     option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)"),
+    option(
+        "--experiment",
+        complete=experiment_names,
+        help="what a checkpoint is: own/softmax for the Mask R-CNN of mmdet's zoo, for example",
+    ),
+    option("--config", type=Path, help="the same as a run's config.json"),
+    option(
+        "--dataset",
+        complete=dataset_names,
+        help="for --experiment: at whose image size to detect (default: the experiment's)",
+    ),
+    option("--classes", help="the checkpoint's, in order, if it does not say: dog,cat,… or coco"),
 )
 
 
@@ -89,7 +102,7 @@ def serve(host: str, port: int, score: float, **chosen: Any) -> None:
     import ipaddress
 
     from gol.engine.predict import load_detector
-    from gol.results.serve import address, build_app, listen, run
+    from gol.results.serve import address, build_app, build_server, listen
 
     with listen(host, port) as place:
         detector = load_detector(**chosen)
@@ -99,7 +112,9 @@ def serve(host: str, port: int, score: float, **chosen: Any) -> None:
         if not ipaddress.ip_address(bound).is_loopback:
             text = f"gol serve: whoever can reach {address(bound, number)} can use this page"
             print(text, file=sys.stderr, flush=True)
-        run(app, place, lambda: print(f"http://{address(host, number)}/", flush=True))
+        url = f"http://{address(host, number)}/"
+        with suppress(KeyboardInterrupt):  # as it is meant to end
+            build_server(app, lambda: print(url, flush=True)).run([place])
 
 
 class _Unread(Exception):
@@ -150,9 +165,9 @@ def _one(
 
     try:
         pixels = read_photo(file)
+        found = detector.predict(pixels, score)
     except UserError as error:
         raise _Unread(error) from error
-    found = detector.predict(pixels, score)
     picture = out / f"{stem}.jpg"
     write_photo(picture, draw(pixels, found))
     if crop:

@@ -6,8 +6,10 @@ browser, which has them all and shows those above its threshold.
 
 import asyncio
 import base64
+import errno
 import ipaddress
 import math
+import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping
@@ -18,12 +20,13 @@ from urllib.parse import urlsplit
 
 import gol
 from gol.data.images import decode_photo, stated_size
-from gol.errors import UserError, choices, one_line, visible
+from gol.errors import UserError, one_line, visible
 from gol.results.photos import Record, jpeg
 from gol.results.quoting import html
 
 if TYPE_CHECKING:
     import numpy as np
+    import uvicorn
     from fastapi import FastAPI, Request
 
     from gol.engine.predict import Detector
@@ -157,9 +160,13 @@ def _find(detector: "Detector", content: bytes, name: str, least: float) -> dict
         ``most``: how many detections were kept where there may have been more, else None.
     """
     name = PurePosixPath(visible(name)).name or "photo"
-    pixels = _decode(content, name)
-    most = max(_MASK_BYTES // (pixels.shape[0] * pixels.shape[1]), 1)
-    found = detector.predict(pixels, least, most)
+    _check_size(content, name)
+    try:
+        pixels = decode_photo(content, name)
+        most = max(_MASK_BYTES // (pixels.shape[0] * pixels.shape[1]), 1)
+        found = detector.predict(pixels, least, most)
+    except UserError as error:
+        raise _Refused(422, one_line(error)) from error
     record = Record(detector.classes)
     record.add(name, None, pixels.shape[:2], found)
     picture = base64.b64encode(jpeg(_reduced(pixels))).decode()
@@ -170,17 +177,14 @@ def _find(detector: "Detector", content: bytes, name: str, least: float) -> dict
     }
 
 
-def _decode(content: bytes, name: str) -> "np.ndarray":
+def _check_size(content: bytes, name: str) -> None:
+    """Refuses what is no photo, or too large to be decoded."""
     size = stated_size(content)
     if size is None:
         raise _Refused(422, f"{name} is not a photo that can be read: JPEG, PNG, WebP, TIFF …")
     if math.prod(size) > MOST_PIXELS:
         limit = f"at most {MOST_PIXELS // 10**6} million pixels are allowed"
         raise _Refused(413, f"{name} has {size[0]} × {size[1]} pixels; {limit}")
-    try:
-        return decode_photo(content, name)
-    except UserError as error:
-        raise _Refused(422, one_line(error)) from error
 
 
 def _reduced(pixels: "np.ndarray") -> "np.ndarray":
@@ -202,8 +206,11 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        reason = error.strerror or str(error)
-        hint = choices(["another --port", "--port 0 for any free one"])
+        named = isinstance(error, socket.gaierror)  # Python adds the address to the others' text
+        reason = error.strerror if named else os.strerror(error.errno)
+        hint = "--host must be an address of this machine"
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            hint = "--port takes another one, or 0 for any that is free"
         raise UserError(f"cannot listen on {address(host, port)}: {reason}; {hint}") from error
 
 
@@ -212,8 +219,8 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def run(app: "FastAPI", place: socket.socket, ready: Callable[[], None]) -> None:
-    """Answers until Ctrl-C; calls ``ready`` when the first request can come."""
+def build_server(app: "FastAPI", ready: Callable[[], None]) -> "uvicorn.Server":
+    """What answers until Ctrl-C, by its ``run([socket])``; first it calls ``ready``."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -221,8 +228,5 @@ def run(app: "FastAPI", place: socket.socket, ready: Callable[[], None]) -> None
             await super().startup(sockets)
             ready()
 
-    settings = uvicorn.Config(
-        app, log_level="warning", access_log=False, proxy_headers=False, server_header=False
-    )
-    with suppress(KeyboardInterrupt):
-        Server(settings).run([place])
+    quiet = {"log_level": "warning", "access_log": False, "server_header": False}
+    return Server(uvicorn.Config(app, proxy_headers=False, **quiet))
