@@ -57,7 +57,11 @@ _DETECTOR = (
 
 @verb(
     _RUN,
-    option("images", nargs="+", help="photos, folders (with those below them) or patterns"),
+    option(
+        "images",
+        nargs="+",
+        help="photos, folders (with those below them), patterns, or a text file (.txt) that lists them",
+    ),
     OUT,
     option("--score", type=_share, default=0.3, help="least score, from 0 to 1 (default 0.3)"),
     *_DETECTOR,
@@ -72,9 +76,11 @@ def predict(images: list[str], out: Path, score: float, crop: bool, **chosen: An
     from gol.results.photos import Record
 
     files = _files(images, out)
+    stems = _stems(files)
+    _refuse_overwriting(files, stems, out)
     detector = load_detector(**chosen)
     record, unread = Record(detector.classes), 0
-    for file, stem in progress(zip(files, _stems(files), strict=True), "photos", len(files)):
+    for file, stem in progress(zip(files, stems, strict=True), "photos", len(files)):
         try:
             _one(detector, file, out, stem, score, crop, record)
         except _Unread as error:
@@ -125,21 +131,51 @@ def _files(images: list[str], out: Path) -> list[Path]:
     """The photos that are named, each once; pictures of an earlier time are none."""
     found: dict[Path, None] = {}
     for name in images:
-        path = Path(name)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
-            within = [p for p in inside if not p.resolve().is_relative_to(out.resolve())]
-        elif path.is_file():
-            within = [path]
-        else:
-            within = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
-        if not within:
-            raise UserError(
-                f"no photo in {name}; allowed: files, folders with files that end in "
-                f"{', '.join(sorted(_SUFFIXES))}, and patterns such as 'photos/*.jpg'"
-            )
-        found.update(dict.fromkeys(within))
+        for each in _listed(Path(name)) if _is_list(Path(name)) else [name]:
+            within = _within(each, out)
+            if not within:
+                place = f"{each}, which {name} lists" if each != name else name
+                raise UserError(
+                    f"no photo in {place}; allowed: files, folders with files that end in "
+                    f"{', '.join(sorted(_SUFFIXES))}, patterns such as 'photos/*.jpg', and text "
+                    "files (.txt) that list these, one a line"
+                )
+            found.update(dict.fromkeys(within))
     return list(found)
+
+
+def _within(name: str, out: Path) -> list[Path]:
+    """The photos of a file, a folder or a pattern."""
+    path = Path(name)
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+        return [p for p in inside if not p.resolve().is_relative_to(out.resolve())]
+    if path.is_file():
+        return [path]
+    return [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
+
+
+def _is_list(path: Path) -> bool:
+    return path.suffix.lower() == ".txt" and path.is_file()
+
+
+def _listed(path: Path) -> list[str]:
+    """What a text file names: seen from its own folder if it is there, else from the current one."""
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the list {path}: {error}") from error
+    if not any(lines):
+        raise UserError(f"{path} lists no photo")
+    beside = [(path.parent / line, line) for line in lines if line]
+    return [str(near) if near.exists() else line for near, line in beside]
+
+
+def _refuse_overwriting(files: list[Path], stems: list[str], out: Path) -> None:
+    photos = {file.resolve(): file for file in files}
+    for stem in stems:
+        if file := photos.get((out / f"{stem}.jpg").resolve()):
+            raise UserError(f"{file} would be overwritten by a picture: name another --out")
 
 
 def _stems(files: list[Path]) -> list[str]:
