@@ -60,7 +60,7 @@ _DETECTOR = (
     option(
         "images",
         nargs="+",
-        help="photos, folders (with those below them), patterns, or a text file (.txt) that lists them",
+        help="photos, folders (with all below them), patterns, or a .txt file that lists them",
     ),
     OUT,
     option("--score", type=_share, default=0.3, help="least score, from 0 to 1 (default 0.3)"),
@@ -160,7 +160,7 @@ def _is_list(path: Path) -> bool:
 
 
 def _listed(path: Path) -> list[str]:
-    """What a text file names: seen from its own folder if it is there, else from the current one."""
+    """What a text file names, beside itself if it is there, else in the current folder."""
     try:
         lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

@@ -38,6 +38,8 @@ def detector_of(
     """
     path = Path(run)
     alone = path.is_file()
+    if not path.exists():
+        raise UserError(f"no file or folder {path}")
     if checkpoint and alone:
         raise UserError(f"{path} and --checkpoint both name weights: give one of them")
     if not alone and (experiment or config):
