@@ -117,6 +117,14 @@ def read_photo(path: Path) -> np.ndarray:
 
 def decode_photo(content: bytes, name: object) -> np.ndarray:
     """A photo file's content as :func:`read_photo` returns it; ``name`` stands in the message."""
+    level = cv2.setLogLevel(0)  # OpenCV would tell the terminal what the message says
+    try:
+        return _decoded(content, name)
+    finally:
+        cv2.setLogLevel(level)
+
+
+def _decoded(content: bytes, name: object) -> np.ndarray:
     try:
         with any_size(), Image.open(BytesIO(content)) as image:
             if image.format not in _TURNED and _orientation(image) != 1:
