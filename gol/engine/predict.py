@@ -12,9 +12,9 @@ import torch
 
 from gol.config.own import own_part
 from gol.data.images import read_photo
-from gol.engine.alone import counted, detector_of
 from gol.engine.detect import build_scorer
 from gol.engine.distributed import find_device
+from gol.engine.standalone import counted, detector_of
 from gol.errors import UserError, shown, unknown
 from gol.models.state import load_weights
 

@@ -13,7 +13,7 @@ from PIL import Image
 import gol
 from gol.cli import main, pictures
 from gol.config.resolve import load_config
-from gol.engine import alone as alone_module
+from gol.engine import standalone
 from gol.engine.detect import detect
 from gol.errors import UserError
 from gol.models.state import load_checkpoint
@@ -160,10 +160,10 @@ def test_a_checkpoint_of_the_zoo_is_enough(photo, demo_data, tmp_path, capsys, f
 
 def test_own_experiments_detect_at_the_size_of_photos(alone, tmp_path):
     """Named without a dataset they are the demo's, at 96 pixels."""
-    config = alone_module._resolve(tmp_path, "own/softmax", None, ["dog", "cat"])
+    config = standalone._resolve(tmp_path, "own/softmax", None, ["dog", "cat"])
     assert config.data.test.pipeline[1].img_scale == (1333, 800)
     assert config.model.roi_head.bbox_head.num_classes == 2
-    config = alone_module._resolve(tmp_path, "own_small/gol", None, ["dog", "cat"])
+    config = standalone._resolve(tmp_path, "own_small/gol", None, ["dog", "cat"])
     assert config.data.test.pipeline[1].img_scale == (512, 512)
 
 
@@ -190,7 +190,7 @@ def test_scores_that_follow_from_the_class_counts_need_them(alone):
     loss.update(use_classif="cls_rel", class_statistics="gone.json")
     with (
         pytest.raises(UserError, match="by the training's class counts: no file gone"),
-        alone_module.counted(config, ["dog"]),
+        standalone.counted(config, ["dog"]),
     ):
         pass
 
