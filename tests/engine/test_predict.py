@@ -16,6 +16,7 @@ from gol.config.resolve import load_config
 from gol.engine import standalone
 from gol.engine.detect import detect
 from gol.errors import UserError
+from gol.losses.class_statistics import ClassStatistics
 from gol.models.state import load_checkpoint
 
 
@@ -139,10 +140,12 @@ def test_a_checkpoint_of_ours_is_enough(alone, photo, detector, tmp_path, said):
 
 
 @pytest.mark.parametrize("form", ["mmdet 2", "mmdet 3", "bare"])
-def test_a_checkpoint_of_the_zoo_is_enough(photo, demo_data, tmp_path, capsys, form):
+def test_a_checkpoint_of_the_zoo_is_enough(photo, tmp_path, capsys, form):
     names = ["potato", "hot dog", "zebra"]
-    heads = ("model.roi_head.bbox_head.num_classes", "model.roi_head.mask_head.num_classes")
-    config = gol.load_experiment("demo/softmax", dict.fromkeys(heads, 3), demo_data)
+    categories = [{"id": row, "name": name} for row, name in enumerate(names)]
+    empty = {"images": [], "annotations": [], "categories": categories}
+    ClassStatistics.from_annotations(empty).save(tmp_path / "classes.json")
+    config = gol.load_experiment("demo/softmax", {"dataset": "own"}, tmp_path)
     state = gol.build_detector(config).state_dict()
     state["roi_head.bbox_head.fc_cls.bias"] = torch.tensor([0.0, 3.0, 0.0, 0.0])
     meta = {"mmdet 2": {"CLASSES": tuple(names)}, "mmdet 3": {"dataset_meta": {"classes": names}}}
