@@ -120,15 +120,18 @@ def _check_origin(headers: Mapping[str, str], host: str) -> None:
     Such a page says so in ``Origin``, or has had its own name resolved to this machine, which
     ``Host`` shows.
     """
-    asked = headers.get("host", "")
-    name = urlsplit(f"//{asked}").hostname or ""
-    if name not in {"localhost", host.lower(), socket.gethostname().lower()} and not _is_address(
-        name
-    ):
+    asked, origin = headers.get("host", "").lower(), headers.get("origin")
+    known = {"localhost", host.lower(), socket.gethostname().lower()}
+    if (name := _host_name(asked)) not in known and not _is_address(name):
         raise _Refused(403, f"the host {visible(asked)!r} is not this server's name")
-    origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != asked.lower():
+    if origin is not None and origin.lower() not in (f"http://{asked}", f"https://{asked}"):
         raise _Refused(403, f"requests of {visible(origin)} are not answered")
+
+
+def _host_name(asked: str) -> str:
+    with suppress(ValueError):  # of brackets that do not match
+        return urlsplit(f"//{asked}").hostname or ""
+    return ""
 
 
 def _is_address(name: str) -> bool:

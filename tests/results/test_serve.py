@@ -88,10 +88,12 @@ def test_the_answer_is_what_gol_predict_writes(url, run, photo, tmp_path):
         ({"Host": "evil.example:8000"}, 403),
         ({"Host": "localhost.evil.example"}, 403),
         ({"Host": ""}, 403),
+        ({"Host": "[::1"}, 403),
         ({"Host": "localhost:9000"}, 200),  # a tunnel's other end
         ({"Host": "[::1]:8000"}, 200),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Origin": "http://127.0.0.1:1"}, 403),  # another server of this machine
     ],
 )
