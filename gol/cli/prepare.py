@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gol.cli.verbs import JSON, OUT, Result, dataset_names, option, verb, whole
+from gol.cli.verbs import JSON, OUT, Result, dataset_names, experiment_names, option, verb, whole
 from gol.errors import UserError, without_secrets
 
 _DATASET = option(
@@ -90,12 +90,6 @@ def preprocess(dataset: str, out: Path) -> Result:
     return Result(summary, summary["text"])
 
 
-def _experiment_names(**_: Any) -> Iterable[str]:
-    from gol.config.experiments import experiments
-
-    return experiments()
-
-
 def _init_names(**keywords: Any) -> Iterable[str]:
     from argcomplete.completers import FilesCompleter
 
@@ -105,7 +99,7 @@ def _init_names(**keywords: Any) -> Iterable[str]:
 
 
 @verb(
-    option("experiment", complete=_experiment_names, help="name listed by `gol experiments`"),
+    option("experiment", complete=experiment_names, help="name listed by `gol experiments`"),
     option("--run", type=Path, help="run folder to prepare (default: print a Python config)"),
     option("--dataset", complete=dataset_names, help="dataset instead of the experiment's own"),
     _DATA,

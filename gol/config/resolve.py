@@ -165,13 +165,13 @@ def python_config(config: Any) -> str:
 
 
 def read_config(run: str | Path) -> dict[str, Any]:
-    """The plain content of a run folder's resolved config.
+    """The plain content of a run folder's resolved config, or of a file of one.
 
     Raises:
         UserError: the file is missing, truncated or not a resolved config, or lacks what every
             training reads.
     """
-    path = RunFolder(run).config
+    path = _config_file(run)
     content = read_json(path)
     if not isinstance(content, dict) or "gol" not in content:
         raise UserError(f"{path} is not a resolved config: write one with `gol config`")
@@ -180,16 +180,20 @@ def read_config(run: str | Path) -> dict[str, Any]:
 
 
 def load_config(run: str | Path) -> Any:
-    """A run folder's resolved config as an mmcv ``Config``; no code is executed.
+    """A run folder's resolved config, or a file of one, as an mmcv ``Config``; executes no code.
 
     Raises:
         UserError: as :func:`read_config`, or its key ``gol`` lacks something, or it names what
             could run code.
     """
-    content, path = read_config(run), str(RunFolder(run).config)
+    content, path = read_config(run), str(_config_file(run))
     check_trusted(content, path)
     own_part(content, path)
     return mmcv_config()(_tuples(content))
+
+
+def _config_file(run: str | Path) -> Path:
+    return Path(run) if Path(run).is_file() else RunFolder(run).config
 
 
 def _tuples(value: Any, key: str = "") -> Any:

@@ -24,6 +24,7 @@ from gol.models.state import load_state, mismatches
 from gol.sources.weights import weights_path
 
 _PER_CLASS = re.compile(r".*\.(fc_cls|fc_reg|conv_logits)\.(weight|bias)$")
+_STATED = "--set gol.init.classes="
 _SHOWN = 100  # names in a line of the report
 #: Logits of a sigmoid at which another activation's are matched: as likely as not, and as
 #: unlikely as the paper lets a fresh classifier find everything.
@@ -114,7 +115,9 @@ def compare(
     said = said if isinstance(said, str) and said.isidentifier() else None
     known = said or "gol" not in meta
     source = said or (scoring if "gol" in meta else None)
-    rows = _Rows(path, _file_classes(path, meta, stated), classes, source, scoring)
+    remedy = f"{_STATED}coco (COCO's 80), =dog,cat,… or =none (no class rows)"
+    names = file_classes(path, meta, stated, remedy)
+    rows = _Rows(path, names, classes, source, scoring)
     taken = {
         name: rows.take(name, value, wanted[name])
         for name, value in found.items()
@@ -152,8 +155,18 @@ def _check_architecture(path: Path, found: foreign.State, wanted: Mapping[str, T
         raise UserError(f"{path} is of another backbone: {problems[0]}{more}")
 
 
-def _file_classes(path: Path, meta: Mapping[str, Any], stated: str | None) -> list[str]:
-    """The classes of a file in the order of its rows: as stated, or as mmdet 2 or 3 wrote them."""
+def file_classes(path: Path, meta: Mapping[str, Any], stated: str | None, remedy: str) -> list[str]:
+    """The classes of a file in the order of its rows: as stated, or as mmdet 2 or 3 wrote them.
+
+    Args:
+        path: the file, for messages.
+        meta: its ``meta``.
+        stated: names separated by commas, ``coco`` for COCO's 80, ``none`` for no names.
+        remedy: how a person states them.
+
+    Raises:
+        UserError: they are neither stated nor in the file, or mmdet 1 wrote it.
+    """
     if re.match("[01]\\.", str(meta.get("mmdet_version") or "")):
         raise UserError(f"{path} was written by mmdet 1, whose class rows begin with background")
     if stated == "none":
@@ -170,10 +183,7 @@ def _file_classes(path: Path, meta: Mapping[str, Any], stated: str | None) -> li
         names = place.get(key)
         if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
             return list(names)
-    raise UserError(
-        f"{path} does not name its classes: state their order by --set gol.init.classes=coco"
-        " (COCO's 80), =dog,cat,… or =none (no class rows)"
-    )
+    raise UserError(f"{path} does not name its classes: state their order by {remedy}")
 
 
 class _Rows:

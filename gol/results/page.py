@@ -6,10 +6,11 @@ from pathlib import Path
 import gol
 from gol.config.layout import Layout
 from gol.data.prepared import Prepared
-from gol.errors import UserError, choices, shown, visible
+from gol.errors import UserError, choices, shown
 from gol.evaluation.diagnosis import Diagnosis, diagnose
 from gol.files import read_json, write_text
 from gol.results import page_figures, page_tables
+from gol.results.quoting import html
 from gol.results.report import select, whole
 from gol.results.rows import Row, collect, mean_std
 from gol.results.runs import Run, read_runs
@@ -36,8 +37,6 @@ def write_page(
         UserError: a run is incomplete, the layout names none of them, ``chosen`` is none of them,
             or the file cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     runs = read_runs(run_folders)
     rows = collect(run.folder.path for run in runs)
     layout = layout or whole(rows)
@@ -65,15 +64,7 @@ def write_page(
         "versions": page_tables.version_lines(runs),
         "differences": page_tables.difference_lines(runs),
     }
-    environment = Environment(
-        loader=PackageLoader("gol.results", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    write_text(out, environment.get_template("page.html.j2").render(content))
+    write_text(out, html("page.html.j2", content))
 
 
 def headline(rows: Sequence[Row]) -> str:

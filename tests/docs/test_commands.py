@@ -47,6 +47,9 @@ NOT_RUN = {
     "gol download": "gigabytes; tests/sources downloads from a server of its own",
     "gol weights r": "hundreds of megabytes; as above",
     "gol pretrained GOL": "as above; tests/engine/test_pretrained.py",
+    "gol serve": "a server; tests/results/test_serve.py",
+    "curl": "asks that server",
+    "gol predict CHECKPOINT": "as pretrained; tests/engine/test_predict.py",
     "gol launch": "a process; tests/cluster/test_launch.py",
 }
 
