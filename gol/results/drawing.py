@@ -131,6 +131,14 @@ def say_if_flat(axes: "Axes", values: Iterable[float | None]) -> None:
         axes.text(0.5, 0.5, text, color="#555555", **centre)
 
 
+def plot_note(text: str, path: str | Path) -> None:
+    """Draws a sentence in the place of a figure that it explains the lack of."""
+    figure = new_figure(8.0, 0.8)
+    look = {"fontsize": 9, "color": "#555555", "ha": "center", "va": "center"}
+    figure.text(0.5, 0.5, textwrap.fill(quoting.figure(text), 100), **look)
+    save(figure, path)
+
+
 def mark_groups(axes: "Axes", classes: Sequence[ClassRow]) -> None:
     """Names rare, common and frequent classes below the top of an axis of image counts.
 

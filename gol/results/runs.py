@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from gol.config.own import Identity
 from gol.errors import UserError
-from gol.files import read_model
+from gol.files import read_json, read_model
 from gol.files.digests import log_lines
 from gol.run_folder import RunFolder, RunSummary
 
@@ -153,6 +153,18 @@ def read_identity(folder: RunFolder) -> Identity:
         UserError: its config is missing, truncated or lacks a key.
     """
     return _read(folder, folder.config, _Config).gol
+
+
+def scored_on(run: Run) -> tuple[Path, Path]:
+    """The annotation store and the image folder that a run's detections are of.
+
+    Raises:
+        UserError: the run's config is damaged or does not name them.
+    """
+    data = read_json(run.folder.config).get("data", {}).get("test", {})
+    if not {"ann_file", "img_prefix"} <= data.keys():
+        raise UserError(f"{run.folder.config} names no annotations")
+    return Path(data["ann_file"]), Path(data["img_prefix"])
 
 
 def read_runs(folders: Iterable[str | Path]) -> list[Run]:

@@ -53,8 +53,6 @@ def pipeline(tmp_path_factory):
         edit(run / "config.json", gol=content["gol"], optimizer={"lr": 0.1 + 0.1 * (name > "h")})
         points = [{"time": i, "iteration": i, "segm_AP": i / 100} for i in (10, 20, 30)]
         (run / "validation.jsonl").write_text("".join(f"{json.dumps(p)}\n" for p in points))
-    (folder / "figures").mkdir()
-    Image.new("RGB", (400, 300), "navy").save(folder / "figures/examples.png")
     assert main(["report", str(folder), "--out", str(folder / "report.html")]) == 0
     return folder
 
