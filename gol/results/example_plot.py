@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 _WIDTH, _EDGE, _GAP = 8.0, 0.08, 0.1  # inches, as all lengths here
 _HEADING, _NAME, _NUMBER = 0.24, 0.145, 0.2
 _HIGHEST = 2.4  # of an image
-_ASPECTS = (0.75, 2.5)  # width to height of an image's place
+_ASPECTS = (1.0, 2.0)  # width to height of an image's place
 _CHARACTERS_PER_INCH = 18.5  # of the names
 _TRUTH = "Ground truth (in brackets: training images with the class)"
 _FOOT = (
     f"As many detections as the image has objects, at most {MOST}, the best-scored first.  "
-    f"✓: class and place of an object (IoU ≥ {IOU})."
+    f"✓: right class and place (IoU ≥ {IOU})."
 )
 
 
@@ -195,7 +195,8 @@ def _draw_image(
     axes.imshow(scene[:, :, ::-1], interpolation="none")
     for index, thing in enumerate(things):
         x, y = (float(np.clip(scale * v, 0, s)) for v, s in zip(thing.box, size, strict=False))
-        axes.text(x, y, **_tag(thing, index), fontsize=6.5, va="top", ha="left")
+        above = y > 20  # where there is room: a small object would be hidden
+        axes.text(x, y, **_tag(thing, index), fontsize=6.5, va="bottom" if above else "top")
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -7,11 +7,13 @@ score threshold would have to be chosen for each method, since their scores are 
 import json
 import mmap
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import hotcoco
 import numpy as np
 
@@ -26,6 +28,8 @@ from gol.results.runs import Run, scored_on
 
 IMAGES = 4
 MOST = 5  # objects of an image that are shown
+ROWS = 100  # of the tables
+LONGEST = 800  # pixels of an image's longer side
 
 # A detection as `gol detect` writes it: the characters of an RLE include no brace.
 _ENTRY = rb'\{"image_id": (?:%b), [^{}]*(?:\{[^{}]*\}[^{}]*)?\}'
@@ -95,35 +99,65 @@ def read_blocks(runs: Iterable[Run], tables: Tables) -> list[Block]:
     """
     by_name = {(run.identity.experiment, run.identity.seed): run for run in runs}
     rows = {(r.experiment, r.scoring): r for part in tables.values() for r in part}
-    together: dict[tuple[Path, Path], dict[str, Path]] = {}
-    for row in rows.values():
+    if len(rows) > ROWS:
+        print(f"the examples show the first {ROWS} of {len(rows)} rows", file=sys.stderr)
+    together: dict[tuple[Path, Path], list[tuple[str, Path]]] = {}
+    for row in [*rows.values()][:ROWS]:
         run = by_name[row.experiment, row.seeds[0]]
-        methods = together.setdefault(scored_on(run), {})
-        methods[row.label] = run.folder.detections(row.scoring)
+        detections = run.folder.detections(row.scoring)
+        together.setdefault(scored_on(run), []).append((row.label, detections))
     return [_block(*place, methods) for place, methods in together.items()]
 
 
-def _block(annotations: Path, images: Path, methods: Mapping[str, Path]) -> Block:
+def _block(annotations: Path, images: Path, methods: Sequence[tuple[str, Path]]) -> Block:
     store = AnnotationStore.open(annotations)
     categories = sorted(store.categories, key=lambda category: category["id"])
-    labels = {category["id"]: label for label, category in enumerate(categories)}
     counts = [category.get("image_count") for category in categories]
     rows = choose(store, [count or 0 for count in counts])
-    ids = store.image_id[rows].tolist()
-    found = [_read(path, ids) for path in methods.values()]
-    examples = []
-    for row, image_id in zip(rows, ids, strict=True):
-        image = store.image(row)
-        size = (image["height"], image["width"])
-        objects = [
-            Thing(labels[a["category_id"]], a["bbox"], _rle(a["segmentation"], size))
-            for a in store.annotations(row)
-            if not a["ignore"]
-        ]
-        objects.sort(key=lambda thing: (counts[thing.label] or 0, thing.label))
-        best = [_best(entries, image_id, labels, objects) for entries in found]
-        examples.append(Example(read_photo(images / image["file_name"]), size, objects, best))
-    return Block([(c["name"], c.get("image_count")) for c in categories], [*methods], examples)
+    found = [_read(path, store.image_id[rows].tolist()) for _, path in methods]
+    try:
+        examples = [_example(store, row, images, counts, found) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{annotations}, or detections in its images, are damaged "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    classes = [(category["name"], category.get("image_count")) for category in categories]
+    return Block(classes, [label for label, _ in methods], examples)
+
+
+def _example(
+    store: AnnotationStore,
+    row: int,
+    images: Path,
+    counts: Sequence[int | None],
+    found: Sequence[Iterable[dict[str, Any]]],
+) -> Example:
+    """An image of the store, with each method's detections among others."""
+    image = store.image(row)
+    size = (image["height"], image["width"])
+    ids = sorted(category["id"] for category in store.categories)
+    labels = {identity: label for label, identity in enumerate(ids)}
+    objects = [
+        Thing(labels[a["category_id"]], a["bbox"], _rle(a["segmentation"], size))
+        for a in store.annotations(row)
+        if not a["ignore"]
+    ]
+    objects.sort(key=lambda thing: (counts[thing.label] or 0, thing.label))
+    own = [[entry for entry in entries if entry["image_id"] == image["id"]] for entries in found]
+    return Example(
+        pixels=_shrunk(read_photo(images / image["file_name"])),
+        size=size,
+        objects=objects,
+        found=[_best(entries, labels, objects) for entries in own],
+    )
+
+
+def _shrunk(pixels: np.ndarray) -> np.ndarray:
+    scale = LONGEST / max(pixels.shape[:2])
+    if scale >= 1:
+        return pixels
+    return cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def choose(store: AnnotationStore, counts: Sequence[int], images: int = IMAGES) -> list[int]:
@@ -157,7 +191,7 @@ def _read(path: Path, images: Sequence[int]) -> list[dict[str, Any]]:
         with open(path, "rb") as file:
             check_seal(path, file)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                if content[: len(_START)] == _START:
+                if content[: len(_START)] == _START and content[-2:].endswith((b"]\n", b"]")):
                     entry = re.compile(_ENTRY % b"|".join(b"%d" % each for each in images))
                     return [json.loads(match[0]) for match in entry.finditer(content)]
     except OSError as error:
@@ -168,21 +202,15 @@ def _read(path: Path, images: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _best(
-    entries: Iterable[dict[str, Any]],
-    image_id: int,
-    labels: Mapping[int, int],
-    objects: Sequence[Thing],
+    entries: Iterable[dict[str, Any]], labels: Mapping[int, int], objects: Sequence[Thing]
 ) -> list[Thing]:
-    """The image's best-scored detections, and whether they are objects that none before them is."""
-    own = sorted((e for e in entries if e["image_id"] == image_id), key=lambda e: -e["score"])
+    """An image's best-scored detections, and whether they are objects that none before them is."""
     missed, found = list(objects), []
-    for entry in own[: min(len(objects), MOST)]:
-        thing = Thing(
-            label=labels[entry["category_id"]],
-            box=entry["bbox"],
-            mask=entry.get("segmentation"),
-            score=entry["score"],
-        )
+    most = min(len(objects), MOST)
+    for entry in sorted(entries, key=lambda entry: -entry["score"])[:most]:
+        if mask := entry.get("segmentation"):
+            hotcoco.mask.area(mask)  # a ValueError, if it is malformed
+        thing = Thing(labels[entry["category_id"]], entry["bbox"], mask, entry["score"])
         same = [each for each in missed if each.label == thing.label]
         overlaps = [_iou(thing, each) for each in same]
         if right := max(overlaps, default=0.0) >= IOU:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from gol.config.own import Identity
 from gol.errors import UserError
-from gol.files import read_json, read_model
+from gol.files import read_model
 from gol.files.digests import log_lines
 from gol.run_folder import RunFolder, RunSummary
 
@@ -73,6 +73,19 @@ class Evaluation(_Read):
 
 class _Config(_Read):
     gol: Identity
+
+
+class _Images(_Read):
+    ann_file: str
+    img_prefix: str = ""
+
+
+class _Data(_Read):
+    test: _Images
+
+
+class _DataConfig(_Read):
+    data: _Data
 
 
 @dataclass(frozen=True)
@@ -161,10 +174,8 @@ def scored_on(run: Run) -> tuple[Path, Path]:
     Raises:
         UserError: the run's config is damaged or does not name them.
     """
-    data = read_json(run.folder.config).get("data", {}).get("test", {})
-    if not {"ann_file", "img_prefix"} <= data.keys():
-        raise UserError(f"{run.folder.config} names no annotations")
-    return Path(data["ann_file"]), Path(data["img_prefix"])
+    images = _read(run.folder, run.folder.config, _DataConfig).data.test
+    return Path(images.ann_file), Path(images.img_prefix)
 
 
 def read_runs(folders: Iterable[str | Path]) -> list[Run]:

@@ -25,7 +25,7 @@ from gol.results.tables import latex, markdown, records, table_lines
 
 PUBLISHED = {"AP": 16.4, "APr": 0.8, "APc": 12.7, "APf": 27.3, "APb": 17.2}
 
-FIGURES = ("ap_by_group", "ap_per_class", "loss_gradients", "training_loss")
+FIGURES = ("ap_by_group", "ap_per_class", "examples", "loss_gradients", "training_loss")
 
 
 @pytest.fixture
