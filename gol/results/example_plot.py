@@ -28,6 +28,7 @@ _HEADING, _NAME, _NUMBER = 0.24, 0.145, 0.2
 _HIGHEST = 2.4  # of an image
 _ASPECTS = (1.0, 2.0)  # width to height of an image's place
 _CHARACTERS_PER_INCH = 18.5  # of the names
+_TAG = 20  # pixels of a number's side
 _TRUTH = "Ground truth (in brackets: training images with the class)"
 _FOOT = (
     f"As many detections as the image has objects, at most {MOST}, the best-scored first.  "
@@ -61,7 +62,7 @@ def plot_examples(runs: Iterable[Run], tables: Tables, path: str | Path) -> str:
         top -= line.height
     x, y = _EDGE / _WIDTH, _EDGE / figure.get_figheight()
     figure.text(x, y, _FOOT, fontsize=7.5, color="#555555")
-    save(figure, path)
+    save(figure, path, photos=True)
     return ""
 
 
@@ -193,9 +194,13 @@ def _draw_image(
             scene = sv.MaskAnnotator(opacity=0.35).annotate(scene, found)
             scene = sv.PolygonAnnotator(thickness=2).annotate(scene, found)
     axes.imshow(scene[:, :, ::-1], interpolation="none")
+    taken: list[tuple[float, float]] = []
     for index, thing in enumerate(things):
         x, y = (float(np.clip(scale * v, 0, s)) for v, s in zip(thing.box, size, strict=False))
-        above = y > 20  # where there is room: a small object would be hidden
+        while any(abs(x - other) < _TAG and abs(y - row) < _TAG for other, row in taken):
+            x += _TAG
+        taken.append((x, y))
+        above = y > _TAG  # where there is room: a small object would be hidden
         axes.text(x, y, **_tag(thing, index), fontsize=6.5, va="bottom" if above else "top")
 
 
