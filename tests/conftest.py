@@ -3,13 +3,14 @@
 import os
 from pathlib import Path
 
+# The tests' processes share the cores among them; threads of one would wait for each other. NumPy
+# reads it when it is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from filelock import FileLock
 from seeds import fresh_seed  # the first process draws the seed of the run
-
-# The tests' processes share the cores among them; threads of one would wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -67,6 +68,31 @@ def made_once(tmp_path_factory):
         return folder
 
     return made_once
+
+
+@pytest.fixture(scope="session")
+def empty_store(made_once) -> bytes:
+    """A fresh MLflow store; making one takes seconds, copying it does not."""
+    from gol.results.tracking import create_tracking_store
+
+    folder = made_once("store", lambda folder: create_tracking_store(folder / "mlflow.db"))
+    return (folder / "mlflow.db").read_bytes()
+
+
+@pytest.fixture
+def store(empty_store, tmp_path) -> Path:
+    """An empty MLflow store of the test's own."""
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(empty_store)
+    return path
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are put together and then written empty, where the test is of something else."""
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.savefig", lambda self, path, **_: Path(path).write_bytes(b"")
+    )
 
 
 def _draw(folder, train_images):

@@ -11,6 +11,7 @@ import numpy as np
 
 from gol.data.store import AnnotationStore
 
+PUBLISHED = {"AP": 16.4, "APr": 0.8, "APc": 12.7, "APf": 27.3, "APb": 17.2}
 GROUPS = {"r": range(1, 11), "c": range(11, 101), "f": range(101, 3000)}
 
 
@@ -159,6 +160,14 @@ def edit(path, **changes):
     content = json.loads(path.read_text())
     content.update(changes)
     path.write_text(json.dumps(content))
+
+
+def edit_gol(folder, **changes):
+    """Changes keys of the ``gol`` part of a run's config, in a dictionary one by one."""
+    own = json.loads((folder / "config.json").read_text())["gol"]
+    for key, value in changes.items():
+        own[key] = {**own[key], **value} if key == "axes" else value
+    edit(folder / "config.json", gol=own)
 
 
 def bare_config(annotations: str | Path) -> dict:

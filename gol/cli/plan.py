@@ -21,6 +21,9 @@ from gol.run_folder import RunFolder
 from gol.sources.raw import downloads
 from gol.sources.weights import weights_path
 
+#: Images per second of one device at 1333 x 800 where nothing is measured, and the source.
+ASSUMED, ASSUMED_FOR = 23.0, "Mask R-CNN R-50 on an A100, by NVIDIA's DeepLearningExamples"
+_FULL_SIZE = 1000  # pixels of the longer side from which that says something
 _STATES = {"SGD": 1, "Adam": 2, "AdamW": 2}  # tensors an optimizer keeps for each parameter
 
 
@@ -39,6 +42,7 @@ class Cost:
         disk: bytes that a run keeps, its checkpoints and weights, or None until then.
         throughput: images per second on one device, or None if unknown.
         device: what that was measured on, or None if the user gave the throughput.
+        assumed: whether the throughput is :data:`ASSUMED`.
     """
 
     experiment: str
@@ -51,6 +55,7 @@ class Cost:
     throughput: float | None
     device: str | None = None
     max_iters: int | None = None
+    assumed: bool = False
 
     @property
     def iterations(self) -> int | None:
@@ -124,6 +129,7 @@ class Plan:
                     "iterations": cost.iterations,
                     "images_per_second": cost.throughput,
                     "device": cost.device,
+                    "assumed": cost.assumed,
                     "gpu_hours": _bounds(cost.hours),
                     "parameters": cost.parameters,
                     "disk_bytes": cost.disk,
@@ -162,7 +168,8 @@ def estimate(
 
     Args:
         pipeline: the checked pipeline file.
-        throughput: images per second of one device, for all experiments.
+        throughput: images per second of one device, for all experiments; where neither this nor a
+            measured one is known, images of full size are reckoned with :data:`ASSUMED`.
         measured: run folders whose throughput holds for experiments of the same detector, backbone
             and precision; the pipeline's own finished runs are taken too.
         gpus: devices that work at once.
@@ -221,6 +228,7 @@ def _costs(
         if data not in epochs:
             epochs[data] = epoch_length(dataset, prepared.folder, data[1])
         speed, device = speeds.get(_kind(config.gol.axes), (None, None))
+        assumed = not (throughput or speed) and _longest_side(config) >= _FULL_SIZE
         costs.append(
             Cost(
                 experiment=name,
@@ -231,8 +239,9 @@ def _costs(
                 batch=config.gol.global_batch,
                 parameters=sizes[model][0] if known else None,
                 disk=disk_bytes(*sizes[model], config.optimizer) if known else None,
-                throughput=throughput or speed,
+                throughput=ASSUMED if assumed else throughput or speed,
                 device=None if throughput else device,
+                assumed=assumed,
             )
         )
     return costs
@@ -289,6 +298,11 @@ def _missing_inits(pipeline: Pipeline) -> list[str]:
     wanted = dict.fromkeys(map(pipeline.init_of, pipeline.experiments))
     paths = [weights_path(known[name]) for name in wanted if known.get(name)]
     return [path.name for path in paths if not path.exists()]
+
+
+def _longest_side(config: Any) -> int:
+    """Pixels of the longer side of an image as it is tested."""
+    return max(config.data.test.pipeline[1]["img_scale"])
 
 
 def _kind(axes: Mapping[str, str]) -> tuple[str, ...]:

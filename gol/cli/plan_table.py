@@ -4,7 +4,7 @@ import shlex
 import textwrap
 from pathlib import Path
 
-from gol.cli.plan import Cost, Plan
+from gol.cli.plan import ASSUMED, ASSUMED_FOR, Cost, Plan
 from gol.progress import format_bytes
 
 _UNKNOWN = "–"
@@ -70,11 +70,17 @@ def _notes(plan: Plan) -> list[str]:
             "≥: repeat factor sampling makes an epoch longer. By how much is known once the data "
             f"is prepared; the class counts allow {listed} images."
         )
-    if any(cost.throughput is None for cost in costs):
+    ways = (
+        "--throughput IMAGES_PER_SECOND of one GPU, or --measured RUN, a finished (short) run of "
+        "that detector and backbone"
+    )
+    if any(cost.assumed for cost in costs):
         notes.append(
-            "GPU-hours need a throughput: --throughput IMAGES_PER_SECOND of one GPU, or --measured "
-            "RUN, a finished (short) run of that detector and backbone."
+            f"Assumed are {ASSUMED:g} img/s per GPU ({ASSUMED_FOR}); other GPUs, deeper backbones "
+            f"and cascades need a throughput of their own: {ways}."
         )
+    if any(cost.throughput is None for cost in costs):
+        notes.append(f"GPU-hours need a throughput: {ways}.")
     if any(cost.device == "cpu" for cost in costs):
         notes.append("The throughput was measured on the CPU: the hours are those of a CPU.")
     return notes

@@ -1,7 +1,6 @@
 """A sample of the images that an annotation file names, without holding gigabytes in memory."""
 
 import io
-import json
 import os
 import random
 import re
@@ -10,14 +9,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gol.errors import UserError
+from gol.files.stream import list_items
 
 # A quote within a JSON string is escaped, so that this cannot stand in one.
 _LIST = re.compile(rb'"images"\s*:\s*\[\s*(?=[{\]])')
-_SEPARATOR = re.compile(r"[\s,]*")
 _BLOCK = 1 << 24  # bytes to search at once
 _OVERLAP = 1000  # bytes within which the pattern is, and what follows the last brace
-_WINDOW = 1 << 20  # characters to decode at once
-_LONGEST = 16 << 20  # characters of one image's entry
 
 
 def sample_images(annotations: Path, count: int) -> list[dict[str, Any]]:
@@ -46,25 +43,15 @@ def _images(path: Path) -> Iterator[dict[str, Any]]:
     """The entries of the list of images, one after the other."""
     with open(path, "rb") as file:
         file.seek(_begin(file, path))
-        text = io.TextIOWrapper(file, "utf-8", errors="replace")
-        decode, window, position = json.JSONDecoder().raw_decode, "", 0
-        while True:
-            position = _SEPARATOR.match(window, position).end()
-            if window.startswith("]", position):
-                return
-            try:
-                entry, position = decode(window, position)
-            except RecursionError as error:
-                raise UserError(f"{path}: an image's entry is nested too deeply") from error
-            except ValueError as error:  # cut off by the window; or a number too long for Python
-                more = text.read(_WINDOW)
-                if not more or len(window) - position > _LONGEST:
-                    raise UserError(f"{path} is cut off or broken in its list of images") from error
-                window, position = window[position:] + more, 0
-                continue
-            if not isinstance(entry, dict):
-                raise UserError(f"{path}: an entry of its list of images is not an object")
-            yield entry
+        try:
+            for entry in list_items(io.TextIOWrapper(file, "utf-8", errors="replace")):
+                if not isinstance(entry, dict):
+                    raise UserError(f"{path}: an entry of its list of images is not an object")
+                yield entry
+        except RecursionError as error:
+            raise UserError(f"{path}: an image's entry is nested too deeply") from error
+        except ValueError as error:
+            raise UserError(f"{path} is cut off or broken in its list of images") from error
 
 
 def _begin(file: BinaryIO, path: Path) -> int:

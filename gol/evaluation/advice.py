@@ -144,7 +144,8 @@ def _trained(run: RunFolder | None) -> list[str]:
     if len(lines) > 1:
         first, last, done = lines[0]["loss"], lines[-1]["loss"], lines[-1]["iteration"]
         text = f"the loss went from {first:.3g} to {last:.3g} in {done} iterations: "
-        remedy = "train longer (runner.max_epochs)"
+        length = "max_iters" if "max_iters" in config["runner"] else "max_epochs"
+        remedy = f"train longer (runner.{length})"
         if last > _FALLEN * first:
             rate = f"optimizer.lr is {config['optimizer']['lr']:g}"
             remedy = f"it has hardly fallen, so {remedy} or with another learning rate ({rate})"

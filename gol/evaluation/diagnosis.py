@@ -5,17 +5,26 @@ is annotated or known to be absent, and where it is not annotated exhaustively, 
 is left out. Counts of right, wrong and missed objects are at IoU 0.5.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hotcoco
 import numpy as np
 
-from gol.evaluation.lvis import AREA_RANGES, Pair, load_pair, match
+from gol.evaluation.lvis import AREA_RANGES, Pair, load_pair, match, parameters
 
 IOU = 0.5  # from which a detection counts as the object
+_ALL = {"all": AREA_RANGES["all"]}
+
+
+class _Files(NamedTuple):
+    """Ground truth and detections of some images."""
+
+    expected: hotcoco.COCO
+    found: hotcoco.COCO
 
 
 @dataclass(frozen=True)
@@ -78,16 +87,25 @@ def diagnose(
     """
     pair = load_pair(annotations, detections, None, max_detections)
     kind = "segm" if pair.with_masks else "bbox"
-    areas = {"all": AREA_RANGES["all"]}
-    precision = match(pair, kind, max_detections, areas=areas).eval["precision"]
-    matches = match(pair, kind, max_detections, [IOU], areas).eval_imgs
-    classes = _classes(pair, matches)
+    classes = _classes(pair.truth.categories, _matches(pair, kind, max_detections))
     return Diagnosis(
         kind=kind,
         classes=classes,
-        precision=precision.reshape(*precision.shape[:3]),
-        confusion=_confusion(pair, kind, matches, [c.threshold for c in classes]),
+        precision=match(pair, kind, max_detections, _ALL)[..., 0],
+        confusion=_confusion(
+            _matches(pair, kind, max_detections), kind, [each.threshold for each in classes]
+        ),
     )
+
+
+def _matches(pair: Pair, kind: str, max_detections: int) -> Iterator[tuple[_Files, list[dict]]]:
+    """Some images at a time: what was loaded, and the entries of its images and classes."""
+    for part in pair.parts():
+        files = _Files(*pair.load(part))
+        engine = hotcoco.COCOeval(files.expected, files.found, kind, lvis_style=True)
+        engine.params = parameters(kind, max_detections, [IOU], _ALL)
+        engine.evaluate()
+        yield files, [entry for entry in engine.eval_imgs if entry]
 
 
 def best_threshold(
@@ -116,11 +134,13 @@ def best_threshold(
     return tuple(map(float, values))
 
 
-def _classes(pair: Pair, matches: Iterable[dict[str, Any]]) -> list[ClassDiagnosis]:
-    scores: list[list[float]] = [[] for _ in pair.categories]
-    right: list[list[bool]] = [[] for _ in pair.categories]
-    objects = [0] * len(pair.categories)
-    for entry in filter(None, matches):
+def _classes(
+    categories: list[dict[str, Any]], matches: Iterable[tuple[_Files, list[dict]]]
+) -> list[ClassDiagnosis]:
+    scores: list[list[float]] = [[] for _ in categories]
+    right: list[list[bool]] = [[] for _ in categories]
+    objects = [0] * len(categories)
+    for entry in chain.from_iterable(entries for _, entries in matches):
         index = entry["category_id"] - 1
         objects[index] += entry["gtIgnore"].count(False)
         for score, matched, ignored in _detections(entry, "dtScores"):
@@ -135,7 +155,7 @@ def _classes(pair: Pair, matches: Iterable[dict[str, Any]]) -> list[ClassDiagnos
             objects[i],
             *(best_threshold(np.array(scores[i]), np.array(right[i], bool), objects[i]) or [None]),
         )
-        for i, category in enumerate(pair.categories)
+        for i, category in enumerate(categories)
     ]
 
 
@@ -146,13 +166,23 @@ def _detections(entry: dict[str, Any], *keys: str) -> Iterable[tuple]:
 
 
 def _confusion(
-    pair: Pair, kind: str, matches: Iterable[dict[str, Any]], thresholds: list[float | None]
+    matches: Iterable[tuple[_Files, list[dict]]], kind: str, thresholds: list[float | None]
 ) -> np.ndarray:
     """Detections of the right class are matched as for AP; what is left, by IoU alone."""
     count = len(thresholds)
     matrix = np.zeros((count + 1, count + 1), np.int64)
+    for files, entries in matches:
+        for row, column in _counted(files, entries, kind, thresholds):
+            matrix[row, column] += 1
+    return matrix
+
+
+def _counted(
+    files: _Files, entries: list[dict], kind: str, thresholds: list[float | None]
+) -> Iterator[tuple[int, int]]:
+    """Class of the object and of the detection; -1 where one of them is missing."""
     images: dict[int, tuple[list[tuple[float, int, int]], list[tuple[int, int]]]] = {}
-    for entry in filter(None, matches):
+    for entry in entries:
         category, threshold = entry["category_id"] - 1, thresholds[entry["category_id"] - 1]
         wrong, missed = images.setdefault(entry["image_id"], ([], []))
         found = set()
@@ -163,25 +193,23 @@ def _confusion(
                 found.add(matched)
             else:
                 wrong.append((score, identity, category))
-        matrix[category, category] += len(found)
+        yield from ((category, category) for _ in found)
         objects = zip(entry["gtIds"], entry["gtIgnore"], strict=True)
         missed += [(each, category) for each, out in objects if not out and each not in found]
     for wrong, missed in images.values():
         wrong.sort(key=lambda detection: -detection[0])
-        for row, column in _confused(pair, kind, wrong, missed):
-            matrix[row, column] += 1
-    return matrix
+        yield from _confused(files, kind, wrong, missed)
 
 
 def _confused(
-    pair: Pair, kind: str, wrong: list[tuple[float, int, int]], missed: list[tuple[int, int]]
-) -> Iterable[tuple[int, int]]:
-    """Class of the object and of the detection; -1 where one of them is missing."""
+    files: _Files, kind: str, wrong: list[tuple[float, int, int]], missed: list[tuple[int, int]]
+) -> Iterator[tuple[int, int]]:
+    """The same of what is wrong and what is missed in an image."""
     free = dict(enumerate(category for _, category in missed))
     ious = np.zeros((len(wrong), 0))
     if wrong and missed:
-        found = _shapes(pair.found, [identity for _, identity, _ in wrong], kind)
-        expected = _shapes(pair.expected, [identity for identity, _ in missed], kind)
+        found = _shapes(files.found, [identity for _, identity, _ in wrong], kind)
+        expected = _shapes(files.expected, [identity for identity, _ in missed], kind)
         ious = np.asarray(hotcoco.mask.iou(found, expected, [False] * len(expected)))
     for (_, _, category), row in zip(wrong, ious, strict=True):
         overlapping = {place: row[place] for place in free if row[place] >= IOU}

@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gol.data.masks import run_lengths
 from gol.data.objects import LONGEST_SIDE, are_numbers
 from gol.errors import UserError, choices, shown
 from gol.files import read_json
+from gol.files.stream import read_json_list
 from gol.groups import GROUPS
 
 
@@ -203,14 +205,14 @@ class Detections:
     Attributes:
         table: float64 (detections, 7), with the columns IMAGE … CATEGORY; images and categories
             by the numbers of :class:`GroundTruth`.
-        masks: the RLE masks in the same order, or None.
+        masks: the counts of the compressed RLE masks in the same order, or None.
         areas: (detections) in square pixels, by which sizes are told apart and those without any
             are dropped, as lvis-api does: of the box, or of the mask where the file has no boxes.
         boxes: whether the file has boxes; otherwise those in the table are the masks'.
     """
 
     table: np.ndarray
-    masks: list[dict[str, Any]] | None
+    masks: list[str] | None
     areas: np.ndarray
     boxes: bool
 
@@ -223,6 +225,8 @@ class Detections:
 def read_detections(path: str | Path, truth: GroundTruth, with_masks: bool | None) -> Detections:
     """A detections file, checked against the ground truth.
 
+    It is read an entry at a time, and of each only the numbers and the mask's text are kept.
+
     Args:
         path: JSON list of ``{image_id, category_id, score, bbox, segmentation}``; torchvision and
             detectron2 write mask results without ``bbox``.
@@ -233,54 +237,96 @@ def read_detections(path: str | Path, truth: GroundTruth, with_masks: bool | Non
         UserError: unreadable, missing keys, unknown ids, numbers that are not finite, negative
             box sizes, broken masks.
     """
-    entries = read_json(path)
-    if not isinstance(entries, list):
-        raise UserError(f"{path}: expected a list of detections")
-    if with_masks is None:
-        with_masks = not entries or any(
-            isinstance(entry, dict) and "segmentation" in entry for entry in entries
-        )
-    first = entries[0] if entries and isinstance(entries[0], dict) else {}
+    entries = read_json_list(path, "detections")
+    start = next(entries, None)
+    first = start if isinstance(start, dict) else {}
     boxes = "bbox" in first or "segmentation" not in first  # lvis-api too asks the first
-    table, masks = _read_entries(entries, truth, path, boxes, with_masks or not boxes)
+    needed = with_masks or not boxes
+    found = _Entries(path, truth, boxes, with_masks is not False or needed)
+    if start is not None:
+        for entry in chain([start], entries):
+            found.add(entry)
+    if needed or (with_masks is None and found.any_mask):
+        found.refuse_maskless()
+    elif found.count:
+        found.masks = None
+    table = np.array(found.numbers).reshape(-1, 7)
     _check_table(table, path)
-    if masks is not None:
-        _check_masks(masks, table, truth, path)
-    if not boxes and masks:
-        table[:, X : HEIGHT + 1] = hotcoco.mask.to_bbox(masks)
     areas = table[:, WIDTH] * table[:, HEIGHT]
-    if not boxes and masks:
-        areas = np.asarray(hotcoco.mask.area(masks), float)
-    return Detections(table, masks if with_masks else None, areas, boxes)
+    if not boxes and found.masks:
+        table[:, X : HEIGHT + 1] = np.array(found.mask_boxes).reshape(-1, 4)
+        areas = np.array(found.mask_areas)
+    return Detections(table, found.masks if with_masks is not False else None, areas, boxes)
 
 
-def _read_entries(
-    entries: list, truth: GroundTruth, path: str | Path, boxes: bool, with_masks: bool
-) -> tuple[np.ndarray, list[Any] | None]:
-    known = {"image_id": truth.images, "category_id": truth.category_numbers}
-    numbers, masks = array("d"), []
-    for index, entry in enumerate(entries):
+class _Entries:
+    """What is kept of the entries of a detections file.
+
+    Args:
+        path: the file, for messages.
+        truth: the ground truth.
+        boxes: whether the boxes are read; otherwise the masks' are taken.
+        masks: whether masks are read.
+    """
+
+    def __init__(self, path: str | Path, truth: GroundTruth, boxes: bool, masks: bool) -> None:
+        self.path, self.boxes = path, boxes
+        self.images, self.categories = truth.images, truth.category_numbers
+        self.sizes = truth.sizes
+        self.numbers, self.count = array("d"), 0
+        self.masks: list[str] | None = [] if masks else None
+        self.any_mask, self.maskless = False, -1  # index of the first without
+        self.mask_boxes, self.mask_areas = array("d"), array("d")
+
+    def add(self, entry: Any) -> None:
+        """Checks an entry and takes what is needed."""
         try:
-            x, y, width, height = entry["bbox"] if boxes else (0, 0, 0, 0)
-            image, category = (numbering.get(entry[key]) for key, numbering in known.items())
-            for key, number in (("image_id", image), ("category_id", category)):
-                if number is None:
-                    section = "images" if key == "image_id" else "categories"
-                    raise UserError(
-                        f"{path}: detection {index} has {key} {shown(entry[key])}: not among "
-                        f"the {section}"
-                    )
-            numbers.extend((image, x, y, width, height, entry["score"], category))
-            if with_masks:
-                masks.append(entry["segmentation"])
+            x, y, width, height = entry["bbox"] if self.boxes else (0, 0, 0, 0)
+            image = self.images.get(entry["image_id"])
+            category = self.categories.get(entry["category_id"])
+            if image is None or category is None:
+                self._refuse_id(entry)
+            self.numbers.extend((image, x, y, width, height, entry["score"], category))
         except KeyError as error:
-            raise UserError(f"{path}: detection {index} has no {error}") from error
+            raise UserError(f"{self.path}: detection {self.count} has no {error}") from error
         except (TypeError, ValueError, OverflowError) as error:
             raise UserError(
-                f"{path}: detection {index} must have numbers for image_id, category_id and "
-                "score, and four for bbox [x, y, width, height]"
+                f"{self.path}: detection {self.count} must have numbers for image_id, category_id "
+                "and score, and four for bbox [x, y, width, height]"
             ) from error
-    return np.array(numbers).reshape(-1, 7), masks if with_masks else None
+        if self.masks is not None:
+            self._add_mask(entry, image)
+        self.count += 1
+
+    def refuse_maskless(self) -> None:
+        """Refuses a detection without a mask."""
+        if self.maskless >= 0:
+            raise UserError(f"{self.path}: detection {self.maskless} has no 'segmentation'")
+
+    def _refuse_id(self, entry: dict[str, Any]) -> None:
+        unknown = entry["image_id"] not in self.images
+        key, section = ("image_id", "images") if unknown else ("category_id", "categories")
+        raise UserError(
+            f"{self.path}: detection {self.count} has {key} {shown(entry[key])}: not among the "
+            f"{section}"
+        )
+
+    def _add_mask(self, entry: dict[str, Any], image: int) -> None:
+        if "segmentation" not in entry:
+            self.maskless = self.count if self.maskless < 0 else self.maskless
+            return
+        self.any_mask, mask = True, entry["segmentation"]
+        if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str):
+            raise UserError(
+                f"{self.path}: detection {self.count}: segmentation must be a compressed RLE, "
+                "{size: [height, width], counts: string}"
+            )
+        if fault := _fault(mask, self.sizes[image]):
+            raise UserError(f"{self.path}: detection {self.count}: segmentation {fault}")
+        self.masks.append(mask["counts"])
+        if not self.boxes:
+            self.mask_boxes.extend(hotcoco.mask.to_bbox(mask))
+            self.mask_areas.append(hotcoco.mask.area(mask))
 
 
 def _check_table(table: np.ndarray, path: str | Path) -> None:
@@ -294,17 +340,6 @@ def _check_table(table: np.ndarray, path: str | Path) -> None:
             index = int(fine.argmin())
             problem = message.format(table[index, column].tolist())
             raise UserError(f"{path}: detection {index} has {problem}")
-
-
-def _check_masks(masks: list[Any], table: np.ndarray, truth: GroundTruth, path: str | Path) -> None:
-    for index, (mask, image) in enumerate(zip(masks, table[:, IMAGE].tolist(), strict=True)):
-        if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str):
-            raise UserError(
-                f"{path}: detection {index}: segmentation must be a compressed RLE, "
-                "{size: [height, width], counts: string}"
-            )
-        if fault := _fault(mask, truth.sizes[image]):
-            raise UserError(f"{path}: detection {index}: segmentation {fault}")
 
 
 def _fault(mask: dict[str, Any], size: list[int]) -> str:

@@ -16,20 +16,23 @@ time with the reason. One case is not imitated: lvis-api counts an annotation wh
 missed even when it is found.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hotcoco
 import numpy as np
 
 from gol.errors import UserError, choices
 from gol.evaluation.inputs import (
+    CATEGORY,
     FREQUENCIES,
     IMAGE,
     SCORE,
     Detections,
+    GroundTruth,
     read_detections,
     read_ground_truth,
 )
@@ -44,6 +47,8 @@ AREA_RANGES = {  # square pixels, both ends included
     "large": [96.0**2, 1e5**2],
 }
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
+_PART = 500  # images that hotcoco has at once
+_STREAMED = 300  # detections of an image, at which hotcoco's streaming form cuts in any case
 OUT_OF_RANGE = 1e11  # square pixels: an area that no range includes
 
 
@@ -84,16 +89,33 @@ def evaluate(
     pair = load_pair(annotations, detections, with_masks, max_detections)
     if iou_types is None:
         iou_types = IOU_TYPES if pair.with_masks else ("bbox",)
-    precisions = {kind: _precision(pair, kind, max_detections) for kind in iou_types}
-    categories = pair.categories
+    precisions = {kind: match(pair, kind, max_detections) for kind in iou_types}
+    categories = pair.truth.categories
     return {
         "protocol": _protocol(max_detections, pair.sizes_by),
         "engine": f"hotcoco {hotcoco.__version__}",
-        "images": pair.images,
+        "images": len(pair.truth.images),
         "detections": pair.count,
         **{kind: _metrics(precision, categories) for kind, precision in precisions.items()},
         "per_class": _per_class(precisions, categories),
     }
+
+
+class Part(NamedTuple):
+    """Some images of a :class:`Pair`, as hotcoco takes them.
+
+    Attributes:
+        images: their entries.
+        annotations: the objects in them.
+        found: the detections that count: a table (D, 7), or a list of D dicts where their size is
+            that of their mask.
+        masks: D RLE masks beside a table, or None.
+    """
+
+    images: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    found: np.ndarray | list[dict[str, Any]]
+    masks: list[dict[str, Any]] | None
 
 
 @dataclass(frozen=True)
@@ -101,22 +123,72 @@ class Pair:
     """Ground truth and detections, adapted so that hotcoco counts as lvis-api does.
 
     Attributes:
-        expected: the ground truth; its categories, images and annotations have numbers from 1 on.
-        found: the detections that count, by the same numbers.
-        categories: of the annotation file, by ascending id: the i-th has the number i + 1.
-        images: how many there are.
+        truth: the ground truth; its categories, images and annotations have numbers from 1 on.
+        found: the detections that count, by ascending image, within it in the file's order.
         count: how many detections the file has.
-        with_masks: whether they have masks.
-        sizes_by: what tells small and large detections apart.
+        name: of both files, for messages.
     """
 
-    expected: hotcoco.COCO
-    found: hotcoco.COCO
-    categories: list[dict[str, Any]]
-    images: int
+    truth: GroundTruth
+    found: Detections
     count: int
-    with_masks: bool
-    sizes_by: str
+    name: str
+
+    @property
+    def with_masks(self) -> bool:
+        """Whether the detections have masks."""
+        return self.found.masks is not None
+
+    @property
+    def sizes_by(self) -> str:
+        """What tells small and large detections apart."""
+        return "box area" if self.found.boxes else "mask area"
+
+    def parts(self, size: int | None = None) -> Iterator[Part]:
+        """All of it, some images at a time: hotcoco's own copies are several times as large."""
+        size = size or _PART
+        objects: dict[int, list[dict[str, Any]]] = {}
+        for annotation in self.truth.dataset["annotations"]:
+            objects.setdefault(annotation["image_id"], []).append(annotation)
+        images = sorted(self.truth.dataset["images"], key=lambda image: image["id"])
+        for start in range(0, len(images), size):
+            chosen = images[start : start + size]
+            ends = [chosen[0]["id"], chosen[-1]["id"] + 1]
+            begin, end = np.searchsorted(self.found.table[:, IMAGE], ends)
+            annotations = [a for image in chosen for a in objects.get(image["id"], ())]
+            yield Part(chosen, annotations, *self._found(slice(begin, end)))
+
+    def _found(self, rows: slice) -> tuple[np.ndarray | list[dict], list[dict] | None]:
+        table = self.found.table[rows]
+        if self.found.masks is None:
+            return table, None
+        numbers = table[:, IMAGE].tolist()
+        masks = [
+            {"size": self.truth.sizes[image], "counts": counts}
+            for image, counts in zip(numbers, self.found.masks[rows], strict=True)
+        ]
+        if self.found.boxes:
+            return table, masks
+        keys = ("image_id", "category_id", "score", "segmentation")
+        values = zip(map(int, numbers), *table[:, [CATEGORY, SCORE]].T.tolist(), masks, strict=True)
+        return [dict(zip(keys, each, strict=True)) for each in values], None
+
+    def load(self, part: Part) -> tuple[hotcoco.COCO, hotcoco.COCO]:
+        """A part's ground truth and detections, whose ids are their places in it, from 1 on."""
+        with self.one_line():
+            dataset = {"images": part.images, "annotations": part.annotations}
+            expected = hotcoco.COCO({**self.truth.dataset, **dataset})
+            found = expected.load_res(part.found, segmentation=part.masks)
+            # The list is cut already; None keeps hotcoco from cutting it again at 300.
+            return expected, found.cap_detections_per_image(None)
+
+    @contextmanager
+    def one_line(self) -> Iterator[None]:
+        """What hotcoco finds in the files that was not found before, as one line."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"cannot evaluate {self.name}: {error}") from error
 
 
 def load_pair(
@@ -129,43 +201,57 @@ def load_pair(
     """
     truth = read_ground_truth(annotations)
     read = read_detections(detections, truth, with_masks)
-    kept = read.take(_kept(read, max_detections))
-    try:
-        expected = hotcoco.COCO(_like_lvis_api(truth.dataset))
-        found = expected.load_res(kept.table, segmentation=kept.masks)
-        # _kept has cut the list; None keeps hotcoco from cutting it again at 300.
-        found = found.cap_detections_per_image(None)
-        if not kept.boxes and len(kept.areas):
-            found.update_anns(ids=np.arange(1, len(kept.areas) + 1), area=kept.areas)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"cannot evaluate {detections} against {annotations}: {error}") from error
-    return Pair(
-        expected=expected,
-        found=found,
-        categories=truth.categories,
-        images=len(truth.images),
-        count=len(read.table),
-        with_masks=read.masks is not None,
-        sizes_by="box area" if read.boxes else "mask area",
-    )
+    _like_lvis_api(truth.dataset)
+    kept = _kept(read, max_detections)
+    name = f"{detections} against {annotations}"
+    return Pair(truth, read.take(kept), len(read.table), name)
 
 
 def match(
     pair: Pair,
     iou_type: str,
     max_detections: int,
-    thresholds: Sequence[float] = IOU_THRESHOLDS,
     areas: Mapping[str, Sequence[float]] = AREA_RANGES,
-) -> hotcoco.COCOeval:
-    """hotcoco's evaluation by the LVIS protocol, done and accumulated."""
-    engine = hotcoco.COCOeval(pair.expected, pair.found, iou_type, lvis_style=True)
-    params = engine.params
+) -> np.ndarray:
+    """Precision by the LVIS protocol.
+
+    Returns:
+        Float64 (10 IoU thresholds, 101 recalls, categories by id, areas); -1: no ground truth.
+
+    Raises:
+        UserError: hotcoco refuses the files.
+    """
+    params = parameters(iou_type, max_detections, IOU_THRESHOLDS, areas)
+    categories = pair.truth.dataset["categories"]
+    if max_detections > _STREAMED:
+        (part,) = pair.parts(len(pair.truth.images))
+        engine = hotcoco.COCOeval(*pair.load(part), iou_type, lvis_style=True)
+        engine.params = params
+        engine.evaluate()
+    else:
+        stream = hotcoco.StreamingEval(categories, iou_type, lvis_style=True, params=params)
+        with pair.one_line():
+            for part in pair.parts():
+                masks = part.masks if iou_type == "segm" else None
+                stream.update(part.images, part.annotations, part.found, segmentation=masks)
+        engine = stream.finalize()
+    engine.accumulate()
+    precision = engine.eval["precision"]
+    return precision.reshape(*precision.shape[:3], len(areas))
+
+
+def parameters(
+    iou_type: str,
+    max_detections: int,
+    thresholds: Sequence[float],
+    areas: Mapping[str, Sequence[float]],
+) -> hotcoco.Params:
+    """hotcoco's parameters of the LVIS protocol."""
+    params = hotcoco.Params(iou_type)
     params.iou_thrs = list(thresholds)
     params.area_rng, params.area_rng_lbl = [[*each] for each in areas.values()], list(areas)
     params.max_dets = [max_detections]  # of one class here: all that _kept has left
-    engine.evaluate()
-    engine.accumulate()
-    return engine
+    return params
 
 
 def _protocol(max_detections: int, sizes_by: str) -> dict[str, Any]:
@@ -214,8 +300,8 @@ def format_metrics(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _like_lvis_api(dataset: dict[str, Any]) -> dict[str, Any]:
-    """The same ground truth, changed in place so that hotcoco treats it as lvis-api would.
+def _like_lvis_api(dataset: dict[str, Any]) -> None:
+    """Changes ground truth so that hotcoco treats it as lvis-api would.
 
     LVIS has no crowds: lvis-api never reads ``iscrowd``, and hotcoco is not handed it.
     """
@@ -225,25 +311,19 @@ def _like_lvis_api(dataset: dict[str, Any]) -> dict[str, Any]:
         # lvis-api honours this flag, hotcoco does not: out of all ranges means the same to both.
         if annotation.pop("ignore"):
             annotation["area"] = OUT_OF_RANGE
-    return dataset
 
 
 def _kept(read: Detections, max_detections: int) -> np.ndarray:
-    """Indices, ascending, of the detections that lvis-api evaluates."""
+    """Indices of the detections that lvis-api evaluates, by image, then in the file's order."""
     # Cut here, as lvis-api does, over all classes and before those without area are dropped.
     order = np.lexsort((-read.table[:, SCORE], read.table[:, IMAGE]))
     image = read.table[order, IMAGE]
     rank = np.arange(len(order)) - np.searchsorted(image, image)
-    # Ascending restores the file's order, by which both engines break ties in score.
+    # Within an image it is the file's order by which both engines break ties in score.
     kept = np.sort(order[rank < max_detections])
+    kept = kept[np.argsort(read.table[kept, IMAGE], kind="stable")]
     # lvis-api drops boxes without area, and their masks with them; hotcoco would count them.
     return kept[read.areas[kept] > 0]
-
-
-def _precision(pair: Pair, iou_type: str, max_detections: int) -> np.ndarray:
-    """Precision, float64 (thresholds, recalls, categories by id, areas); -1: no ground truth."""
-    precision = match(pair, iou_type, max_detections).eval["precision"]
-    return precision.reshape(*precision.shape[:3], len(AREA_RANGES))
 
 
 def _mean(precision: np.ndarray) -> float | None:

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CHARACTERS_PER_INCH = 12.5  # of the legend's font
+_beside_a_png: ContextVar[tuple[str, ...]] = ContextVar("beside a PNG", default=(".pdf",))
 Panel = tuple["Axes", Sequence[Row], list[dict[str, Any]]]
 
 
@@ -161,6 +163,16 @@ def mark_groups(axes: "Axes", classes: Sequence[ClassRow]) -> None:
         axes.text(middle, 0.99, name, fontsize=8, color="#555555", **where)
 
 
+@contextmanager
+def png_alone() -> Iterator[None]:
+    """Leaves out the PDF, for figures that become part of another file."""
+    token = _beside_a_png.set(())
+    try:
+        yield
+    finally:
+        _beside_a_png.reset(token)
+
+
 def save(figure: "Figure", path: str | Path, photos: bool = False) -> None:
     """Writes a figure atomically; the suffix gives the format, and a PNG has a PDF beside it.
 
@@ -173,7 +185,8 @@ def save(figure: "Figure", path: str | Path, photos: bool = False) -> None:
     from PIL import Image
 
     path = Path(path)
-    for target in [path, path.with_suffix(".pdf")] if path.suffix == ".png" else [path]:
+    others = _beside_a_png.get() if path.suffix == ".png" else ()
+    for target in [path, *map(path.with_suffix, others)]:
         kind = target.suffix.removeprefix(".")
         # Without the date the same figure is the same file; as Type 42, text can be searched.
         dateless = {"CreationDate": None} if kind == "pdf" else None
@@ -183,3 +196,4 @@ def save(figure: "Figure", path: str | Path, photos: bool = False) -> None:
                 with Image.open(temporary) as image:
                     few = image.convert("RGB").quantize(256)
                 few.save(temporary, "PNG", optimize=True)
+        figure.set_layout_engine("none")  # all has its place now, the same in both files

@@ -21,8 +21,8 @@ from gol.data.images import read_photo
 from gol.data.store import AnnotationStore
 from gol.errors import UserError
 from gol.evaluation.diagnosis import IOU
-from gol.files import read_json
 from gol.files.digests import check_seal
+from gol.files.stream import read_json_list
 from gol.results.rows import Tables
 from gol.results.runs import Run, scored_on
 
@@ -186,7 +186,7 @@ def choose(store: AnnotationStore, counts: Sequence[int], images: int = IMAGES) 
 
 
 def _read(path: Path, images: Sequence[int]) -> list[dict[str, Any]]:
-    """The detections of some images. Those of all of LVIS would take gigabytes and a minute."""
+    """The detections of some images; to parse all of LVIS's for that would take a minute."""
     try:
         with open(path, "rb") as file:
             check_seal(path, file)
@@ -196,9 +196,10 @@ def _read(path: Path, images: Sequence[int]) -> list[dict[str, Any]]:
                     return [json.loads(match[0]) for match in entry.finditer(content)]
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError:  # read_json says what is wrong with it
+    except ValueError:  # the reader below says what is wrong with it
         pass
-    return [entry for entry in read_json(path) if entry["image_id"] in images]
+    entries = read_json_list(path, "detections")
+    return [entry for entry in entries if entry["image_id"] in images]
 
 
 def _best(

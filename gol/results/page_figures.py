@@ -12,6 +12,7 @@ from gol.config.layout import Layout, file_name
 from gol.evaluation.diagnosis import Diagnosis
 from gol.results import class_plots, plots
 from gol.results.comparison import plot_comparison
+from gol.results.drawing import png_alone
 from gol.results.example_plot import plot_examples
 from gol.results.rows import ClassRow, Row, Tables
 from gol.results.runs import Run
@@ -124,7 +125,7 @@ def draw(drawings: Drawings) -> Mapping[str, Picture]:
         UserError: a run's logs are damaged.
     """
     pictures = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, png_alone():
         for name, (draw_into, alt, caption) in drawings.items():
             path = Path(folder) / "figure.png"
             path.unlink(missing_ok=True)

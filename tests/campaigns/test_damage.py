@@ -1,7 +1,8 @@
 """One bit flipped, or the end cut off, in each kind of file that a later step reads, and that step.
 
-The suite does it a few times for each kind. ``GOL_DAMAGE=150 pytest tests/campaigns/test_damage.py
--s`` does it 150 times for each and prints what became of it; GOL_TEST_SEED repeats a run.
+The suite does it a few times for each kind, 30 times where it is slow. ``GOL_DAMAGE=150 pytest
+tests/campaigns/test_damage.py -s`` does it 150 times for each and prints what became of it;
+GOL_TEST_SEED repeats a run.
 """
 
 import os
@@ -37,7 +38,6 @@ from gol.models.state import load_state
 from gol.results.runs import read_curve, read_run
 from gol.run_folder import RunFolder
 
-TIMES = int(os.environ.get("GOL_DAMAGE", 30))
 CUTS = 0.15  # share of cuts; all else are flips
 MEMORY = 4 << 30  # bytes that a damaged file may make us ask for
 FAULTS = ("SILENT", "TRACEBACK", "MEMORY")
@@ -178,12 +178,14 @@ def restored(folder: Path):
             path.write_bytes(content)
 
 
+@pytest.mark.parametrize("times", [8, pytest.param(30, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("seed", [fresh_seed()])
-def test_damage_is_noticed_or_changes_nothing(kinds, seed, capsys):
+def test_damage_is_noticed_or_changes_nothing(kinds, seed, times, capsys):
+    times = int(os.environ.get("GOL_DAMAGE", times))
     rng, table, faults = np.random.default_rng(seed), {}, []
     for kind, (path, read) in kinds.items():
         wanted, table[kind] = frozen(read(path)), Counter()
-        for _ in range(TIMES):
+        for _ in range(times):
             capsys.readouterr()
             with restored(path.parent), little_memory():
                 how = spoil(path, rng)
@@ -194,7 +196,7 @@ def test_damage_is_noticed_or_changes_nothing(kinds, seed, capsys):
     with capsys.disabled():
         if "GOL_DAMAGE" in os.environ:
             print(*(f"\n{kind:<24}{dict(sorted(table[kind].items()))}" for kind in table))
-            print(f"{TIMES * len(kinds)} in all", file=sys.stderr)
+            print(f"{times * len(kinds)} in all", file=sys.stderr)
     assert not faults, "\n".join(faults)
     # Some must have been noticed, or nothing was damaged.
-    assert sum(counts["refused"] + counts["said"] for counts in table.values()) > TIMES
+    assert sum(counts["refused"] + counts["said"] for counts in table.values()) > times

@@ -35,10 +35,11 @@ def ask(monkeypatch):
     return install
 
 
-def test_train_and_detect(ask, tmp_path, demo_data, capsys):
+def test_train_and_detect(ask, tmp_path, tiny_data, capsys):
     run, out = tmp_path / "run", tmp_path / "d.json"
     overrides = {"runner.max_epochs": 1, "data.workers_per_gpu": 0}
-    save_config(gol.load_experiment("demo/gumbel", overrides, demo_data), run)
+    overrides["model.test_cfg.rcnn.max_per_img"] = 10
+    save_config(gol.load_experiment("demo/gumbel", overrides, tiny_data), run)
     train = ["train", str(run), "--device", "cpu"]
     ask(Trainer, "step")
     assert main(train) == 75

@@ -2,11 +2,10 @@
 
 import json
 import random
-import subprocess
-import sys
 
 import pytest
 import yaml
+from processes import Process
 from run_folders import make_run
 
 import gol
@@ -131,7 +130,7 @@ def test_training_detection_and_scores(call, tiny_data, tmp_path):
     assert {"protocol", "engine", "images", "detections", "segm", "bbox", "per_class"} == {*scores}
 
 
-def test_table_and_track(call, tmp_path):
+def test_table_and_track(call, store, undrawn, tmp_path):
     published = {"AP": 16.4, "APr": 0.8, "APc": 12.7, "APf": 27.3, "APb": 17.2}
     salt = random.randrange(10**6)
     runs = [
@@ -152,7 +151,6 @@ def test_table_and_track(call, tmp_path):
     with open(tmp_path / "out/table.csv", encoding="utf-8") as file:
         assert file.readline().strip().split(",") == list(rows[0])
 
-    store = tmp_path / "mlflow.db"
     arguments = ["track", runs[0], "--store", store, "--name", "demo"]
     code, first = call(*arguments)
     assert code == 0 and first.keys() == {"run_id", "run_ids", "page"}
@@ -160,7 +158,6 @@ def test_table_and_track(call, tmp_path):
 
 
 def test_a_failure_leaves_stdout_empty(tmp_path):
-    command = [sys.executable, "-m", "gol", "train", str(tmp_path / "none"), "--json"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert len(result.stderr.splitlines()) == 1
+    command = ("-m", "gol", "train", tmp_path / "none", "--json")
+    code, out, errors = Process(*command).finish()
+    assert (code, out) == (2, "") and len(errors.splitlines()) == 1

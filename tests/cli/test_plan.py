@@ -17,7 +17,7 @@ from run_folders import make_run
 
 from gol.cli import epochs, main
 from gol.cli.epochs import EpochLength, epoch_length
-from gol.cli.plan import count_parameters, disk_bytes, download_bytes, estimate
+from gol.cli.plan import ASSUMED, count_parameters, disk_bytes, download_bytes, estimate
 from gol.config.axes import axis_values
 from gol.config.datasets import load_dataset
 from gol.config.pipeline import read_pipeline
@@ -94,7 +94,9 @@ def test_the_plan_equals_hand_reckoning(tmp_path, monkeypatch):
     assert (plain.throughput, plain.device) == (speed, None)
     changed = estimate(read_pipeline({**content, "set": {"runner.max_epochs": 5}})).costs
     assert [cost.epochs for cost in changed] == [5, 5]
-    assert [cost.hours() for cost in changed] == [None, None]
+    assert [cost.hours() for cost in changed] == [
+        3 * 5 * images / ASSUMED / 3600 for images in (99_388, 56_740)
+    ]
 
 
 @pytest.mark.parametrize("schedule", ["demo", "demo_adamw", "1x"])
@@ -135,12 +137,14 @@ def test_throughput_is_measured_per_device_and_for_the_same_model(tmp_path, monk
     pipeline = read_pipeline(
         {"name": "mine", "experiments": [R50, RFS, "activations/r101_4x4_1x"], "seeds": 2}
     )
-    assert {cost.throughput for cost in estimate(pipeline).costs} == {None}
+    assert {(cost.throughput, cost.assumed) for cost in estimate(pipeline).costs} == {(23, True)}
     pilot = as_run(tmp_path / "pilot", R50, images_per_second=40, ranks=4, device="cuda:0")
     own = tmp_path / pipeline.runs(R50)[1]
     as_run(own, R50, images_per_second=14, device="cuda:0")
-    found = [(c.throughput, c.device) for c in estimate(pipeline, measured=[pilot]).costs]
-    assert found == [(12, "cuda"), (12, "cuda"), (None, None)]
+    found = [
+        (c.throughput, c.device, c.assumed) for c in estimate(pipeline, measured=[pilot]).costs
+    ]
+    assert found == [(12, "cuda", False), (12, "cuda", False), (23, None, True)]
 
 
 def test_the_printed_plan(tmp_path, monkeypatch, capsys):
@@ -159,12 +163,18 @@ def test_the_printed_plan(tmp_path, monkeypatch, capsys):
     assert days == pytest.approx([value / 16 / 24 for value in hours], abs=0.06)
 
 
-def test_without_a_throughput_the_plan_says_how_to_give_one(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("experiment", "hours"), [(R50, "14"), ("demo/gumbel", "–")], ids=["full size", "small"]
+)
+def test_without_a_throughput_the_plan_says_how_to_give_one(
+    experiment, hours, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "m", "experiments": [R50]}))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "m", "experiments": [experiment]}))
     assert main(["plan", "mine.yaml"]) == 0
     text = capsys.readouterr().out
-    assert "GPU-hours  –" in text and "--throughput" in text and "--measured" in text
+    assert f"GPU-hours  {hours}\n" in text and "--throughput" in text and "--measured" in text
+    assert ("Assumed are 23 img/s per GPU" in text) == (hours != "–")
 
 
 def test_the_command_that_the_plan_names_prepares_what_it_lacks(tmp_path, root, capsys):

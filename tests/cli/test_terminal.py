@@ -29,7 +29,7 @@ rule all:
 rule track:
     output: "seed{seed}.txt"
     log: "{seed}.log"
-    shell: "for i in 1 2 3 4 5; do echo \\"x  iteration $i/8  left 0:01:00\\"; sleep 0.4; done"
+    shell: "for i in 1 2 3 4 5; do echo \\"x  iteration $i/8  left 0:01:00\\"; sleep 0.2; done"
         " > {log}; echo a warning >&2; [ ! -e fail ] || {{ echo the cause >> {log}; exit 1; }};"
         " touch {output}"
 onstart: SCREEN.start()

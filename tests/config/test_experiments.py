@@ -25,7 +25,6 @@ PAPERS = [name for name in gol.experiments() if not name.startswith(("demo/", "o
 QUICK = {
     "activations/r50_4x4_1x",
     "activations/gumbel/gumbel_fr50_4x4_1x_lvis05",
-    "gol/droploss_normed_mask_r50_rfs_4x4_2x_gumbel",
 }
 MASK_AXES = ("mask_predictor", "masks")
 

@@ -1,11 +1,27 @@
 """A drawn export of a labelling tool, and a random COCO-schema data set."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 from coco_files import random_coco
 from export_files import draw_truth
+from seeds import fresh_seed
+
+from gol.data.demo.draw import draw_demo
+
+
+@pytest.fixture(scope="session", params=[fresh_seed(10**6)])
+def full_demo(request, made_once):
+    """The demo at its default size with a random seed: (folder, seed, summary); to be read only."""
+
+    def draw(folder):
+        summary = draw_demo(folder / "raw", seed=request.param)
+        (folder / "summary.json").write_text(json.dumps(summary))
+
+    folder = made_once(f"full-demo-{request.param}", draw)
+    return folder / "raw", request.param, json.loads((folder / "summary.json").read_text())
 
 
 @pytest.fixture(scope="module")

@@ -103,17 +103,14 @@ def test_auto_becomes_numbers_of_the_data_in_the_resolved_config(automatic, tmp_
     assert read_config(tmp_path / "run")["data"]["train"]["oversample_thr"] == 0.05
 
 
-def test_preprocess_finds_the_cuts_and_says_them(tmp_path, capsys, monkeypatch):
+def test_preprocess_finds_the_cuts_and_says_them(tmp_path, full_demo, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(["demo", "--out", "raw"]) == 0
+    values = axis_values("dataset")["own"]
     for split in ("train", "val"):
-        data = json.loads(Path(f"raw/{split}.json").read_text())
+        data = json.loads((full_demo[0] / f"{split}.json").read_text())
         data["categories"] = [{"id": c["id"], "name": c["name"]} for c in data["categories"]]
-        Path(f"raw/{split}.json").write_text(json.dumps(data))
-    values = axis_values("dataset")["own"] | {
-        split: {"annotations": f"raw/{split}.json", "images": f"raw/{split}"}
-        for split in ("train", "val")
-    }
+        Path(f"{split}.json").write_text(json.dumps(data))
+        values[split] = {"annotations": f"{split}.json", "images": str(full_demo[0] / split)}
     Path("mine.yaml").write_text(yaml.safe_dump(values))
     assert main(["preprocess", "--dataset", "mine.yaml", "--out", "out"]) == 0
     assert "from the class counts: rare up to 10, common up to 100" in capsys.readouterr().out

@@ -22,13 +22,12 @@ from gol.errors import UserError
 SMALL = {"train_images": 60, "val_images": 20, "classes": 12}
 
 
-@pytest.fixture(scope="module", params=[fresh_seed(10**6)])
-def demo(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def demo(full_demo):
     """The demo at its default size with a random seed: (folder, seed, summary, train, val)."""
-    folder = tmp_path_factory.mktemp("demo")
-    summary = draw_demo(folder, seed=request.param)
+    folder = full_demo[0]
     train, val = (json.loads((folder / f"{s}.json").read_text()) for s in ("train", "val"))
-    return folder, request.param, summary, train, val
+    return *full_demo, train, val
 
 
 def image_counts(data):

@@ -132,6 +132,7 @@ def check(words):
         pytest.fail(f"neither run nor in NOT_RUN: {shlex.join(words)}")
 
 
+@pytest.mark.slow
 def test_every_command_runs_or_says_why_not(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     failed, used, done = [], set(), set()

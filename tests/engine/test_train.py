@@ -70,6 +70,7 @@ def test_killed_training_ends_with_identical_weights(alone, tmp_path, demo_data,
     assert losses(run) == losses(alone)
 
 
+@pytest.mark.slow
 def test_killed_at_a_random_moment(alone, tmp_path, demo_data):
     run = prepare(tmp_path / "run", demo_data)
     process = Process("-m", "gol", "train", run, "--device", "cpu")
@@ -110,7 +111,13 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path, demo_data):
 
 @pytest.mark.parametrize("precision", ["bfloat16"])
 @pytest.mark.parametrize(
-    "experiment", ["demo/gumbel", "demo/gumbel_exact", "demo/softmax", "demo/gol"]
+    "experiment",
+    [
+        "demo/gumbel",
+        "demo/gol",
+        pytest.param("demo/gumbel_exact", marks=pytest.mark.slow),
+        pytest.param("demo/softmax", marks=pytest.mark.slow),
+    ],
 )
 def test_autocast_follows_float32(tmp_path, tiny_data, experiment, precision):
     found = {}

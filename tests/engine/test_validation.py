@@ -116,17 +116,24 @@ def ask():
     os.kill(os.getpid(), signal.SIGUSR2)
 
 
+#: What ends the training, and the validations that are done then.
+ENDS = [
+    (gol.engine.detect, "_entries", ask, 3, []),  # within the first detection
+    (gol.engine.detect, "_entries", kill, 3, []),
+    (validation, "append", kill, 1, []),  # between the best weights and the line
+    (Trainer, "step", kill, 2, [2]),  # between two checkpoints
+    (gol.engine.train, "save_checkpoint", kill, 1, [2, 4, 6]),  # all is done but the end
+]
+
+
+@pytest.mark.parametrize(
+    "ends", [ENDS[2:3], pytest.param(ENDS, marks=pytest.mark.slow)], ids=["once", "again and again"]
+)
 def test_ended_anywhere_it_goes_on_as_if_nothing_had_happened(
-    validated, tmp_path, tiny_data, monkeypatch
+    ends, validated, tmp_path, tiny_data, monkeypatch
 ):
     run = prepare(tmp_path, tiny_data, **EVERY)
-    for owner, name, deed, number, scored in (
-        (gol.engine.detect, "_entries", ask, 3, []),  # within the first detection
-        (gol.engine.detect, "_entries", kill, 3, []),
-        (validation, "append", kill, 1, []),  # between the best weights and the line
-        (Trainer, "step", kill, 2, [2]),  # between two checkpoints
-        (gol.engine.train, "save_checkpoint", kill, 1, [2, 4, 6]),  # all is done but the end
-    ):
+    for owner, name, deed, number, scored in ends:
         with monkeypatch.context() as patch, pytest.raises((Killed, Interrupted)):
             once(patch, owner, name, deed, number)
             train(run, "cpu")
@@ -157,8 +164,9 @@ def scored(monkeypatch):
     ("scores", "best", "end"),
     [
         ([0.1, 0.3, 0.2, 0.3, 0.9, 0.9], 2, 4),  # equal is not better
-        ([0.1, 0.3, 0.2, 0.4, 0.3, 0.5], 6, 6),
-        ([0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 3, 3),  # of weights without use the last
+        pytest.param([0.1, 0.3, 0.2, 0.4, 0.3, 0.5], 6, 6, marks=pytest.mark.slow),
+        # of weights without use the last
+        pytest.param([0.0, 0.0, 0.0, 0.0, 0.0, 0.0], 3, 3, marks=pytest.mark.slow),
         ([None, 0.2, 0.1, 0.1, 0.1, 0.1], 2, 4),
     ],
 )

@@ -130,20 +130,24 @@ def test_classes_that_no_training_image_shows_are_named(tmp_path, truth):
 
 
 @pytest.mark.parametrize(
-    ("losses", "words"),
+    ("runner", "losses", "words"),
     [
-        ([3.0, 2.9], "from 3 to 2.9 in 20 iterations: it has hardly fallen, so train longer"),
-        ([3.0, 1.0], "from 3 to 1 in 20 iterations: train longer (runner.max_epochs); it began"),
+        ({"max_epochs": 1}, [3.0, 2.9], "it has hardly fallen, so train longer"),
+        ({"max_epochs": 1}, [3.0, 1.0], "train longer (runner.max_epochs); it began"),
+        ({"max_iters": 20}, [3.0, 1.0], "train longer (runner.max_iters); it began"),
     ],
 )
-def test_what_the_training_shows(tmp_path, truth, losses, words):
+def test_what_the_training_shows(tmp_path, truth, runner, losses, words):
     run = RunFolder(make_run(tmp_path / "run"))
     entries = [{"iteration": 10 * i, "loss": loss} for i, loss in enumerate(losses, 1)]
     run.metrics.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
     config = json.loads(run.config.read_text())
     full = bare_config(tmp_path / "val.json")
-    run.config.write_text(json.dumps({**full, "gol": {**full["gol"], **config["gol"]}}))
-    assert words in told(tmp_path, truth, [], run)[1]
+    run.config.write_text(
+        json.dumps({**full, "runner": runner, "gol": {**full["gol"], **config["gol"]}})
+    )
+    line = told(tmp_path, truth, [], run)[1]
+    assert f"from 3 to {losses[1]:g} in 20 iterations: {words}" in line
 
 
 def test_evaluate_says_it_below_the_table(tmp_path, truth, capsys):

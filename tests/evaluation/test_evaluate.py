@@ -10,6 +10,8 @@ from lvis_oracle import flat, lvis_api, random_dataset, random_detections, write
 from seeds import fresh_seed
 
 from gol.errors import UserError
+from gol.evaluation import lvis
+from gol.evaluation.diagnosis import diagnose
 from gol.evaluation.lvis import IOU_TYPES, METRICS, evaluate, evaluate_file, format_metrics
 
 REAL = {"minicoco": "minicoco_lt/minicoco_lt_val.json", "lvis": "lvis_v0.5_val_100.json"}
@@ -80,6 +82,23 @@ def test_limit_of_detections(rng, tmp_path, iou_type, max_detections):
     paths = write(tmp_path, dataset, detections)
     result = evaluate(*paths, (iou_type,), max_detections)
     assert_equal(flat(result, iou_type), lvis_api(dataset, detections, iou_type, max_detections))
+
+
+def test_it_does_not_matter_how_many_images_are_matched_at_once(rng, tmp_path, monkeypatch):
+    dataset = random_dataset(rng, images=23)
+    detections = random_detections(rng, dataset, crowded=0)
+    rng.shuffle(detections)  # those of an image need not be neighbours
+    for boxes in (True, False):
+        if not boxes:
+            detections = [{k: v for k, v in d.items() if k != "bbox"} for d in detections]
+        files = write(tmp_path, dataset, detections)
+        at_once, examined = evaluate(*files), diagnose(*files)
+        monkeypatch.setattr(lvis, "_PART", int(rng.integers(1, 8)))
+        assert evaluate(*files) == at_once
+        again = diagnose(*files)
+        assert again.classes == examined.classes
+        assert (again.confusion == examined.confusion).all()
+        monkeypatch.undo()
 
 
 def test_images_and_classes_without_ground_truth(small):

@@ -85,7 +85,13 @@ def test_resnet_computes_what_torchvision_s_does(tmp_path, resnet50, wrapped):
 
 
 @pytest.mark.parametrize(
-    ("name", "groups"), [("r50", 1), ("r101", 1), ("x101_32x4d", 32), ("x101_64x4d", 64)]
+    ("name", "groups"),
+    [
+        ("r50", 1),
+        ("r101", 1),
+        ("x101_32x4d", 32),
+        pytest.param("x101_64x4d", 64, marks=pytest.mark.slow),
+    ],
 )
 def test_every_shipped_resnet_takes_every_tensor(tmp_path, name, groups):
     blocks = [3, 4, 6 if name == "r50" else 23, 3]
@@ -230,12 +236,19 @@ def test_names_are_the_original_s():
     assert original <= ours
 
 
+@pytest.fixture(scope="module")
+def r50_file(resnet50, tmp_path_factory):
+    """ResNet-50's file, and how its hash begins. To be read only."""
+    path = tmp_path_factory.mktemp("r50") / "w.pth"
+    save(path, resnet50.state_dict())
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+
+
 @pytest.fixture
-def published_r50(cache, resnet50, tmp_path, monkeypatch):
+def published_r50(cache, r50_file, monkeypatch):
     """A server that has ResNet-50's file, and an r50 whose weights are there."""
-    save(tmp_path / "w.pth", resnet50.state_dict())
-    content = (tmp_path / "w.pth").read_bytes()
-    digest = hashlib.sha256(content).hexdigest()[:8]
+    path, digest = r50_file
+    content = path.read_bytes()
     with serve() as server:
         url = server.add(f"resnet50-{digest}.pth", content, etag='"1"')
         server.weights = {"url": url, "sha256": digest}
@@ -329,16 +342,18 @@ def test_the_cache_is_torch_hub_s(monkeypatch, variable):
     assert cache_path("x.pth") == Path(torch.hub.get_dir()) / "checkpoints/x.pth"
 
 
-def test_a_file_takes_the_place_of_the_download(published_r50, tmp_path, resnet50, capsys):
+def test_a_file_takes_the_place_of_the_download(
+    published_r50, r50_file, tmp_path, resnet50, capsys
+):
     command = ["config", "activations/gumbel/gumbel_r50_4x4_1x", "--run", str(tmp_path / "run")]
     assert main([*command, "--weights", str(tmp_path / "none.pth")]) == 2
     assert "no file" in capsys.readouterr().err and not (tmp_path / "run").exists()
     save(tmp_path / "nan.pth", resnet50.state_dict() | {"bn1.bias": torch.full((64,), torch.nan)})
     assert main([*command, "--weights", str(tmp_path / "nan.pth")]) == 2
     assert "bn1.bias is not finite" in capsys.readouterr().err and not (tmp_path / "run").exists()
-    assert main([*command, "--weights", str(tmp_path / "w.pth")]) == 0
+    assert main([*command, "--weights", str(r50_file[0])]) == 0
     config = load_config(tmp_path / "run")
-    assert config.gol.weights == {"file": str(tmp_path / "w.pth")}
+    assert config.gol.weights == {"file": str(r50_file[0])}
     detector = gol.build_detector(config)
     assert torch.equal(detector.backbone.layer1[0].conv1.weight, resnet50.layer1[0].conv1.weight)
     assert not published_r50.requests

@@ -116,6 +116,7 @@ def test_readme_makefile_and_dockerfile_install_alike(root):
     assert runs == [line.replace(" --group dev", "") for line in (hand[0], pip, uv)]
 
 
+@pytest.mark.slow
 def test_the_image_has_what_the_workflow_needs(root, tmp_path):
     """The package and a dry run from nothing but what .dockerignore lets in."""
     lines = (root / ".dockerignore").read_text().splitlines()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from lvis_oracle import random_dataset, random_detections, write
 from numpy.random import default_rng
+from PIL import Image
 from run_folders import draw_images, edit, make_run
 from seeds import fresh_seed
 
@@ -58,6 +59,15 @@ def pipeline(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def drawn_small(monkeypatch):
+    """Figures are put together and become one pixel each, where the test is of something else."""
+    monkeypatch.setattr(
+        "matplotlib.figure.Figure.savefig",
+        lambda self, path, **_: Image.new("RGB", (1, 1)).save(path, "PNG"),
+    )
+
+
 def test_the_page_is_small_and_refers_to_nothing_outside(pipeline):
     text = (pipeline / "report.html").read_text()
     assert len(text) < 10_000_000
@@ -105,7 +115,9 @@ def test_chromium_shows_it_offline_on_a_screen_and_on_a_phone(pipeline):
     assert wrong == []
 
 
-def test_a_run_can_be_chosen_and_one_that_is_not_there_is_refused(pipeline, tmp_path, capsys):
+def test_a_run_can_be_chosen_and_one_that_is_not_there_is_refused(
+    pipeline, tmp_path, capsys, drawn_small
+):
     runs = find_runs([pipeline])
     assert [run.name for run in runs] == ["gumbel0", "gumbel1", "other0"]
     write_page(runs, tmp_path / "page.html", chosen=runs[1])
@@ -129,7 +141,7 @@ def test_without_detections_the_page_says_what_is_missing(tmp_path):
     assert "<h3>A title</h3>" in text and "each model: Sigmoid against Gumbel" in text
 
 
-def test_a_damaged_validation_is_named_and_leaves_no_page(tmp_path):
+def test_a_damaged_validation_is_named_and_leaves_no_page(tmp_path, drawn_small):
     run = make_run(tmp_path / "run")
     (run / "validation.jsonl").write_text('{"iteration": 3}\n')
     with pytest.raises(UserError, match=r"validation\.jsonl, line 1 is damaged"):
@@ -157,7 +169,7 @@ def test_the_headline_names_the_best_and_how_sure_that_is(tmp_path):
     assert headline(collect(runs)) == "AP is 0.0 everywhere: nothing was found yet."
 
 
-def test_another_dataset_s_classes_stand_in_no_table_with_these(tmp_path):
+def test_another_dataset_s_classes_stand_in_no_table_with_these(tmp_path, drawn_small):
     runs = [make_run(tmp_path / name, name) for name in ("first", "second")]
     path = runs[1] / "evaluation/gumbel.json"
     classes = json.loads(path.read_text())["per_class"]

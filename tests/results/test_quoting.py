@@ -3,18 +3,19 @@
 import csv
 import html
 import io
-import json
 import xml.etree.ElementTree as ET
 
 import matplotlib
 import pytest
-from run_folders import make_run
+from run_folders import edit_gol, make_run
 
 from gol.cli import main
 from gol.config.layout import Layout
 from gol.errors import UserError, visible, without_secrets
 from gol.results import quoting
-from gol.results.plots import plot_groups
+from gol.results.class_plots import plot_per_class
+from gol.results.comparison import plot_comparison
+from gol.results.plots import plot_curves, plot_groups
 from gol.results.report import report
 from gol.results.rows import collect
 from gol.results.tables import csv_text, latex, markdown
@@ -44,11 +45,8 @@ def label_runs(folder, texts):
     """A run for each text, which is its label and its statement."""
     runs = []
     for index, text in enumerate(texts):
-        run = make_run(folder / f"run{index}", f"gumbel@{index}")
-        content = json.loads((run / "config.json").read_text())
-        content["gol"] |= {"label": text, "statement": text}
-        (run / "config.json").write_text(json.dumps(content))
-        runs.append(run)
+        runs.append(make_run(folder / f"run{index}", f"gumbel@{index}"))
+        edit_gol(runs[-1], label=text, statement=text)
     return runs
 
 
@@ -93,7 +91,7 @@ def test_latex_has_no_command_of_the_texts():
         assert not set(plain.replace("{}", "")) & set("&%$#_{}~^")
 
 
-def test_a_report_of_hostile_texts(tmp_path):
+def test_a_report_of_hostile_texts(tmp_path, undrawn):
     used = [*HOSTILE[:3], *HOSTILE[7:11]]
     layout = {text: [f"demo/gumbel@{index}"] for index, text in enumerate(used)}
     series = {HOSTILE[2]: "demo/gumbel@0", "_hidden": "demo/gumbel@1"}
@@ -112,12 +110,19 @@ def test_a_report_of_hostile_texts(tmp_path):
 @pytest.mark.parametrize("texts", [HOSTILE[:8], HOSTILE[8:]])
 def test_a_figure_shows_the_texts(texts, tmp_path):
     texts = texts[:7]  # as many as there are colours in a panel
-    rows = collect(label_runs(tmp_path, texts))
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        plot_groups({texts[0]: rows}, tmp_path / "figure.svg")
-    drawn = html.unescape((tmp_path / "figure.svg").read_text())
-    for text in texts:
-        assert visible(text) in drawn
+    runs = label_runs(tmp_path, texts)
+    rows, path = collect(runs), tmp_path / "figure.svg"
+    tables, series = {texts[0]: rows}, {texts[1]: "demo/gumbel@0", texts[2]: "demo/gumbel@1"}
+    for plot, shown in (
+        (lambda: plot_groups(tables, path), texts),
+        (lambda: plot_per_class(tables, path), texts),
+        (lambda: plot_curves(runs, tables, path), texts),
+        (lambda: plot_comparison(texts[3], {texts[4]: series}, rows, path), texts[1:5]),
+    ):
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            plot()
+        drawn = html.unescape(path.read_text())
+        assert not [text for text in shown if visible(text) not in drawn]
 
 
 SECRETS = [

@@ -5,7 +5,7 @@ import random
 import shutil
 
 import pytest
-from run_folders import edit, make_run
+from run_folders import edit, edit_gol, make_run
 
 from gol.errors import UserError
 from gol.files.digests import sealed_line
@@ -43,11 +43,6 @@ def _drop(path, *keys):
     path.write_text(json.dumps(content))
 
 
-def _gol(folder, **changes):
-    content = json.loads((folder / "config.json").read_text())
-    edit(folder / "config.json", gol={**content["gol"], **changes})
-
-
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -68,11 +63,11 @@ def _gol(folder, **changes):
             "config.json: key 'gol.axes' is missing",
         ),
         (lambda f: _drop(f / "config.json", "gol", "scorings"), "key 'gol.scorings' is missing"),
-        (lambda f: _gol(f, scorings=[]), "'gol.scorings' must have at least 1 entries, not []"),
-        (lambda f: _gol(f, scorings=["../x"]), "must be the name of an activation, not '../x'"),
-        (lambda f: _gol(f, seed=1.5), "'gol.seed' must be a whole number, not 1.5"),
+        (lambda f: edit_gol(f, scorings=[]), "'gol.scorings' must have at least 1 entries, not []"),
+        (lambda f: edit_gol(f, scorings=["../x"]), "must be the name of an activation, not '../x'"),
+        (lambda f: edit_gol(f, seed=1.5), "'gol.seed' must be a whole number, not 1.5"),
         (
-            lambda f: _gol(f, label=["a" * 500]),
+            lambda f: edit_gol(f, label=["a" * 500]),
             f"key 'gol.label' must be a text, not ['{'a' * 77}…",
         ),
         (

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 from mlflow_stores import content_of, files_in, runs_in
-from run_folders import edit, make_run
+from run_folders import edit, edit_gol, make_run
 
 from gol.errors import UserError
 from gol.results.runs import read_curve
@@ -54,7 +54,7 @@ def test_a_run_arrives_complete(tmp_path, store):
     assert {f.path for f in client.list_artifacts(run_id)} >= {"config.json", "per_class.json"}
 
 
-def test_classes_are_one_table_and_no_metrics(tmp_path, store, monkeypatch):
+def test_classes_are_one_table_and_no_metrics(tmp_path, store, undrawn, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}")  # load_table asks this one
     run = make_run(tmp_path / "run", scorings=("softmax", "sigmoid"), classes=1203, lines=3)
     client = connect(create_tracking_store(store))
@@ -70,7 +70,7 @@ def test_classes_are_one_table_and_no_metrics(tmp_path, store, monkeypatch):
             np.testing.assert_allclose(table[key + suffix], expected, rtol=1e-12)
 
 
-def test_again_changes_nothing(tmp_path, store):
+def test_again_changes_nothing(tmp_path, store, undrawn):
     run = make_run(tmp_path / "run", scorings=("softmax", "sigmoid"))
     first = log_run(run, store, "demo")
     dump, files = content_of(store), files_in(tmp_path / "mlartifacts")
@@ -81,14 +81,14 @@ def test_again_changes_nothing(tmp_path, store):
     assert files_in(tmp_path / "mlartifacts") == files
 
 
-def test_seeds_experiments_and_pipelines_are_runs_of_their_own(tmp_path, store):
+def test_seeds_experiments_and_pipelines_are_runs_of_their_own(tmp_path, store, undrawn):
     folders = [make_run(tmp_path / f"{n}{s}", n, s, lines=2) for n in "ab" for s in (0, 1)]
     ids = {log_run(folder, store, name) for folder in folders for name in ("demo", "quick")}
     assert len(ids) == 8
     assert len(runs_in(store, "demo")) == len(runs_in(store, "quick")) == 4
 
 
-def test_a_changed_evaluation_takes_the_place_of_the_old_one(tmp_path, store):
+def test_a_changed_evaluation_takes_the_place_of_the_old_one(tmp_path, store, undrawn):
     run = make_run(tmp_path / "run", lines=3)
     old = log_run(run, store, "demo")
     path = run / "evaluation" / "gumbel.json"
@@ -124,7 +124,7 @@ def test_an_incomplete_run_leaves_the_store_alone(tmp_path, store, spoil):
     assert not (tmp_path / "mlartifacts").exists()
 
 
-def test_a_truncated_last_line_is_no_error(tmp_path, store):
+def test_a_truncated_last_line_is_no_error(tmp_path, store, undrawn):
     run = make_run(tmp_path / "run", lines=5)
     with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"time": 1700000000.1, "iterat')
@@ -144,11 +144,12 @@ def test_losses_that_are_no_number_arrive(tmp_path, store):
     assert content_of(store) == dump
 
 
-def test_a_name_is_a_folder_beside_the_store_and_a_password_stays_out_of_it(store, tmp_path):
+def test_a_name_is_a_folder_beside_the_store_and_a_password_stays_out_of_it(
+    store, undrawn, tmp_path
+):
     run = make_run(tmp_path / "run")
+    edit_gol(run, weights={"url": "https://me:s3cret@host/x.pth?token=s3cret"})
     content = json.loads((run / "config.json").read_text())
-    content["gol"]["weights"] = {"url": "https://me:s3cret@host/x.pth?token=s3cret"}
-    (run / "config.json").write_text(json.dumps(content))
     identity = log_run(run, store, "My runs, 10 %")
     (copied,) = (tmp_path / "mlartifacts" / "My runs, 10 %" / identity).rglob("config.json")
     content["gol"]["weights"]["url"] = "https://***@host/x.pth?token=***"
@@ -158,14 +159,12 @@ def test_a_name_is_a_folder_beside_the_store_and_a_password_stays_out_of_it(stor
 @pytest.mark.parametrize("name", ["demo/../../x y", "demo/\x1b[31m", "demo/a\nb", ""])
 def test_a_config_names_an_experiment_and_nothing_else(name, store, tmp_path):
     run = make_run(tmp_path / "run")
-    content = json.loads((run / "config.json").read_text())
-    content["gol"]["experiment"] = name
-    (run / "config.json").write_text(json.dumps(content))
+    edit_gol(run, experiment=name)
     with pytest.raises(UserError, match=r"'gol\.experiment' must be the name of an exp"):
         log_run(run, store, "demo")
 
 
-def test_what_a_person_sorts_and_looks_for_is_there(tmp_path, store):
+def test_what_a_person_sorts_and_looks_for_is_there(tmp_path, store, undrawn):
     run = make_run(tmp_path / "run", lines=2)
     config = json.loads((run / "config.json").read_text())
     scales = {"type": "Resize", "img_scale": [[1333, 640], [1333, 800]]}

@@ -11,6 +11,8 @@ from gol.results.tracking import create_tracking_store, log_run
 from gol.results.tracking_pipeline import log_pipeline
 from gol.results.tracking_store import connect
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def results(tmp_path):

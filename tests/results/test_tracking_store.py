@@ -106,7 +106,7 @@ def test_other_errors_are_not_tried_again():
     assert len(attempts) == 1
 
 
-def test_stores_that_cannot_be_used_are_one_line(tmp_path, empty_store):
+def test_stores_that_cannot_be_used_are_one_line(tmp_path, empty_store, undrawn):
     text = tmp_path / "notes.txt"
     text.write_text("no database " * 100)
     moved = tmp_path / "moved"
@@ -131,7 +131,7 @@ def test_stores_that_cannot_be_used_are_one_line(tmp_path, empty_store):
     assert text.read_text() == "no database " * 100
 
 
-def test_a_store_that_was_moved_with_its_artifacts_finds_them(tmp_path, empty_store):
+def test_a_store_that_was_moved_with_its_artifacts_finds_them(tmp_path, empty_store, undrawn):
     from mlflow import artifacts
 
     before, now = tmp_path / "before", tmp_path / "a new place"
@@ -170,7 +170,7 @@ def test_a_database_of_something_else_is_one_line(tmp_path):
         follow_move(tmp_path / "empty.db")
 
 
-def test_path_with_spaces(tmp_path, empty_store):
+def test_path_with_spaces(tmp_path, empty_store, undrawn):
     folder = tmp_path / "a b, ü"
     folder.mkdir()
     (folder / "mlflow.db").write_bytes(empty_store)
