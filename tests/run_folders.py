@@ -6,6 +6,11 @@ import math
 import random
 from pathlib import Path
 
+import cv2
+import numpy as np
+
+from gol.data.store import AnnotationStore
+
 PUBLISHED = {"AP": 16.4, "APr": 0.8, "APc": 12.7, "APf": 27.3, "APb": 17.2}
 GROUPS = {"r": range(1, 11), "c": range(11, 101), "f": range(101, 3000)}
 
@@ -131,6 +136,23 @@ def _curve(rng: random.Random, lines: int, started: float) -> str:
         }
         text += json.dumps(point) + "\n"
     return text
+
+
+def draw_images(rng: np.random.Generator, dataset: dict, folder: Path) -> None:
+    """The images of a dataset, of noise in several forms, and its annotations as ``val.store``."""
+    forms = [
+        ("jpg", np.uint8, 3),
+        ("png", np.uint8, 1),
+        ("png", np.uint16, 1),
+        ("png", np.uint8, 4),
+    ]
+    for number, image in enumerate(dataset["images"]):
+        suffix, kind, channels = forms[number % len(forms)]
+        shape = (image["height"], image["width"], channels)
+        image["file_name"] = f"{image['id']}.{suffix}"
+        pixels = rng.integers(np.iinfo(kind).max, size=shape).astype(kind)
+        assert cv2.imwrite(str(folder / image["file_name"]), pixels)
+    AnnotationStore.from_annotations(dataset).save(folder / "val.store")
 
 
 def edit(path, **changes):

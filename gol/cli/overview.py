@@ -37,7 +37,7 @@ def plan(
     pipeline: Path, throughput: float | None, measured: list[Path], gpus: int | None
 ) -> Result:
     """Estimate what a pipeline takes before it starts: images, GPU-hours, disk, downloads."""
-    from gol.cli.plan import estimate
+    from gol.cli.plan import check_counted, estimate
     from gol.cli.plan_table import format_plan
     from gol.config.pipeline import read_pipeline
     from gol.files import read_yaml
@@ -45,7 +45,9 @@ def plan(
     content = read_yaml(pipeline)
     if not isinstance(content, dict):
         raise UserError(f"{pipeline} is not a pipeline file")
-    found = estimate(read_pipeline(content), throughput, measured, gpus)
+    checked = read_pipeline(content)
+    check_counted(checked, pipeline)
+    found = estimate(checked, throughput, measured, gpus)
     return Result(found.values(), format_plan(found, pipeline))
 
 

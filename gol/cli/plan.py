@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from gol.config.pipeline import Pipeline
 from gol.config.resolve import read_config
 from gol.data.prepared import Prepared
 from gol.engine.checkpoints import KEEP
+from gol.errors import UserError
 from gol.run_folder import RunFolder
 from gol.sources.raw import downloads
 from gol.sources.weights import weights_path
@@ -181,6 +183,27 @@ def estimate(
     incomplete = [cost.experiment for cost in costs if cost.epoch is None or cost.disk is None]
     unprepared = dict.fromkeys(str(_prepared(pipeline, name).classes) for name in incomplete)
     return Plan(costs, download, unsized, list(unprepared), gpus)
+
+
+def check_counted(pipeline: Pipeline, path: Path) -> None:
+    """Refuses a pipeline whose configs follow from class counts that are not there yet.
+
+    Args:
+        pipeline: its content.
+        path: the pipeline file, for the command that counts.
+
+    Raises:
+        UserError: the classes of a dataset are still to be counted.
+    """
+    for name in pipeline.experiments:
+        dataset, counts = load_dataset(pipeline.dataset_of(name)), _prepared(pipeline, name).classes
+        known = dataset.statistics or counts.exists()
+        if not known and (dataset.derived or dataset.num_classes is None):
+            command = shlex.join(["snakemake", str(counts), "--configfile", str(path)])
+            raise UserError(
+                f"the plan of dataset '{pipeline.dataset_of(name)}' follows from its class counts: "
+                f"prepare it first, with `{command}`"
+            )
 
 
 def _costs(

@@ -100,6 +100,4 @@ def report(runs: list[Path], layout: str | None, run: Path | None, out: Path) ->
     from gol.results.page import write_page
     from gol.results.runs import find_runs
 
-    places = [out.parent, *runs]
-    examples = next(filter(Path.is_file, (p / "figures/examples.png" for p in places)), None)
-    write_page(find_runs(runs), out, read_layout(layout) if layout else None, run, examples)
+    write_page(find_runs(runs), out, read_layout(layout) if layout else None, run)

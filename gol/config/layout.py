@@ -17,6 +17,7 @@ class Figure(StrEnum):
     CLASSES = "ap_per_class"
     CURVES = "training_loss"
     GRADIENTS = "loss_gradients"
+    EXAMPLES = "examples"
 
     @property
     def file(self) -> str:

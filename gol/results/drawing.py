@@ -133,6 +133,14 @@ def say_if_flat(axes: "Axes", values: Iterable[float | None]) -> None:
         axes.text(0.5, 0.5, text, color="#555555", **centre)
 
 
+def plot_note(text: str, path: str | Path) -> None:
+    """Draws a sentence in the place of a figure that it explains the lack of."""
+    figure = new_figure(8.0, 0.8)
+    look = {"fontsize": 9, "color": "#555555", "ha": "center", "va": "center"}
+    figure.text(0.5, 0.5, textwrap.fill(quoting.figure(text), 100), **look)
+    save(figure, path)
+
+
 def mark_groups(axes: "Axes", classes: Sequence[ClassRow]) -> None:
     """Names rare, common and frequent classes below the top of an axis of image counts.
 
@@ -165,9 +173,16 @@ def png_alone() -> Iterator[None]:
         _beside_a_png.reset(token)
 
 
-def save(figure: "Figure", path: str | Path) -> None:
-    """Writes a figure atomically; the suffix gives the format, and a PNG has a PDF beside it."""
+def save(figure: "Figure", path: str | Path, photos: bool = False) -> None:
+    """Writes a figure atomically; the suffix gives the format, and a PNG has a PDF beside it.
+
+    Args:
+        figure: what to write.
+        path: the file.
+        photos: whether it shows some: its PNG has 256 colours then, and a third of the bytes.
+    """
     from matplotlib import rc_context
+    from PIL import Image
 
     path = Path(path)
     others = _beside_a_png.get() if path.suffix == ".png" else ()
@@ -177,4 +192,8 @@ def save(figure: "Figure", path: str | Path) -> None:
         dateless = {"CreationDate": None} if kind == "pdf" else None
         with atomic_path(target) as temporary, rc_context({"pdf.fonttype": 42}):
             figure.savefig(temporary, format=kind, metadata=dateless)
+            if photos and kind == "png":
+                with Image.open(temporary) as image:
+                    few = image.convert("RGB").quantize(256)
+                few.save(temporary, "PNG", optimize=True)
         figure.set_layout_engine("none")  # all has its place now, the same in both files

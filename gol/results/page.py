@@ -8,12 +8,12 @@ from gol.config.layout import Layout
 from gol.data.prepared import Prepared
 from gol.errors import UserError, choices, shown
 from gol.evaluation.diagnosis import Diagnosis, diagnose
-from gol.files import read_json, write_text
+from gol.files import write_text
 from gol.results import page_figures, page_tables
 from gol.results.quoting import html
 from gol.results.report import select, whole
 from gol.results.rows import Row, collect, mean_std
-from gol.results.runs import Run, read_runs
+from gol.results.runs import Run, read_runs, scored_on
 from gol.results.tables import mean_text, notes, remarks, table_lines
 
 
@@ -22,7 +22,6 @@ def write_page(
     out: str | Path,
     layout: Layout | None = None,
     chosen: str | Path | None = None,
-    examples: str | Path | None = None,
 ) -> None:
     """Writes the report of several runs as one HTML file without any reference to another.
 
@@ -31,7 +30,6 @@ def write_page(
         out: the file.
         layout: which tables to show; by default one of all.
         chosen: the run whose detections are examined; by default the one of the highest AP.
-        examples: picture of detections to show, where it exists.
 
     Raises:
         UserError: a run is incomplete, the layout names none of them, ``chosen`` is none of them,
@@ -53,7 +51,7 @@ def write_page(
         "headline": headline(rows),
         "notes": notes(rows),
         "tables": [(title, table_lines(part), remarks(part)) for title, part in tables.items()],
-        "figures": page_figures.draw(drawings, examples),
+        "figures": page_figures.draw(drawings),
         "chosen": f"{run.identity.label}, seed {run.identity.seed}",
         "missing": missing,
         "background": _background(diagnosis),
@@ -117,11 +115,11 @@ def _chosen(runs: Sequence[Run], chosen: str | Path | None) -> Run:
 
 def _diagnosis(run: Run) -> tuple[Diagnosis | None, str]:
     """The run's detections in detail, or why there is none."""
-    data = read_json(run.folder.config).get("data", {})
-    store = data.get("test", {}).get("ann_file")
-    if store is None:
-        return None, f"{run.folder.config} names no annotations"
-    annotations = Prepared(Path(store).parent).annotations("val")
+    try:
+        store, _ = scored_on(run)
+    except UserError as error:
+        return None, str(error)
+    annotations = Prepared(store.parent).annotations("val")
     detections = run.folder.detections(run.primary)
     for path in (annotations, detections):
         if not path.is_file():

@@ -13,11 +13,11 @@ from gol.evaluation.diagnosis import Diagnosis
 from gol.results import class_plots, plots
 from gol.results.comparison import plot_comparison
 from gol.results.drawing import png_alone
+from gol.results.example_plot import plot_examples
 from gol.results.rows import ClassRow, Row, Tables
 from gol.results.runs import Run
 
-_LARGEST = 4_000_000  # bytes of an embedded picture
-_EXAMPLES = "Validation images side by side: the ground truth and what each method finds"
+_LARGEST = 1_500_000  # bytes of an embedded picture
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,12 @@ def result_drawings(runs: Sequence[Run], tables: Tables, classes: Sequence[Class
             "Bars: training images of each class, from the most frequent to the rarest",
             "One bar per class; the vertical axis is logarithmic.",
         ),
+        "examples": (
+            lambda path: plot_examples(runs, tables, path),
+            "Photos: four validation images, below each other the ground truth and what each "
+            "method finds, as masks with class names and scores",
+            "Images with objects of the rarest classes; the first seed of each method.",
+        ),
     }
 
 
@@ -109,12 +115,11 @@ def diagnosis_drawings(diagnosis: Diagnosis) -> Drawings:
     }
 
 
-def draw(drawings: Drawings, examples: str | Path | None) -> Mapping[str, Picture]:
+def draw(drawings: Drawings) -> Mapping[str, Picture]:
     """Name in the template to picture.
 
     Args:
         drawings: one that writes no file is left out.
-        examples: a picture that is there already, or not.
 
     Raises:
         UserError: a run's logs are damaged.
@@ -127,20 +132,17 @@ def draw(drawings: Drawings, examples: str | Path | None) -> Mapping[str, Pictur
             draw_into(path)
             if path.exists():
                 pictures[name] = _embed(path, alt, caption)
-    if examples and Path(examples).is_file():
-        pictures["examples"] = _embed(Path(examples), _EXAMPLES, "")
     return pictures
 
 
 def _embed(path: Path, alt: str, caption: str) -> Picture:
-    """A picture as a data URI; a very large one becomes a JPEG of at most 2400 pixels."""
+    """A picture as a data URI; one of many bytes, as photos have, becomes a JPEG."""
     from PIL import Image
 
     content, kind = path.read_bytes(), "png"
     with Image.open(path) as image:
         if len(content) > _LARGEST:
             image = image.convert("RGB")
-            image.thumbnail((2400, 2400))
             buffer, kind = io.BytesIO(), "jpeg"
             image.save(buffer, "JPEG", quality=85)
             content = buffer.getvalue()

@@ -8,9 +8,12 @@ from gol.errors import UserError
 from gol.files import write_text
 from gol.results.class_plots import plot_per_class
 from gol.results.comparison import plot_comparison
+from gol.results.drawing import plot_note
+from gol.results.example_plot import plot_examples
 from gol.results.figures import loss_gradients
 from gol.results.plots import plot_curves, plot_groups
 from gol.results.rows import Row, Tables, collect
+from gol.results.runs import read_runs
 from gol.results.tables import csv_text, latex, markdown
 
 
@@ -43,6 +46,9 @@ def report(
     for title, groups in layout.figures.items():
         plot_comparison(title, groups, rows, figures / f"{file_name(title)}.png")
     shown = {**tables, **compared}
+    examples = figures / Figure.EXAMPLES.file
+    if reason := plot_examples(read_runs(run_folders), shown, examples):
+        plot_note(reason, examples)  # the workflow expects a file, and an older one would mislead
     write_tables(shown, out_folder)
     return shown
 

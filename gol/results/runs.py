@@ -75,6 +75,19 @@ class _Config(_Read):
     gol: Identity
 
 
+class _Images(_Read):
+    ann_file: str
+    img_prefix: str = ""
+
+
+class _Data(_Read):
+    test: _Images
+
+
+class _DataConfig(_Read):
+    data: _Data
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run: its identity, its training and its scores.
@@ -153,6 +166,16 @@ def read_identity(folder: RunFolder) -> Identity:
         UserError: its config is missing, truncated or lacks a key.
     """
     return _read(folder, folder.config, _Config).gol
+
+
+def scored_on(run: Run) -> tuple[Path, Path]:
+    """The annotation store and the image folder that a run's detections are of.
+
+    Raises:
+        UserError: the run's config is damaged or does not name them.
+    """
+    images = _read(run.folder, run.folder.config, _DataConfig).data.test
+    return Path(images.ann_file), Path(images.img_prefix)
 
 
 def read_runs(folders: Iterable[str | Path]) -> list[Run]:

@@ -253,3 +253,14 @@ def test_no_throughput_of_nothing(option, capsys):
     assert ended.value.code == 2
     error = capsys.readouterr().err
     assert "must be a number above 0" in error or "must be a whole number, 1 or more" in error
+
+
+def test_own_data_are_to_be_prepared_first_with_the_command_that_is_named(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    path = configs_folder() / "own.yaml"
+    assert main(["plan", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert f"`snakemake results/own/data/own/classes.json --configfile {path}`" in said

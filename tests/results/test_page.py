@@ -9,7 +9,7 @@ import pytest
 from lvis_oracle import random_dataset, random_detections, write
 from numpy.random import default_rng
 from PIL import Image
-from run_folders import edit, make_run
+from run_folders import draw_images, edit, make_run
 from seeds import fresh_seed
 
 from gol.cli import main
@@ -32,7 +32,8 @@ def _with_detections(run: Path, data: Path) -> None:
     detections = run / "detections/gumbel.json"
     detections.parent.mkdir()
     shutil.copy(data / "detections.json", detections)
-    edit(run / "config.json", data={"test": {"ann_file": str(data / "val.store")}})
+    test = {"ann_file": str(data / "val.store"), "img_prefix": str(data)}
+    edit(run / "config.json", data={"test": test})
     evaluate_file(data / "val.json", detections, run / "evaluation/gumbel.json")
 
 
@@ -45,6 +46,7 @@ def pipeline(tmp_path_factory):
     dataset["categories"][0]["name"] = CLASS
     annotations, _ = write(folder, dataset, random_detections(rng, dataset, crowded=0))
     annotations.rename(folder / "val.json")
+    draw_images(rng, dataset, folder)
     for name, seed in (("gumbel", 0), ("gumbel", 1), ("other", 0)):
         run = make_run(folder / "runs" / f"{name}{seed}", name, seed)
         _with_detections(run, folder)
@@ -53,8 +55,6 @@ def pipeline(tmp_path_factory):
         edit(run / "config.json", gol=content["gol"], optimizer={"lr": 0.1 + 0.1 * (name > "h")})
         points = [{"time": i, "iteration": i, "segm_AP": i / 100} for i in (10, 20, 30)]
         (run / "validation.jsonl").write_text("".join(f"{json.dumps(p)}\n" for p in points))
-    (folder / "figures").mkdir()
-    Image.new("RGB", (400, 300), "navy").save(folder / "figures/examples.png")
     assert main(["report", str(folder), "--out", str(folder / "report.html")]) == 0
     return folder
 

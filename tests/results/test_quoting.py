@@ -104,7 +104,7 @@ def test_a_report_of_hostile_texts(tmp_path, undrawn):
         assert all(char.isprintable() or char == "\n" for char in text)
     assert "<b>" not in texts["md"].replace(r"\<b>", "")
     assert len(list(csv.DictReader(io.StringIO(texts["csv"])))) == len(used) + 2
-    assert len(list((folder / "figures").glob("*.png"))) == 5
+    assert len(list((folder / "figures").glob("*.png"))) == 6
 
 
 @pytest.mark.parametrize("texts", [HOSTILE[:8], HOSTILE[8:]])

@@ -17,7 +17,7 @@ from gol.results.report import report, write_tables
 from gol.results.rows import METRICS, collect
 from gol.results.tables import latex, markdown, records, table_lines
 
-FIGURES = ("ap_by_group", "ap_per_class", "loss_gradients", "training_loss")
+FIGURES = ("ap_by_group", "ap_per_class", "examples", "loss_gradients", "training_loss")
 
 
 def _cells(text):
