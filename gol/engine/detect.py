@@ -14,7 +14,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from gol.config.own import own_part
@@ -84,7 +83,7 @@ def detect(
             if preemption.requested:
                 preemption.obey(_STOPPED)
 
-        def chunks() -> Iterator[list[dict]]:
+        def chunks() -> Iterator[Iterator[dict]]:
             # Begins when the list is this job's, so that no GPU is held while it waits.
             try:
                 detector = build_scorer(config, scoring, ranks.device)
@@ -109,13 +108,14 @@ def build_scorer(config: Any, scoring: str, device: torch.device) -> torch.nn.Mo
         scoring: activation that turns logits into scores.
         device: where it is put.
     """
-    from gol.models import build_detector, float32_heads, set_scoring
+    from gol.models import build_detector, float32_heads, lazy_masks, set_scoring
 
     # The weights come from a checkpoint: nothing is loaded to be overwritten.
     detector = build_detector(config, initialise=False)
     set_scoring(detector, scoring)
     if own_part(config).precision != "float32":
         float32_heads(detector)
+    lazy_masks(detector)
     return detector.to(device).eval()
 
 
@@ -159,8 +159,10 @@ class ImageShare:
 
     def detections(
         self, detector: torch.nn.Module, check: Callable[[], None]
-    ) -> Iterator[tuple[int, list[dict]]]:
+    ) -> Iterator[tuple[int, Iterator[dict]]]:
         """B and the entries of each of this rank's batches; the same number on every rank.
+
+        The entries are made as they are asked for, which needs no more of the device.
 
         Args:
             detector: as :func:`build_scorer` gives it, with weights.
@@ -174,15 +176,11 @@ class ImageShare:
             check()
             with torch.inference_mode(), amp:
                 results = detector(return_loss=False, rescale=True, **to_device(batch, self.device))
-            entries = [
-                entry
-                for index, result in zip(indices, results, strict=True)
-                for entry in _entries(result, self.dataset.img_ids[index], self.dataset.cat_ids)
-            ]
-            yield len(indices), entries
+            image_ids = [self.dataset.img_ids[index] for index in indices]
+            yield len(indices), _entries(results, image_ids, self.dataset.cat_ids)
         for _ in range(self.rounds - len(self.batches)):
             check()
-            yield 0, []
+            yield 0, iter(())
 
 
 def _batches(dataset: Any, detections: int) -> list[list[int]]:
@@ -223,29 +221,25 @@ class _Progress:
             )
 
 
-def _entries(result: Any, image_id: int, category_ids: list[int]) -> list[dict]:
-    """One image's result of mmdet as D COCO entries, coordinates rounded to 1/100 pixel.
+def _entries(results: list[Any], image_ids: list[int], category_ids: list[int]) -> Iterator[dict]:
+    """A batch's results of mmdet as COCO entries, coordinates rounded to 1/100 pixel.
 
     Args:
-        result: C arrays (D, 5) float32 of x1, y1, x2, y2 in pixels and score, with masks a pair of
-            these and C lists of D masks (height, width) bool.
-        image_id: of the image.
+        results: of B images: C arrays (D, 5) float32 of x1, y1, x2, y2 in pixels and score, with
+            masks a pair of these and C lists of D RLEs.
+        image_ids: of the B images.
         category_ids: of the C classes.
     """
-    import pycocotools.mask
-
-    boxes, masks = result if isinstance(result, tuple) else (result, None)
-    entries = []
-    for label, rows in enumerate(boxes):
-        for row, (x1, y1, x2, y2, score) in enumerate(rows.tolist()):
-            entry = {
-                "image_id": image_id,
-                "category_id": category_ids[label],
-                "score": score,
-                "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
-            }
-            if masks is not None:
-                rle = pycocotools.mask.encode(np.asfortranarray(masks[label][row], dtype=np.uint8))
-                entry["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
-            entries.append(entry)
-    return entries
+    for image_id, result in zip(image_ids, results, strict=True):
+        boxes, masks = result if isinstance(result, tuple) else (result, None)
+        for label, rows in enumerate(boxes):
+            for row, (x1, y1, x2, y2, score) in enumerate(rows.tolist()):
+                entry = {
+                    "image_id": image_id,
+                    "category_id": category_ids[label],
+                    "score": score,
+                    "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
+                }
+                if masks is not None:
+                    entry["segmentation"] = masks[label][row]
+                yield entry

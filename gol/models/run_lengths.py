@@ -78,7 +78,9 @@ class _Paste:
         for small, start, end in zip(self.masks, bounds, bounds[1:], strict=False):
             if start < end:
                 points = torch.from_numpy(grid[None, None, start:end])
-                sampled = torch.grid_sampler_2d(torch.from_numpy(small[None, None]), points, 0, 0, False)
+                sampled = torch.grid_sampler_2d(
+                    torch.from_numpy(small[None, None]), points, 0, 0, False
+                )
                 values[start:end] = sampled[0, 0, 0].numpy()
         return values >= self.threshold
 
@@ -165,7 +167,11 @@ def _mixed(paste: _Paste, wanted: Array) -> tuple[Array, list[Array]]:
         (N, C + 1, R + 1) bool, and as many numbers: upper left, lower left, upper right, lower right.
     """
     ring = np.pad(paste.masks, ((0, 0), (1, 1), (1, 1))).transpose(0, 2, 1)
-    corners = [ring[:, i : ring.shape[1] + i - 1, j : ring.shape[2] + j - 1] for i in (0, 1) for j in (0, 1)]
+    corners = [
+        ring[:, i : ring.shape[1] + i - 1, j : ring.shape[2] + j - 1]
+        for i in (0, 1)
+        for j in (0, 1)
+    ]
     least, most = ring, ring
     for axis in (1, 2):
         pair = [np.arange(least.shape[axis] - 1), np.arange(1, least.shape[axis])]
