@@ -10,17 +10,21 @@ Shapes: N: masks, R × C: rows and columns of a small mask, H × W: of the image
 A cell lies between four neighbours of a small mask, around which is a ring of zeros.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
+from torch.nn.functional import grid_sample
 
 Rle = dict[str, list[int] | str]
 Array = np.ndarray
 
 _ROUNDING = 1e-6  # of a pixel's value in float32, at most, by row or column of the small mask
-_TOGETHER = 32  # masks at once: their arrays stay in the processor's cache
+_COLUMNS = 1 << 15  # of pixels at once, a mask counting as 512 more: the arrays fit the cache
 
 
+@np.errstate(all="ignore")  # of what is no number, or is divided by no size
 def encode(masks: Array, boxes: Array, size: tuple[int, int], threshold: float = 0.5) -> list[Rle]:
     """The run lengths of N masks, each pasted into an image where its box is.
 
@@ -36,11 +40,12 @@ def encode(masks: Array, boxes: Array, size: tuple[int, int], threshold: float =
     Returns:
         N times ``size`` [H, W] and ``counts``, compressed.
     """
-    found = []
-    for start in range(0, len(masks), _TOGETHER):
-        part = slice(start, start + _TOGETHER)
-        found += _encode(_Paste(masks[part], boxes[part], size, threshold))
-    return found
+    if not len(masks):
+        return []
+    columns = np.clip(np.nan_to_num(boxes[:, 2] - boxes[:, 0]), 0, size[1]) + 512
+    bounds = np.flatnonzero(np.diff(np.cumsum(columns) // _COLUMNS)) + 1
+    parts = zip(np.split(masks, bounds), np.split(boxes, bounds), strict=True)
+    return [rle for part in parts for rle in _encode(_Paste(*part, size, threshold))]
 
 
 class _Paste:
@@ -69,19 +74,16 @@ class _Paste:
 
     def exact(self, mask: Array, x: Array, y: Array) -> Array:
         """Whether pixels are set, in mmdet's arithmetic: (K,) bool; ``mask`` (K,) ascends."""
-        with np.errstate(all="ignore"):
-            grid = np.stack([x, y], 1).astype(np.float32) + np.float32(0.5)
-            grid = (grid - self.begin[mask]) / self.extent[mask] * 2 - 1
+        grid = np.stack([x, y], 1).astype(np.float32) + np.float32(0.5)
+        grid = (grid - self.begin[mask]) / self.extent[mask] * 2 - 1
         grid[np.isinf(grid)] = 0
         values = np.empty(len(mask), np.float32)
         bounds = np.searchsorted(mask, np.arange(len(self.masks) + 1)).tolist()
-        for small, start, end in zip(self.masks, bounds, bounds[1:], strict=False):
+        for small, (start, end) in zip(self.masks, pairwise(bounds), strict=True):
             if start < end:
                 points = torch.from_numpy(grid[None, None, start:end])
-                sampled = torch.grid_sampler_2d(
-                    torch.from_numpy(small[None, None]), points, 0, 0, False
-                )
-                values[start:end] = sampled[0, 0, 0].numpy()
+                small_mask = torch.from_numpy(small[None, None])
+                values[start:end] = grid_sample(small_mask, points, align_corners=False)[0, 0, 0]
         return values >= self.threshold
 
 
@@ -101,7 +103,7 @@ def _encode(paste: _Paste) -> list[Rle]:
     end = paste.size[0] * paste.size[1]
     last = np.flatnonzero(np.diff(mask * (end + 1) + place, append=-1))
     mask, place, state = mask[last], place[last], state[last]
-    change = np.flatnonzero((np.diff(state, prepend=False)) & (place < end))
+    change = np.flatnonzero(np.diff(state, prepend=False) & (place < end))
     return _compressed(mask[change], place[change], paste)
 
 
@@ -121,12 +123,14 @@ def _compressed(mask: Array, place: Array, paste: _Paste) -> list[Rle]:
 
 
 def _drawn(paste: _Paste, index: int) -> tuple[Array, Array, Array]:
-    """Every pixel of one mask: mask, place down the columns and whether it is set (K,)."""
+    """What :func:`_outlines` returns, of one mask, by computing each of its pixels."""
     (left, top), (right, bottom) = paste.first[index], paste.after[index]
     columns, rows = np.arange(left, right), np.arange(top, bottom + 1)
     x, y = np.repeat(columns, len(rows)), np.tile(rows, len(columns))
     mask = np.full(len(x), index)
-    return mask, x * paste.size[0] + y, paste.exact(mask, x, y) & (y < bottom)
+    state = paste.exact(mask, x, y) & (y < bottom)
+    change = np.flatnonzero(np.diff(state, prepend=False))
+    return mask[change], (x * paste.size[0] + y)[change], state[change]
 
 
 def _outlines(paste: _Paste, wanted: Array) -> tuple[Array, Array, Array]:
@@ -161,24 +165,18 @@ def _outlines(paste: _Paste, wanted: Array) -> tuple[Array, Array, Array]:
 
 
 def _mixed(paste: _Paste, wanted: Array) -> tuple[Array, list[Array]]:
-    """Which cells have values at both sides of the threshold, or near it, and the cells' corners.
+    """The cells with values at both sides of the threshold, or near it.
 
     Returns:
-        (N, C + 1, R + 1) bool, and as many numbers: upper left, lower left, upper right, lower right.
+        Whether it is one, by mask, column and row (N, C + 1, R + 1) bool, and in the same form the
+        values at the cells' corners: upper left, lower left, upper right, lower right.
     """
-    ring = np.pad(paste.masks, ((0, 0), (1, 1), (1, 1))).transpose(0, 2, 1)
-    corners = [
-        ring[:, i : ring.shape[1] + i - 1, j : ring.shape[2] + j - 1]
-        for i in (0, 1)
-        for j in (0, 1)
-    ]
-    least, most = ring, ring
-    for axis in (1, 2):
-        pair = [np.arange(least.shape[axis] - 1), np.arange(1, least.shape[axis])]
-        least = np.minimum(*(least.take(index, axis) for index in pair))
-        most = np.maximum(*(most.take(index, axis) for index in pair))
-    mixed = least <= paste.threshold + 2 * paste.rounding
-    mixed &= most >= paste.threshold - 2 * paste.rounding
+    ring = np.pad(paste.masks.transpose(0, 2, 1), ((0, 0), (1, 1), (1, 1)))
+    left, right = ring[:, :-1], ring[:, 1:]
+    least, most = np.minimum(left, right), np.maximum(left, right)
+    mixed = np.minimum(least[..., :-1], least[..., 1:]) <= paste.threshold + 2 * paste.rounding
+    mixed &= np.maximum(most[..., :-1], most[..., 1:]) >= paste.threshold - 2 * paste.rounding
+    corners = [side[..., rows] for side in (left, right) for rows in (slice(-1), slice(1, None))]
     return mixed & wanted[:, None, None], corners
 
 
