@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ _OPTIMISTIC = (
     "(--last: the final weights)"
 )
 _BATCH = 16  # most images at once
-_MASK_BYTES = 1 << 30  # mmdet returns a mask of the whole image for every detection
+_MASK_BYTES = 6 << 30  # of a batch's small masks: each detection has one of every class
 
 
 def detect(
@@ -146,7 +147,7 @@ class ImageShare:
         from gol.models import build_dataset
 
         self.dataset = build_dataset(config.data.test, {"test_mode": True})
-        batches = _batches(self.dataset, config.model.test_cfg.rcnn.max_per_img)
+        batches = _batches(self.dataset, _batch_size(config.model))
         self.batches = batches[ranks.rank :: ranks.world]
         self.rounds = math.ceil(len(batches) / ranks.world)
         self.workers, self.device = config.data.workers_per_gpu, ranks.device
@@ -183,18 +184,24 @@ class ImageShare:
             yield 0, iter(())
 
 
-def _batches(dataset: Any, detections: int) -> list[list[int]]:
-    """All test batches, each B indices of images of one shape, so that none is padded."""
+def _batch_size(model: Any) -> int:
+    """The most images at once whose masks fit into memory, by a resolved config's model."""
+    head = model.roi_head.get("mask_head")
+    if head is None:
+        return _BATCH
+    head = head[0] if isinstance(head, list) else head
+    channels = 1 if head.get("class_agnostic") else head.num_classes
+    channels += 2 * head.conv_out_channels
+    image = model.test_cfg.rcnn.max_per_img * channels * 28 * 28 * 4
+    return min(max(_MASK_BYTES // image, 1), _BATCH)
+
+
+def _batches(dataset: Any, size: int) -> list[list[int]]:
+    """All test batches, each B <= size indices of images of one shape, so that none is padded."""
     shapes = [(info["height"], info["width"]) for info in dataset.data_infos]
     order = sorted(range(len(dataset)), key=lambda index: shapes[index])
-    batches = []
-    while order:
-        height, width = shape = shapes[order[0]]
-        size = min(max(_MASK_BYTES // (height * width * detections), 1), _BATCH)
-        batch = [index for index in order[:size] if shapes[index] == shape]
-        batches.append(batch)
-        order = order[len(batch) :]
-    return batches
+    by_shape = (list(group) for _, group in groupby(order, key=lambda index: shapes[index]))
+    return [group[i : i + size] for group in by_shape for i in range(0, len(group), size)]
 
 
 class _Progress:
