@@ -169,19 +169,29 @@ class ImageShare:
             detector: as :func:`build_scorer` gives it, with weights.
             check: called before each batch; it may raise.
         """
-        from gol.data.loader import load, to_device
+        from gol.data.loader import load
 
         loaded = load(self.dataset, self.batches, self.workers, self.device.type == "cuda")
-        amp = torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
         for indices, batch in zip(self.batches, loaded, strict=True):
             check()
-            with torch.inference_mode(), amp:
-                results = detector(return_loss=False, rescale=True, **to_device(batch, self.device))
-            image_ids = [self.dataset.img_ids[index] for index in indices]
-            yield len(indices), _entries(results, image_ids, self.dataset.cat_ids)
+            results = self._results(detector, batch)
+            entries = (
+                entry
+                for index, result in zip(indices, results, strict=True)
+                for entry in _entries(result, self.dataset.img_ids[index], self.dataset.cat_ids)
+            )
+            yield len(indices), entries
         for _ in range(self.rounds - len(self.batches)):
             check()
             yield 0, iter(())
+
+    def _results(self, detector: torch.nn.Module, batch: dict[str, Any]) -> list[Any]:
+        """mmdet's results of B images."""
+        from gol.data.loader import to_device
+
+        amp = torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
+        with torch.inference_mode(), amp:
+            return detector(return_loss=False, rescale=True, **to_device(batch, self.device))
 
 
 def _batch_size(model: Any) -> int:
@@ -228,25 +238,26 @@ class _Progress:
             )
 
 
-def _entries(results: list[Any], image_ids: list[int], category_ids: list[int]) -> Iterator[dict]:
-    """A batch's results of mmdet as COCO entries, coordinates rounded to 1/100 pixel.
+def _entries(result: Any, image_id: int, category_ids: list[int]) -> list[dict]:
+    """One image's result of mmdet as D COCO entries, coordinates rounded to 1/100 pixel.
 
     Args:
-        results: of B images: C arrays (D, 5) float32 of x1, y1, x2, y2 in pixels and score, with
-            masks a pair of these and C lists of D RLEs.
-        image_ids: of the B images.
+        result: C arrays (D, 5) float32 of x1, y1, x2, y2 in pixels and score, with masks a pair of
+            these and C lists of D RLEs.
+        image_id: of the image.
         category_ids: of the C classes.
     """
-    for image_id, result in zip(image_ids, results, strict=True):
-        boxes, masks = result if isinstance(result, tuple) else (result, None)
-        for label, rows in enumerate(boxes):
-            for row, (x1, y1, x2, y2, score) in enumerate(rows.tolist()):
-                entry = {
-                    "image_id": image_id,
-                    "category_id": category_ids[label],
-                    "score": score,
-                    "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
-                }
-                if masks is not None:
-                    entry["segmentation"] = masks[label][row]
-                yield entry
+    boxes, masks = result if isinstance(result, tuple) else (result, None)
+    entries = []
+    for label, rows in enumerate(boxes):
+        for row, (x1, y1, x2, y2, score) in enumerate(rows.tolist()):
+            entry = {
+                "image_id": image_id,
+                "category_id": category_ids[label],
+                "score": score,
+                "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
+            }
+            if masks is not None:
+                entry["segmentation"] = masks[label][row]
+            entries.append(entry)
+    return entries
