@@ -142,6 +142,7 @@ class Detector:
         return to_device(next(load([item], [[0]])), self.device)
 
     def _detections(self, result: Any, size: tuple[int, int]) -> "Detections":
+        from pycocotools import mask as coco_mask
         from supervision import Detections
 
         boxes, masks = result if isinstance(result, tuple) else (result, None)
@@ -150,10 +151,10 @@ class Detector:
         order = np.argsort(-rows[:, 4], kind="stable")
         found = None
         if masks is not None:
-            flat = [mask for of_class in masks for mask in of_class]
+            flat = [rle for of_class in masks for rle in of_class]
             found = np.zeros((len(flat), *size), bool)
             for place, row in enumerate(order):
-                found[place] = flat[row]
+                found[place] = coco_mask.decode(flat[row])
         return Detections(
             xyxy=rows[order, :4],
             mask=found,
