@@ -293,9 +293,9 @@ def test_chromium_says_what_is_wrong_and_takes_the_next_photo(page, photo):
 
 
 def test_chromium_decodes_any_mask_as_pycocotools_does(page):
-    """Run lengths of one character to five, of negative differences too, at two sizes."""
+    """Run lengths of one character to three, of negative differences too, at two sizes."""
     rng = default_rng(fresh_seed())
-    for size in ((1, 1), (7, 5), (300, 211), (40, 3000)):
+    for size in ((1, 1), (7, 5), (90, 61), (20, 900)):
         for share in (0, 0.01, 0.5, 1):
             mask = rng.random(size) < share
             rle = pycocotools.mask.encode(np.asfortranarray(mask, dtype=np.uint8))
