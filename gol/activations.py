@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 from gol.entry_points import Registry
 
-__all__ = ["ACTIVATIONS", "Activation", "Gumbel", "Normal", "Sigmoid", "Softmax"]
+__all__ = ["ACTIVATIONS", "APA", "Activation", "Gumbel", "Normal", "Sigmoid", "Softmax"]
 
 #: A formula maps a logit to a value and to that value's derivative.
 Formula = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -215,6 +215,53 @@ class Softmax:
     def bias(self, prior: float) -> float:
         """Returns the logit with probability ``prior`` against one other logit of 0."""
         return Sigmoid().bias(prior)
+
+
+class APA:
+    """``p = (lambda exp(-kappa x) + 1) ** (-1 / lambda)``, the adaptive parametric activation.
+
+    Towards lambda 0 it is ``exp(-exp(-kappa x))``, the Gumbel activation; at 1 the sigmoid of
+    ``kappa x``. It is not in :data:`ACTIVATIONS`, since it has to be told its parameters; these may
+    be learned. ``kappa x`` is taken as at least -88 and at most 87, as by :class:`Gumbel`.
+
+    Args:
+        lambda_: above 0; a number or a 0-d tensor.
+        kappa: a number or a 0-d tensor.
+
+    Source: Alexandridis et al., "Adaptive Parametric Activation", ECCV 2024.
+    """
+
+    def __init__(self, lambda_: float | Tensor, kappa: float | Tensor = 1.0) -> None:
+        # In double precision: near 0, the derivative by lambda is a difference of like numbers.
+        self.lambda_, self.kappa = (torch.as_tensor(v).double() for v in (lambda_, kappa))
+
+    def probability(self, x: Tensor) -> Tensor:
+        """Returns ``p``; see the module's text for shapes, dtypes and accuracy."""
+        return self._log_probability(x).exp().to(torch.promote_types(x.dtype, torch.float32))
+
+    def log_probability(self, x: Tensor) -> Tensor:
+        """Returns ``log(p)``."""
+        return self._log_probability(x).to(torch.promote_types(x.dtype, torch.float32))
+
+    def log_complement(self, x: Tensor) -> Tensor:
+        """Returns ``log(1 - p)``."""
+        log_p = self._log_probability(x)
+        half = -math.log(2)
+        small = log_p.clamp(max=half).exp().neg().log1p()  # where p does not round to 1
+        log_q = torch.where(log_p < half, small, log_p.expm1().neg().log())
+        return log_q.to(torch.promote_types(x.dtype, torch.float32))
+
+    def bias(self, prior: float) -> float:
+        """Returns the logit with probability ``prior``; see :meth:`Activation.bias`."""
+        lambda_ = float(self.lambda_)
+        return (
+            -math.log(math.expm1(-lambda_ * math.log(_checked(prior))) / lambda_)
+            / self.kappa.item()
+        )
+
+    def _log_probability(self, x: Tensor) -> Tensor:
+        scaled = (self.kappa * x.double()).clamp(-88, 87)
+        return F.softplus(self.lambda_.log() - scaled) / -self.lambda_
 
 
 def _log_odds(x: Tensor) -> Tensor:

@@ -47,8 +47,9 @@ def train_ranks(world, run):
 
 def prepare(run, data, experiment="demo/gol", **overrides):
     """Micro-batches of 2; 60 images make 7 iterations of 4 micro-batches and one of 2."""
+    length = {} if "runner.max_iters" in overrides else {"runner.max_epochs": 2}
     overrides = {
-        "runner.max_epochs": 2,
+        **length,
         "data.samples_per_gpu": 2,
         "gol.checkpoint_interval": 5,
         "sampler": "random",

@@ -7,7 +7,7 @@ from decimal import Decimal, localcontext
 import pytest
 import torch
 
-from gol.activations import ACTIVATIONS
+from gol.activations import ACTIVATIONS, APA
 
 METHODS = ("probability", "log_probability", "log_complement")
 ELEMENTWISE = ("gumbel", "sigmoid", "normal")
@@ -81,6 +81,57 @@ def test_value_and_gradient_are_right_to_1e_6(name, method, rng):
         expected = ORACLES[name](Decimal(logit))[METHODS.index(method)]
         assert_close(value, expected[0], f"{name}.{method}({logit})")
         assert_close(slope, expected[1], f"derivative of {name}.{method} at {logit}")
+
+
+def apa(x, lambda_, kappa):
+    """Value, and derivatives by x, lambda and kappa, of each method."""
+    e = (-kappa * x).exp()
+    base = lambda_ * e + 1
+    p = (-base.ln() / lambda_).exp()
+    log_q = (1 - p).ln() if p > Decimal("1e-90") else -p
+    slopes = (kappa * e / base, base.ln() / lambda_**2 - e / base / lambda_, x * e / base)
+    by_q = -p / (1 - p)
+    return (
+        (p, *(p * slope for slope in slopes)),
+        (-base.ln() / lambda_, *slopes),
+        (log_q, *(by_q * slope for slope in slopes)),
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("lambda_", "kappa"), [(1e-4, 1.0), (0.3, 1.7), (1.0, 1.0), (2.5, 0.4)])
+def test_apa_and_its_three_derivatives_are_right_to_1e_6(method, lambda_, kappa, rng):
+    """In float64 parameters, as it computes; at both ends it is Gumbel and the sigmoid."""
+    values = torch.cat([torch.tensor([-40.0, 40.0]), torch.randn(20, generator=rng) * 4])
+    for logit in values.tolist():
+        x, *learned = (
+            torch.tensor(v, dtype=torch.float64, requires_grad=True)
+            for v in (logit, lambda_, kappa)
+        )
+        y = getattr(APA(*learned), method)(x)
+        y.backward()
+        expected = apa(*(Decimal(v.item()) for v in (x, *learned)))[METHODS.index(method)]
+        parts = ("value", "x", "lambda", "kappa"), (y, *(v.grad for v in (x, *learned))), expected
+        for part, computed, right in zip(*parts, strict=True):
+            what = f"{method}'s {part} at {logit}, {lambda_}, {kappa}"
+            if part == "lambda":  # a difference of two numbers, each the derivative by x / lambda
+                rounding = 1e-13 * abs(float(expected[1])) / kappa / lambda_ + 1e-38
+                assert abs(computed.item() - float(right)) <= 1e-6 * abs(float(right)) + rounding, (
+                    what
+                )
+            elif abs(right) > TINY:
+                assert_close(computed.detach(), right, what)
+
+
+def test_apa_ends_in_gumbel_and_sigmoid(rng):
+    x = torch.randn(50, generator=rng) * 3
+    for lambda_, name in ((1e-9, "gumbel"), (1, "sigmoid")):
+        for method in METHODS:
+            computed, expected = (getattr(a, method)(x) for a in (APA(lambda_), ACTIVATIONS[name]))
+            torch.testing.assert_close(computed, expected, rtol=1e-5, atol=1e-9)
+    assert math.isclose(
+        APA(0.5, 2).probability(torch.tensor(APA(0.5, 2).bias(0.01))), 0.01, rel_tol=1e-6
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)

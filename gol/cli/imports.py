@@ -1,5 +1,6 @@
 """Verbs that bring labels of other tools in."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,26 @@ def import_(
             raise UserError("--dataset takes its options from the dataset's file")
         return _import_dataset(dataset, out)
     summary = import_export(source, out, form, images, Answers(**answers), drop_bad)
-    return Result(summary, summary["text"])
+    splits = summary["splits"]
+    if {"train.json", "val.json"} <= splits.keys():
+        return _ready(summary, out, summary["images"])
+    command = shlex.join(
+        map(str, ("gol", "split", out / next(iter(splits)), "--out", out / "split"))
+    )
+    return Result(summary, f"{summary['text']}\nnext: {command}")
+
+
+def _ready(summary: dict[str, Any], out: Path, images: str | None) -> Result:
+    """What was written, with its dataset file, and the command that trains on it."""
+    from gol.data.imports.output import write_dataset_file
+
+    file = write_dataset_file(out, images or "FOLDER")
+    missing = "" if images else f"\nto be named in {file}: FOLDER, which has the images"
+    command = "snakemake reproduce_table --configfile configs/own.yaml --config"
+    text = f"""{summary["text"]}{missing}
+next: {command} {shlex.quote(f"dataset={file}")}
+without a GPU: configs/own_small.yaml in place of configs/own.yaml"""
+    return Result(summary, text)
 
 
 def _import_dataset(name: str, out: Path) -> Result:
@@ -67,7 +87,7 @@ def _import_dataset(name: str, out: Path) -> Result:
     exports = {split: (e.annotations, e.images) for split, e in dataset.exports.items()}
     form = None if dataset.format == "auto" else dataset.format
     answers = Answers(dataset.boxes, dataset.crowd, dataset.sizes, dataset.class_key)
-    division = dataset.split.model_dump()
+    division = dataset.split.model_dump(exclude_unset=True)
     text = import_splits(exports, out, form, answers, dataset.drop_bad, division)
     return Result({"out": str(out), "text": text}, text)
 
@@ -97,4 +117,4 @@ def split(file: Path, out: Path, val: float, seed: int, by: str | None) -> Resul
     from gol.data.split import split_annotations
 
     summary = split_annotations(file, out, val, seed, by)
-    return Result(summary, summary["text"])
+    return _ready(summary, out, summary["images"])

@@ -1,12 +1,13 @@
-"""The verb that finds objects in photos and draws them."""
+"""The verbs that find objects in photos and show them."""
 
 import glob
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gol.cli.verbs import JSON, OUT, Result, option, verb
+from gol.cli.verbs import JSON, OUT, Result, dataset_names, experiment_names, option, verb
 from gol.errors import UserError, visible
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".gif"}
@@ -25,27 +26,49 @@ def _share(text: str) -> float:
     return value
 
 
-@verb(
-    option("run", type=Path, help="folder of a trained run"),
-    option("images", nargs="+", help="photos, folders (with those below them) or patterns"),
-    OUT,
-    option("--score", type=_share, default=0.3, help="least score, from 0 to 1 (default 0.3)"),
+def _port(text: str) -> int:
+    import argparse
+
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 0 to 65535")
+    return int(text)
+
+
+#: What finds: the arguments of :func:`gol.engine.predict.load_detector`.
+_RUN = option("run", type=Path, help="folder of a trained run, or a checkpoint")
+_DETECTOR = (
     option("--scoring", help="activation for the scores (default: the config's first)"),
     option("--checkpoint", type=Path, help="weights instead of the run's own"),
     option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)"),
+    option(
+        "--experiment",
+        complete=experiment_names,
+        help="what a checkpoint is: own/softmax for the Mask R-CNN of mmdet's zoo, for example",
+    ),
+    option("--config", type=Path, help="the same as a run's config.json"),
+    option(
+        "--dataset",
+        complete=dataset_names,
+        help="for --experiment: at whose image size to detect (default: the experiment's)",
+    ),
+    option("--classes", help="the checkpoint's, in order, if it does not say: dog,cat,… or coco"),
+)
+
+
+@verb(
+    _RUN,
+    option(
+        "images",
+        nargs="+",
+        help="photos, folders (with all below them), patterns, or a .txt file that lists them",
+    ),
+    OUT,
+    option("--score", type=_share, default=0.3, help="least score, from 0 to 1 (default 0.3)"),
+    *_DETECTOR,
     option("--crop", action="store_true", help="write each object as a picture of its own, too"),
     JSON,
 )
-def predict(
-    run: Path,
-    images: list[str],
-    out: Path,
-    score: float,
-    scoring: str | None,
-    checkpoint: Path | None,
-    device: str | None,
-    crop: bool,
-) -> Result:
+def predict(images: list[str], out: Path, score: float, crop: bool, **chosen: Any) -> Result:
     """Find objects in photos: pictures with masks and names, and JSON."""
     from gol.engine.predict import load_detector
     from gol.files import write_json
@@ -53,9 +76,11 @@ def predict(
     from gol.results.photos import Record
 
     files = _files(images, out)
-    detector = load_detector(run, device, scoring, checkpoint)
+    stems = _stems(files)
+    _refuse_overwriting(files, stems, out)
+    detector = load_detector(**chosen)
     record, unread = Record(detector.classes), 0
-    for file, stem in progress(zip(files, _stems(files), strict=True), "photos", len(files)):
+    for file, stem in progress(zip(files, stems, strict=True), "photos", len(files)):
         try:
             _one(detector, file, out, stem, score, crop, record)
         except _Unread as error:
@@ -68,6 +93,36 @@ def predict(
     return _said(record, unread, out, score)
 
 
+@verb(
+    _RUN,
+    option(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
+    ),
+    option("--port", type=_port, default=8000, help="default 8000; 0 for any free one"),
+    option("--score", type=_share, default=0.3, help="where the threshold begins (default 0.3)"),
+    *_DETECTOR,
+    extra="all",
+)
+def serve(host: str, port: int, score: float, **chosen: Any) -> None:
+    """Open a page on this machine that finds objects in the photo dropped on it, until Ctrl-C."""
+    import ipaddress
+
+    from gol.engine.predict import load_detector
+    from gol.results.serve import address, build_app, build_server, listen
+
+    with listen(host, port) as place:
+        detector = load_detector(**chosen)
+        own = detector.config.gol
+        app = build_app(detector, f"{own.label} ({own.experiment})", score, host)
+        bound, number = place.getsockname()[:2]
+        if not ipaddress.ip_address(bound).is_loopback:
+            text = f"gol serve: whoever can reach {address(bound, number)} can use this page"
+            print(text, file=sys.stderr, flush=True)
+        url = f"http://{address(host, number)}/"
+        with suppress(KeyboardInterrupt):  # as it is meant to end
+            build_server(app, lambda: print(url, flush=True)).run([place])
+
+
 class _Unread(Exception):
     """A photo that cannot be read; the others go on."""
 
@@ -76,21 +131,51 @@ def _files(images: list[str], out: Path) -> list[Path]:
     """The photos that are named, each once; pictures of an earlier time are none."""
     found: dict[Path, None] = {}
     for name in images:
-        path = Path(name)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
-            within = [p for p in inside if not p.resolve().is_relative_to(out.resolve())]
-        elif path.is_file():
-            within = [path]
-        else:
-            within = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
-        if not within:
-            raise UserError(
-                f"no photo in {name}; allowed: files, folders with files that end in "
-                f"{', '.join(sorted(_SUFFIXES))}, and patterns such as 'photos/*.jpg'"
-            )
-        found.update(dict.fromkeys(within))
+        for each in _listed(Path(name)) if _is_list(Path(name)) else [name]:
+            within = _within(each, out)
+            if not within:
+                place = f"{each}, which {name} lists" if each != name else name
+                raise UserError(
+                    f"no photo in {place}; allowed: files, folders with files that end in "
+                    f"{', '.join(sorted(_SUFFIXES))}, patterns such as 'photos/*.jpg', and text "
+                    "files (.txt) that list these, one a line"
+                )
+            found.update(dict.fromkeys(within))
     return list(found)
+
+
+def _within(name: str, out: Path) -> list[Path]:
+    """The photos of a file, a folder or a pattern."""
+    path = Path(name)
+    if path.is_dir():
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+        return [p for p in inside if not p.resolve().is_relative_to(out.resolve())]
+    if path.is_file():
+        return [path]
+    return [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
+
+
+def _is_list(path: Path) -> bool:
+    return path.suffix.lower() == ".txt" and path.is_file()
+
+
+def _listed(path: Path) -> list[str]:
+    """What a text file names, beside itself if it is there, else in the current folder."""
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the list {path}: {error}") from error
+    if not any(lines):
+        raise UserError(f"{path} lists no photo")
+    beside = [(path.parent / line, line) for line in lines if line]
+    return [str(near) if near.exists() else line for near, line in beside]
+
+
+def _refuse_overwriting(files: list[Path], stems: list[str], out: Path) -> None:
+    photos = {file.resolve(): file for file in files}
+    for stem in stems:
+        if file := photos.get((out / f"{stem}.jpg").resolve()):
+            raise UserError(f"{file} would be overwritten by a picture: name another --out")
 
 
 def _stems(files: list[Path]) -> list[str]:
@@ -116,9 +201,9 @@ def _one(
 
     try:
         pixels = read_photo(file)
+        found = detector.predict(pixels, score)
     except UserError as error:
         raise _Unread(error) from error
-    found = detector.predict(pixels, score)
     picture = out / f"{stem}.jpg"
     write_photo(picture, draw(pixels, found))
     if crop:

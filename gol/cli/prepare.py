@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gol.cli.verbs import JSON, OUT, Result, dataset_names, option, verb, whole
+from gol.cli.verbs import JSON, OUT, Result, dataset_names, experiment_names, option, verb, whole
 from gol.errors import UserError, without_secrets
 
 _DATASET = option(
@@ -90,12 +90,6 @@ def preprocess(dataset: str, out: Path) -> Result:
     return Result(summary, summary["text"])
 
 
-def _experiment_names(**_: Any) -> Iterable[str]:
-    from gol.config.experiments import experiments
-
-    return experiments()
-
-
 def _init_names(**keywords: Any) -> Iterable[str]:
     from argcomplete.completers import FilesCompleter
 
@@ -105,7 +99,7 @@ def _init_names(**keywords: Any) -> Iterable[str]:
 
 
 @verb(
-    option("experiment", complete=_experiment_names, help="name listed by `gol experiments`"),
+    option("experiment", complete=experiment_names, help="name listed by `gol experiments`"),
     option("--run", type=Path, help="run folder to prepare (default: print a Python config)"),
     option("--dataset", complete=dataset_names, help="dataset instead of the experiment's own"),
     _DATA,
@@ -171,15 +165,22 @@ def config(
 
 def _derived_constants(config: Any) -> list[str]:
     """What a resolved config takes from the class counts, in words."""
-    from gol.config.datasets import load_dataset
+    from gol.config.axes import axis_values
+    from gol.config.datasets import AUTO, load_dataset
     from gol.config.detector import settled
     from gol.config.resolve import training_annotations
+    from gol.data.constants import iterations
     from gol.data.prepared import Prepared
 
     name = config.gol.axes.dataset
-    definition = load_dataset(name)
-    _, constants = settled(definition, name, Prepared(Path(training_annotations(config)).parent))
-    return [constants.text(definition.derived)] if constants and definition.derived else []
+    keys = load_dataset(name).derived
+    schedule = axis_values("schedule")[config.gol.axes.schedule]
+    prepared = Prepared(Path(training_annotations(config)).parent)
+    _, constants = settled(load_dataset(name), name, prepared)
+    length = iterations(constants, schedule["base_batch"])
+    if schedule.get("max_iters") == AUTO and config.runner.get("max_iters") == length:
+        keys.append("seen")
+    return [constants.text(keys, length)] if constants and keys else []
 
 
 def _weights_names(**_: Any) -> Iterable[str]:

@@ -165,6 +165,13 @@ def dataset_names(**keywords: Any) -> list[str]:
     return [*shipped_datasets(), *FilesCompleter(("yaml", "yml"))(**keywords)]
 
 
+def experiment_names(**_: Any) -> list[str]:
+    """What the shell offers for an experiment."""
+    from gol.config.experiments import experiments
+
+    return experiments()
+
+
 # Options of verbs in more than one module.
 RUN = option("run", type=Path, help="run folder, prepared by `gol config`")
 OUT = option("--out", type=Path, required=True, help="where to write")

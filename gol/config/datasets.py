@@ -3,13 +3,13 @@
 import json
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from gol.config.model import Count, Model, Natural, Number, Positive, Share, Text
 from gol.data.prepared import SPLITS, Drawn, Prepared
-from gol.errors import UserError, pick, shown, validated
+from gol.errors import UserError, choices, pick, shown, validated
 from gol.files import configs_folder, read_yaml
 from gol.groups import THRESHOLDS
 from gol.sources import raw
@@ -224,7 +224,29 @@ def load_dataset(dataset: str) -> DrawnDataset | FileDataset | ExportDataset:
         content = {**content, "draw": {**shipped_datasets()["demo"]["draw"], **content["draw"]}}
     if source == "files" and "format" in content:
         source = "exports"
+    elif source == "files":
+        _check_without_format(content, f"dataset {dataset}")
     return validated(_SOURCES[source], content, f"dataset {dataset}")
+
+
+def _check_without_format(content: dict[str, Any], where: str) -> None:
+    """Names the key ``format`` where all else speaks of an export.
+
+    Raises:
+        UserError: a key has a meaning for exports alone, or one is left out that these may lack.
+    """
+    allowed = choices(get_args(ExportDataset.model_fields["format"].annotation))
+    needed = f"the key 'format' ({allowed})"
+    own = ExportDataset.model_fields.keys() - FileDataset.model_fields.keys()
+    if found := sorted(own & content.keys()):
+        raise UserError(f"{where}: key '{found[0]}' needs {needed}")
+    if content.keys() - FileDataset.model_fields.keys():
+        return  # a misspelt key says more than the one that it stands for
+    for split in SPLITS:
+        part = content.get(split)
+        if part is None or (isinstance(part, dict) and part.keys() == {"annotations"}):
+            key = f"{split}.images" if part else split
+            raise UserError(f"{where}: key '{key}' is missing; an export alone needs {needed}")
 
 
 # Snakemake asks once for each job, and a pipeline may have thousands.

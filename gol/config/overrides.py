@@ -46,6 +46,7 @@ _FIXED = {
     "gol.scorings": "they follow the axis classifier",
     "gol.statement": "it belongs to the dataset",
     "model.roi_head.bbox_head.loss_cls.type": "it follows the axis classifier",
+    "model.roi_head.bbox_head.loss_cls.activation": "it follows the axis classifier",
 }
 _FIXED_NAMES = {
     "num_classes": "it follows the dataset",

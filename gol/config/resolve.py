@@ -24,7 +24,7 @@ from gol.config.own import Own, own_part
 from gol.config.python_file import python_text
 from gol.config.transforms import set_data
 from gol.config.trusted import CUSTOM_IMPORTS, check_trusted
-from gol.data.constants import Constants
+from gol.data.constants import iterations
 from gol.data.prepared import Prepared
 from gol.data.store import file_digest
 from gol.errors import UserError, shown, validated
@@ -75,7 +75,8 @@ def load_experiment(
 
     statistics = class_statistics(dataset, axes.dataset, prepared)
     dataset, constants = settled(dataset, axes.dataset, prepared)
-    _settle_length(values["schedule"], constants)
+    if values["schedule"].get("max_iters") == AUTO:
+        values["schedule"]["max_iters"] = iterations(constants, values["schedule"]["base_batch"])
 
     config = detector_config(values["detector"], values["backbone"])
     set_heads(config.model, values, dataset, statistics)
@@ -99,14 +100,6 @@ def load_experiment(
     plain = config._cfg_dict.to_dict()
     apply_overrides(plain, overrides)
     return type(config)(plain)
-
-
-def _settle_length(schedule: dict[str, Any], constants: Constants | None) -> None:
-    """Enters the iterations that follow from the number of images, where the schedule asks."""
-    if schedule.get("max_iters") == AUTO:
-        if constants is None:
-            raise UserError("max_iters: auto needs class counts: run `gol preprocess` before")
-        schedule["max_iters"] = constants.iterations(schedule["base_batch"])
 
 
 def _own_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,13 +165,13 @@ def python_config(config: Any) -> str:
 
 
 def read_config(run: str | Path) -> dict[str, Any]:
-    """The plain content of a run folder's resolved config.
+    """The plain content of a run folder's resolved config, or of a file of one.
 
     Raises:
         UserError: the file is missing, truncated or not a resolved config, or lacks what every
             training reads.
     """
-    path = RunFolder(run).config
+    path = _config_file(run)
     content = read_json(path)
     if not isinstance(content, dict) or "gol" not in content:
         raise UserError(f"{path} is not a resolved config: write one with `gol config`")
@@ -187,16 +180,20 @@ def read_config(run: str | Path) -> dict[str, Any]:
 
 
 def load_config(run: str | Path) -> Any:
-    """A run folder's resolved config as an mmcv ``Config``; no code is executed.
+    """A run folder's resolved config, or a file of one, as an mmcv ``Config``; executes no code.
 
     Raises:
         UserError: as :func:`read_config`, or its key ``gol`` lacks something, or it names what
             could run code.
     """
-    content, path = read_config(run), str(RunFolder(run).config)
+    content, path = read_config(run), str(_config_file(run))
     check_trusted(content, path)
     own_part(content, path)
     return mmcv_config()(_tuples(content))
+
+
+def _config_file(run: str | Path) -> Path:
+    return Path(run) if Path(run).is_file() else RunFolder(run).config
 
 
 def _tuples(value: Any, key: str = "") -> Any:
@@ -239,11 +236,11 @@ def _set_schedule(config: Any, values: Mapping) -> None:
     config.optimizer = schedule["optimizer"]
     config.optimizer_config = {"grad_clip": schedule["grad_clip"]}
     config.lr_config = schedule["lr_config"]
-    if iterations := schedule.get("max_iters"):
-        config.runner = {"type": "IterBasedRunner", "max_iters": iterations}
+    if length := schedule.get("max_iters"):
+        config.runner = {"type": "IterBasedRunner", "max_iters": length}
     else:
         config.runner = {"type": "EpochBasedRunner", "max_epochs": schedule["max_epochs"]}
     kinds = ["bbox", "segm"] if "mask_head" in config.model.roi_head else ["bbox"]
-    config.evaluation = {"metric": kinds, "interval": iterations or schedule["max_epochs"]}
+    config.evaluation = {"metric": kinds, "interval": length or schedule["max_epochs"]}
     if fp16:
         config.fp16 = fp16

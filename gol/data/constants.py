@@ -9,8 +9,8 @@ rare below 0.0011 (v0.5: 0.00177), which is every class up to the second cut. Th
   that have images at all (counts that many classes share may leave less);
 - *repeat_threshold*: the common cut / annotated images, cut to two digits;
 - *rare_frequency*: the next number of two digits, so that classes at the cut itself are below it;
-- *iterations*: 12 epochs (the schedule 1x), but at least 20,000 images and at most as many as 1x
-  has on LVIS v1; no image more than 100 times.
+- *iterations* (a schedule's ``max_iters: auto``): 12 epochs (the schedule 1x), but at least 20,000
+  images and at most as many as 1x has on LVIS v1; no image more than 100 times.
 
 On LVIS v1 this gives 10, 100, 0.001, 0.0011 and 12 epochs.
 """
@@ -19,6 +19,7 @@ import math
 from bisect import bisect
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gol.groups import THRESHOLDS
@@ -61,20 +62,23 @@ class Constants:
             thresholds, round(digits * unit, places), round((digits + 1) * unit, places), seen
         )
 
-    def text(self, keys: Collection[str]) -> str:
-        """Those of some keys in words."""
+    def text(self, keys: Collection[str], iterations: int | None = None) -> str:
+        """Those of some keys in words; ``iterations``: what becomes of the images to be seen."""
         rare, common = self.thresholds
         words = {
             "thresholds": f"rare up to {rare}, common up to {common} images",
             "repeat_threshold": f"repeat factors below {self.repeat_threshold:g} of the images",
             "rare_frequency": f"DropLoss and EQL below {self.rare_frequency:g}",
-            "seen": f"training of {self.seen:,} images",
+            "seen": f"max_iters: auto sees {self.seen:,} images",
         }
+        if iterations:
+            words["seen"] += f" in {iterations:,} iterations"
         return f"from the class counts: {'; '.join(words[key] for key in keys)}"
 
-    def iterations(self, batch: int) -> int:
-        """Iterations of so many images each."""
-        return math.ceil(self.seen / batch)
+
+def iterations(constants: Constants | None, batch: int) -> int:
+    """Iterations of ``batch`` images each; before the classes are counted the usual least."""
+    return math.ceil((constants.seen if constants else _LEAST_IMAGES) / batch)
 
 
 def frequency_cuts(image_counts: Sequence[int]) -> tuple[int, int]:
@@ -105,4 +109,9 @@ def frequency_cuts(image_counts: Sequence[int]) -> tuple[int, int]:
         return highest_common - 1, highest_common
     if highest_common <= rare:
         rare = lower[-1]
-    return max(rare, lower[0]), common
+    rare = max(rare, lower[0])
+    few, upto = _LEAST * len(counts) - 1e-9, partial(bisect, counts)
+    if upto(common) - upto(rare) < few:  # rare may have some to spare
+        fair = (n for n in lower if min(upto(n), upto(common) - upto(n)) >= few)
+        rare = max(fair, default=rare)
+    return rare, common

@@ -7,6 +7,7 @@ follows from the header, which Pillow reads in a fraction of the time; anything 
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -109,20 +110,45 @@ def read_photo(path: Path) -> np.ndarray:
         UserError: neither can.
     """
     try:
-        with any_size(), Image.open(path) as image:
+        return decode_photo(path.read_bytes(), path)
+    except OSError as error:
+        raise UserError(f"cannot read the image {path}: {error.strerror or error}") from error
+
+
+def decode_photo(content: bytes, name: object) -> np.ndarray:
+    """A photo file's content as :func:`read_photo` returns it; ``name`` stands in the message."""
+    level = cv2.setLogLevel(0)  # OpenCV would tell the terminal what the message says
+    try:
+        return _decoded(content, name)
+    finally:
+        cv2.setLogLevel(level)
+
+
+def _decoded(content: bytes, name: object) -> np.ndarray:
+    try:
+        with any_size(), Image.open(BytesIO(content)) as image:
             if image.format not in _TURNED and _orientation(image) != 1:
                 return upright_pixels(image)
     except Exception:  # OpenCV may know the format
         pass
     try:
-        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
         if pixels is not None:
             return pixels
-        with any_size(), Image.open(path) as image:
+        with any_size(), Image.open(BytesIO(content)) as image:
             return upright_pixels(image)
     except Exception as error:  # each reader raises all kinds of them
-        reason = getattr(error, "strerror", None) or "neither OpenCV nor Pillow can read it"
-        raise UserError(f"cannot read the image {path}: {reason}") from error
+        reason = "neither OpenCV nor Pillow can read it"
+        raise UserError(f"cannot read the image {name}: {reason}") from error
+
+
+def stated_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height in the header of a photo file's content; None if Pillow does not know it."""
+    try:
+        with any_size(), Image.open(BytesIO(content)) as image:
+            return image.size
+    except Exception:  # Pillow's readers raise all kinds of them
+        return None
 
 
 def upright_pixels(image: Image.Image) -> np.ndarray:

@@ -1,21 +1,20 @@
 """``gol split``: divides annotations into train and val so that every class that can be is in both.
 
-Images that belong together stay together. Which groups go to val is first drawn class by class, the
-rarest first, each class's images shared out as the images are (iterative stratification: Sechidis
-et al., ECML PKDD 2011). Then groups change sides while a class is missing from one (as WalkSAT does
-with clauses), and while the number of val images comes nearer to the share that was asked for.
+Images that belong together stay together; :mod:`gol.data.division` says how the rest is drawn.
 """
 
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from gol.data.annotations import SECTIONS, load_annotations
-from gol.data.imports.output import check_own, dataset_keys, write_own
+from gol.data.division import ONE_SIDED, Division
+from gol.data.imports.copies import copies
+from gol.data.imports.output import check_own, write_own
 from gol.data.imports.values import flag, id_key
 from gol.data.objects import plain
 from gol.errors import UserError, choices, first_few, shown
@@ -27,113 +26,6 @@ _REPORT = "split.json"
 _COUNTED = ("frequency", "image_count", "instance_count")
 _COPY = re.compile(r"\.rf\.[0-9a-zA-Z]+(?=\.\w+$)")  # Roboflow's mark of augmented copies
 _FAR = 0.02  # share of the images that is worth a word
-_STEPS = 2000  # of the search for a division that has all classes on both sides
-
-
-class Division:
-    """Groups of images, and which of them are in val.
-
-    Args:
-        classes: the classes of each group.
-        sizes: number of images of each group.
-        share: of the images that is to be in val.
-        random: draws.
-    """
-
-    def __init__(
-        self, classes: list[set[Any]], sizes: list[int], share: float, random: Random
-    ) -> None:
-        self.classes, self.sizes, self.random = classes, sizes, random
-        self.wanted = max(1, round(share * sum(sizes)))
-        self.share = share
-        self.groups: dict[Any, list[int]] = defaultdict(list)
-        for group, present in enumerate(classes):
-            for kind in present:
-                self.groups[kind].append(group)
-        self.val = [False] * len(sizes)
-        self.counts: Counter[Any] = Counter()  # groups of each class in val
-
-    def find(self) -> list[bool]:
-        """Whether each group is in val."""
-        self._draw()
-        self._complete()
-        self._balance()
-        return self.val
-
-    def missing(self) -> list[Any]:
-        """The classes of two or more groups that are not on both sides."""
-        return [kind for kind, groups in self.groups.items() if self._lacks(kind, len(groups))]
-
-    def _lacks(self, kind: Any, total: int) -> bool:
-        # A class of one group belongs to train.
-        return self.counts[kind] in (0, total) if total > 1 else self.counts[kind] == 1
-
-    def _move(self, group: int) -> None:
-        self.val[group] = not self.val[group]
-        for kind in self.classes[group]:
-            self.counts[kind] += 1 if self.val[group] else -1
-
-    def _rarity(self, kind: Any) -> tuple[int, bool, Any]:
-        return len(self.groups[kind]), isinstance(kind, str), kind  # ids may be of both types
-
-    def _draw(self) -> None:
-        order = list(range(len(self.sizes)))
-        self.random.shuffle(order)
-        rank = {group: place for place, group in enumerate(order)}
-        open_groups = set(order)
-        for kind in sorted(self.groups, key=self._rarity):
-            groups = self.groups[kind]
-            wanted = max(1, round(self.share * len(groups))) if len(groups) > 1 else 0
-            for group in sorted(open_groups.intersection(groups), key=rank.__getitem__):
-                open_groups.remove(group)
-                if self.counts[kind] < wanted:
-                    self._move(group)
-
-    def _complete(self) -> None:
-        """Moves groups of classes that are missing from a side, at best without loss elsewhere."""
-        missing = self.missing()
-        best, least = list(self.val), len(missing)
-        for _ in range(_STEPS):
-            if not missing:
-                return
-            groups = self.groups[self.random.choice(missing)]
-            # Seldom one at random, so that it does not stay where no single move helps.
-            if self.random.random() < 0.1:
-                self._move(self.random.choice(groups))
-            else:
-                self._move(min(groups, key=lambda group: (self._loss(group), self.random.random())))
-            missing = self.missing()
-            if len(missing) < least:
-                best, least = list(self.val), len(missing)
-        for group, there in enumerate(best):
-            if self.val[group] != there:
-                self._move(group)
-
-    def _loss(self, group: int) -> int:
-        """How many classes more would miss a side if the group moved."""
-        before = sum(self._lacks(kind, len(self.groups[kind])) for kind in self.classes[group])
-        self._move(group)
-        after = sum(self._lacks(kind, len(self.groups[kind])) for kind in self.classes[group])
-        self._move(group)
-        return after - before
-
-    def _balance(self) -> None:
-        """Moves groups that no class needs where they are, while that brings the share nearer."""
-        order = list(range(len(self.sizes)))
-        self.random.shuffle(order)
-        order.sort(key=lambda group: len(self.classes[group]))  # those that are needed least
-        count, moving = self._images_in_val(), True
-        while moving:
-            moving = False
-            for group in order:
-                moved = count + self.sizes[group] * (-1 if self.val[group] else 1)
-                nearer = abs(moved - self.wanted) < abs(count - self.wanted)
-                if nearer and self._loss(group) <= 0:
-                    self._move(group)
-                    count, moving = moved, True
-
-    def _images_in_val(self) -> int:
-        return sum(size for size, there in zip(self.sizes, self.val, strict=True) if there)
 
 
 @uncollected()
@@ -151,11 +43,12 @@ def split_annotations(
         share: of the images that is to be in val.
         seed: of what is drawn.
         by: key of the images; those with the same value stay together. Files that are named
-            twice and augmented copies of one image always do.
+            twice, augmented copies of one image and, where `gol import` wrote the file, pictures
+            of the same content always do.
 
     Returns:
-        What ``split.json`` holds: counts of both, the classes that are not in both and why, and
-        under ``text`` a summary to print.
+        What ``split.json`` holds: counts of both, the classes that are not in both and why, the
+        folder of the images if `gol import` noted it, and under ``text`` a summary to print.
 
     Raises:
         UserError: the file is not of the schema, there are fewer than two groups, or ``out`` holds
@@ -186,12 +79,10 @@ def split_annotations(
         "by": by,
         "groups": len(groups),
         "splits": {name: _describe(part) for name, part in parts.items()},
-        "classes_of_one_group": _names(data, (k for k, g in division.groups.items() if len(g) < 2)),
-        "classes_not_in_both": _names(data, division.missing()),
+        **{key: _names(data, kinds) for key, kinds in division.one_sided().items()},
         "notes": [*_far(parts, share), *_notes(data, by)],
     }
-    lines = [_text(summary, targets), *dataset_keys(targets, _image_folder(file))]
-    summary["text"] = "\n".join(lines)
+    summary |= {"images": _image_folder(file), "text": _text(summary, targets)}
     files = {targets[name].name: part for name, part in parts.items()}
     try:
         write_own(out, names, files, _REPORT, summary, "gol split")
@@ -202,6 +93,7 @@ def split_annotations(
 
 def _groups(data: dict[str, Any], file: Path, by: str | None) -> dict[Any, list[Any]]:
     """The images' ids by the first one of those that stay together, through others too."""
+    same = _same_pictures(data, file)
     first: dict[Any, Any] = {}  # towards the first one: of an image, or of what several share
     known = set()
 
@@ -218,7 +110,11 @@ def _groups(data: dict[str, Any], file: Path, by: str | None) -> dict[Any, list[
             )
         known.add(identity)
         name = image.get("file_name") or image.get("coco_url")
-        shared = {"file": _COPY.sub("", str(name)) if name else None, "key": image.get(by or "")}
+        shared = {
+            "file": _COPY.sub("", str(name)) if name else None,
+            "content": same.get(str(name), name),
+            "key": image.get(by or ""),
+        }
         for kind, value in shared.items():
             if value is not None and value == value:  # nor NaN
                 first[find(("image", identity))] = find((kind, str(value)))
@@ -230,6 +126,16 @@ def _groups(data: dict[str, Any], file: Path, by: str | None) -> dict[Any, list[
         identity = id_key(image["id"])
         groups[find(("image", identity))].append(identity)
     return groups
+
+
+def _same_pictures(data: dict[str, Any], file: Path) -> dict[str, str]:
+    """Names of images to that of the first one with the same content, where these are known."""
+    folder = _image_folder(file)
+    if folder is None:
+        return {}
+    names = [image.get("file_name") for image in data["images"] if isinstance(image, dict)]
+    paths = {Path(folder, name): name for name in names if isinstance(name, str)}
+    return {paths[path]: paths[first] for path, first in copies(paths).items()}
 
 
 def _classes(data: dict[str, Any], file: Path) -> dict[Any, set[Any]]:
@@ -315,13 +221,13 @@ def _notes(data: dict[str, Any], by: str | None) -> list[str]:
     return notes
 
 
-def _image_folder(file: Path) -> str:
-    """Where `gol import`, if it wrote the file, found the images; otherwise a word to replace."""
+def _image_folder(file: Path) -> str | None:
+    """Where `gol import`, if it wrote the file, found the images."""
     try:
         summary = json.loads((file.parent / "import.json").read_text())
-        return str(summary["images"]) if file.name in summary["splits"] else "FOLDER"
+        return str(summary["images"]) if file.name in summary["splits"] else None
     except (OSError, ValueError, TypeError, KeyError):
-        return "FOLDER"
+        return None
 
 
 def _text(summary: dict[str, Any], targets: dict[str, Path]) -> str:
@@ -330,11 +236,7 @@ def _text(summary: dict[str, Any], targets: dict[str, Path]) -> str:
         f"{part['images']} images"
         for name, part in summary["splits"].items()
     ]
-    reasons = {
-        "classes_of_one_group": "are in one image or group only, and so in train alone",
-        "classes_not_in_both": "are not in both, though they are in several images",
-    }
-    for key, reason in reasons.items():
+    for key, reason in ONE_SIDED.items():
         if names := summary[key]:
             lines.append(f"{len(names)} classes {reason}: {first_few(names)}")
     return "\n".join([*lines, *summary["notes"]])

@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from gol.config.own import own_part
@@ -32,7 +32,7 @@ _OPTIMISTIC = (
     "(--last: the final weights)"
 )
 _BATCH = 16  # most images at once
-_MASK_BYTES = 1 << 30  # mmdet returns a mask of the whole image for every detection
+_MASK_BYTES = 6 << 30  # of a batch's small masks: each detection has one of every class
 
 
 def detect(
@@ -84,7 +84,7 @@ def detect(
             if preemption.requested:
                 preemption.obey(_STOPPED)
 
-        def chunks() -> Iterator[list[dict]]:
+        def chunks() -> Iterator[Iterator[dict]]:
             # Begins when the list is this job's, so that no GPU is held while it waits.
             try:
                 detector = build_scorer(config, scoring, ranks.device)
@@ -109,13 +109,14 @@ def build_scorer(config: Any, scoring: str, device: torch.device) -> torch.nn.Mo
         scoring: activation that turns logits into scores.
         device: where it is put.
     """
-    from gol.models import build_detector, float32_heads, set_scoring
+    from gol.models import build_detector, float32_heads, lazy_masks, set_scoring
 
     # The weights come from a checkpoint: nothing is loaded to be overwritten.
     detector = build_detector(config, initialise=False)
     set_scoring(detector, scoring)
     if own_part(config).precision != "float32":
         float32_heads(detector)
+    lazy_masks(detector)
     return detector.to(device).eval()
 
 
@@ -146,7 +147,7 @@ class ImageShare:
         from gol.models import build_dataset
 
         self.dataset = build_dataset(config.data.test, {"test_mode": True})
-        batches = _batches(self.dataset, config.model.test_cfg.rcnn.max_per_img)
+        batches = _batches(self.dataset, _batch_size(config.model))
         self.batches = batches[ranks.rank :: ranks.world]
         self.rounds = math.ceil(len(batches) / ranks.world)
         self.workers, self.device = config.data.workers_per_gpu, ranks.device
@@ -159,44 +160,58 @@ class ImageShare:
 
     def detections(
         self, detector: torch.nn.Module, check: Callable[[], None]
-    ) -> Iterator[tuple[int, list[dict]]]:
+    ) -> Iterator[tuple[int, Iterator[dict]]]:
         """B and the entries of each of this rank's batches; the same number on every rank.
+
+        The entries are made as they are asked for, which needs no more of the device.
 
         Args:
             detector: as :func:`build_scorer` gives it, with weights.
             check: called before each batch; it may raise.
         """
-        from gol.data.loader import load, to_device
+        from gol.data.loader import load
 
         loaded = load(self.dataset, self.batches, self.workers, self.device.type == "cuda")
-        amp = torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
         for indices, batch in zip(self.batches, loaded, strict=True):
             check()
-            with torch.inference_mode(), amp:
-                results = detector(return_loss=False, rescale=True, **to_device(batch, self.device))
-            entries = [
+            results = self._results(detector, batch)
+            entries = (
                 entry
                 for index, result in zip(indices, results, strict=True)
                 for entry in _entries(result, self.dataset.img_ids[index], self.dataset.cat_ids)
-            ]
+            )
             yield len(indices), entries
         for _ in range(self.rounds - len(self.batches)):
             check()
-            yield 0, []
+            yield 0, iter(())
+
+    def _results(self, detector: torch.nn.Module, batch: dict[str, Any]) -> list[Any]:
+        """mmdet's results of B images."""
+        from gol.data.loader import to_device
+
+        amp = torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
+        with torch.inference_mode(), amp:
+            return detector(return_loss=False, rescale=True, **to_device(batch, self.device))
 
 
-def _batches(dataset: Any, detections: int) -> list[list[int]]:
-    """All test batches, each B indices of images of one shape, so that none is padded."""
+def _batch_size(model: Any) -> int:
+    """The most images at once whose masks fit into memory, by a resolved config's model."""
+    head = model.roi_head.get("mask_head")
+    if head is None:
+        return _BATCH
+    head = head[0] if isinstance(head, list) else head
+    channels = 1 if head.get("class_agnostic") else head.num_classes
+    channels += 2 * head.conv_out_channels
+    image = model.test_cfg.rcnn.max_per_img * channels * 28 * 28 * 4
+    return min(max(_MASK_BYTES // image, 1), _BATCH)
+
+
+def _batches(dataset: Any, size: int) -> list[list[int]]:
+    """All test batches, each B <= size indices of images of one shape, so that none is padded."""
     shapes = [(info["height"], info["width"]) for info in dataset.data_infos]
     order = sorted(range(len(dataset)), key=lambda index: shapes[index])
-    batches = []
-    while order:
-        height, width = shape = shapes[order[0]]
-        size = min(max(_MASK_BYTES // (height * width * detections), 1), _BATCH)
-        batch = [index for index in order[:size] if shapes[index] == shape]
-        batches.append(batch)
-        order = order[len(batch) :]
-    return batches
+    by_shape = (list(group) for _, group in groupby(order, key=lambda index: shapes[index]))
+    return [group[i : i + size] for group in by_shape for i in range(0, len(group), size)]
 
 
 class _Progress:
@@ -228,12 +243,10 @@ def _entries(result: Any, image_id: int, category_ids: list[int]) -> list[dict]:
 
     Args:
         result: C arrays (D, 5) float32 of x1, y1, x2, y2 in pixels and score, with masks a pair of
-            these and C lists of D masks (height, width) bool.
+            these and C lists of D RLEs.
         image_id: of the image.
         category_ids: of the C classes.
     """
-    import pycocotools.mask
-
     boxes, masks = result if isinstance(result, tuple) else (result, None)
     entries = []
     for label, rows in enumerate(boxes):
@@ -245,7 +258,6 @@ def _entries(result: Any, image_id: int, category_ids: list[int]) -> list[dict]:
                 "bbox": [round(v, 2) for v in (x1, y1, x2 - x1, y2 - y1)],
             }
             if masks is not None:
-                rle = pycocotools.mask.encode(np.asfortranarray(masks[label][row], dtype=np.uint8))
-                entry["segmentation"] = {"size": rle["size"], "counts": rle["counts"].decode()}
+                entry["segmentation"] = masks[label][row]
             entries.append(entry)
     return entries

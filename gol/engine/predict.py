@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from gol.config.own import own_part
-from gol.config.resolve import load_config
 from gol.data.images import read_photo
 from gol.engine.detect import build_scorer
 from gol.engine.distributed import find_device
+from gol.engine.standalone import counted, detector_of
 from gol.errors import UserError, shown, unknown
-from gol.models.state import load_state, load_weights
-from gol.run_folder import RunFolder
+from gol.models.state import load_weights
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,45 +24,54 @@ if TYPE_CHECKING:
 
     Photo = str | Path | np.ndarray | Image
 
+_NARROWEST = (
+    100  # how many times longer than the other a side may be; resized, it has to be a pixel
+)
+
 
 def load_detector(
     run: str | Path,
     device: str | None = None,
     scoring: str | None = None,
     checkpoint: str | Path | None = None,
+    experiment: str | None = None,
+    config: str | Path | None = None,
+    dataset: str | None = None,
+    classes: str | None = None,
 ) -> "Detector":
     """The detector that a run has trained; neither its images nor its annotations are needed.
 
+    A checkpoint is enough where ``experiment`` or ``config`` says what detector it is of: one of
+    ours, or of mmdet 2 or 3, such as mmdet's zoo has. Beside its ``config.json`` it says so itself.
+
     Args:
-        run: folder of a trained run.
+        run: folder of a trained run, or a checkpoint.
         device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU.
         scoring: activation that turns logits into scores; default the config's first.
         checkpoint: weights to use instead of the run's own, which are those that scored best where
             the training validated, else the last.
+        experiment: what a checkpoint is: one of ``gol.experiments()``, such as ``own/softmax``
+            for the zoo's Mask R-CNN.
+        config: the same as a run's ``config.json``.
+        dataset: name or YAML file of the dataset at whose image size and normalisation
+            ``experiment`` detects; default the experiment's, for ``own/…`` that of photos.
+        classes: names in the order of the weights' rows, separated by commas, or ``coco``; default
+            those that the file names.
 
     Raises:
         UserError: no config or weights, weights that do not fit or do not name their classes,
             unknown scoring, no such device.
     """
-    config = load_config(run)
-    own = own_part(config)
+    found, weights, names = detector_of(run, checkpoint, experiment, config, dataset, classes)
+    own = own_part(found)
     scoring = scoring or own.scorings[0]
     if scoring not in own.scorings:
         raise unknown("scoring", scoring, own.scorings, own.experiment)
-    weights = Path(checkpoint or RunFolder(run).chosen)
     place = find_device(device)
-    module = build_scorer(config, scoring, place)
+    with counted(found, names) as buildable:
+        module = build_scorer(buildable, scoring, place)
     load_weights(module, weights)
-    return Detector(module, config, _classes(weights, config), place)
-
-
-def _classes(weights: Path, config: Any) -> list[str]:
-    names = load_state(weights)[1].get("CLASSES")
-    heads = config.model.roi_head.bbox_head
-    count = (heads[0] if isinstance(heads, list) else heads).num_classes
-    if not isinstance(names, list | tuple) or len(names) != count:
-        raise UserError(f"{weights} does not name the {count} classes (meta.CLASSES)")
-    return [str(name) for name in names]
+    return Detector(module, found, names, place)
 
 
 class Detector:
@@ -84,8 +92,9 @@ class Detector:
         self.module, self.config, self.classes, self.device = module, config, classes, device
         self._dtype = PRECISIONS[own_part(config).precision]
         self._least = module.roi_head.test_cfg.score_thr
+        self._most = module.roi_head.test_cfg.max_per_img
 
-    def predict(self, image: "Photo", score: float = 0.3) -> "Detections":
+    def predict(self, image: "Photo", score: float = 0.3, most: int | None = None) -> "Detections":
         """The objects in one photo, as ``gol detect`` finds them.
 
         Args:
@@ -93,6 +102,8 @@ class Detector:
                 Files and PIL images are turned upright as their Exif data says.
             score: the least score, from 0 to 1; what is below is not even looked at, which saves
                 time and memory.
+            most: keeps the best so many; each takes the memory of a mask of the whole photo. By
+                default, and at most, as many as the config says.
 
         Returns:
             D detections, the best first: ``xyxy`` (D, 4) float32 in pixels, ``mask`` (D, h, w) bool
@@ -100,13 +111,21 @@ class Detector:
             ``data["class_name"]`` (D,).
 
         Raises:
-            UserError: the file cannot be read, the array has another form, the score is not from 0
-                to 1.
+            UserError: the file cannot be read, the array has another form, the photo is too narrow,
+                the score is not from 0 to 1.
         """
         if not 0 <= score <= 1:
             raise UserError(f"the score must be from 0 to 1, not {shown(score)}")
         pixels = _pixels(image)
-        self.module.roi_head.test_cfg.score_thr = max(score, self._least)
+        if max(pixels.shape[:2]) > _NARROWEST * min(pixels.shape[:2]):
+            size = "{1} × {0}".format(*pixels.shape)
+            raise UserError(
+                f"a photo of {size} pixels is too narrow: a side may be at most {_NARROWEST} times"
+                " as long as the other"
+            )
+        limits = self.module.roi_head.test_cfg
+        limits.score_thr = max(score, self._least)
+        limits.max_per_img = min(most or self._most, self._most)
         amp = torch.autocast(self.device.type, self._dtype) if self._dtype else nullcontext()
         with torch.inference_mode(), amp:
             (result,) = self.module(return_loss=False, rescale=True, **self._batch(pixels))
@@ -123,6 +142,7 @@ class Detector:
         return to_device(next(load([item], [[0]])), self.device)
 
     def _detections(self, result: Any, size: tuple[int, int]) -> "Detections":
+        from pycocotools import mask as coco_mask
         from supervision import Detections
 
         boxes, masks = result if isinstance(result, tuple) else (result, None)
@@ -131,10 +151,10 @@ class Detector:
         order = np.argsort(-rows[:, 4], kind="stable")
         found = None
         if masks is not None:
-            flat = [mask for of_class in masks for mask in of_class]
+            flat = [rle for of_class in masks for rle in of_class]
             found = np.zeros((len(flat), *size), bool)
             for place, row in enumerate(order):
-                found[place] = flat[row]
+                found[place] = coco_mask.decode(flat[row])
         return Detections(
             xyxy=rows[order, :4],
             mask=found,

@@ -70,7 +70,12 @@ def prepare_run(
     classes = load_state(path)[1].get("CLASSES")
     classes = list(classes) if isinstance(classes, list | tuple) else []
     save_config(config, run.path)
-    meta = {"CLASSES": classes, "fingerprint": wanted, "source": without_secrets(entry["url"])}
+    meta = {
+        "CLASSES": classes,
+        "fingerprint": wanted,
+        "scoring": config.gol.scorings[-1],
+        "source": without_secrets(entry["url"]),
+    }
     save_checkpoint(run.weights, state_dict=detector.state_dict(), meta=meta)
 
 

@@ -1,16 +1,18 @@
-"""BatchNorm's running statistics as a mean over the micro-batches of an iteration."""
+"""BatchNorm's running statistics and the losses' counts, over an iteration's micro-batches."""
 
 import torch
 from torch import Tensor, nn
 
 from gol.engine.distributed import Ranks
+from gol.losses import ClassificationLoss
 
 
 class RunningStatistics:
     """Makes running statistics, like losses and gradients, the same whatever the number of ranks.
 
     Within an iteration every micro-batch updates the statistics from where they stood at its
-    beginning, and the mean of the results, over the micro-batches of all ranks, is kept. Frozen
+    beginning. Of BatchNorm's the mean of the results is kept, over the micro-batches of all ranks;
+    to what a loss counts (``ClassificationLoss.counts``) the sum of all that was added. Frozen
     BatchNorm (as in mmdet's pretrained backbones) costs nothing.
 
     Args:
@@ -20,14 +22,18 @@ class RunningStatistics:
 
     def __init__(self, detector: nn.Module, ranks: Ranks) -> None:
         self.ranks = ranks
-        self.buffers: list[Tensor] = [
+        modules = list(detector.modules())
+        self.means: list[Tensor] = [
             buffer
-            for module in detector.modules()
+            for module in modules
             if isinstance(module, nn.modules.batchnorm._BatchNorm)
             and module.training
             and module.track_running_stats
             for buffer in (module.running_mean, module.running_var, module.num_batches_tracked)
         ]
+        losses = [module for module in modules if isinstance(module, ClassificationLoss)]
+        self.counts: list[Tensor] = [getattr(loss, name) for loss in losses for name in loss.counts]
+        self.buffers = self.means + self.counts
 
     def begin(self) -> None:
         """Begins an iteration."""
@@ -38,13 +44,17 @@ class RunningStatistics:
     @torch.no_grad()
     def add(self, weight: float) -> None:
         """Takes the update by one micro-batch, and undoes it."""
-        for buffer, before, total in zip(self.buffers, self.before, self.total, strict=True):
-            total += weight * buffer
+        for index, (buffer, before) in enumerate(zip(self.buffers, self.before, strict=True)):
+            update = buffer if index < len(self.means) else buffer - before
+            self.total[index] += weight * update
             buffer.copy_(before)
 
     @torch.no_grad()
     def end(self, count: int) -> None:
         """Ends the iteration of ``count`` micro-batches on all ranks."""
         self.ranks.all_reduce(self.total)
-        for buffer, total in zip(self.buffers, self.total, strict=True):
+        means = len(self.means)
+        for buffer, total in zip(self.means, self.total[:means], strict=True):
             buffer.copy_(total / count)
+        for buffer, total in zip(self.counts, self.total[means:], strict=True):
+            buffer += total

@@ -1,6 +1,8 @@
 """One JSON list written by several ranks, whole or not at all, the same however many they are."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from itertools import cycle
 from pathlib import Path
@@ -9,22 +11,25 @@ from gol.engine.distributed import Ranks
 from gol.errors import UserError
 from gol.files import exclusive, json_items, sealed_path
 
+_PENDING = 2  # most chunks that wait for the thread
+
 
 def write_sharded(
     out: str | Path,
-    chunks: Iterable[list],
+    chunks: Iterable[Iterable],
     ranks: Ranks,
     waiting: AbstractContextManager | None = None,
 ) -> int:
     """Writes the chunks of all ranks as one list: the first of each rank in turn, then the second …
 
-    A rank holds one chunk in memory at a time: it appends them to a file of its own beside
+    A rank holds few chunks in memory at a time: a thread appends them to a file of its own beside
     ``out``, one per line, and rank 0 puts those files together when all are done.
 
     Args:
         out: the JSON file.
         chunks: this rank's parts of the list, in order; rank r of W gives chunks r, r + W, ….
-            None is asked for while another job writes the list.
+            None is asked for while another job writes the list; what is in one is asked for by the
+            thread, while the next is made.
         ranks: this process among the others.
         waiting: context to wait for that job in.
 
@@ -66,15 +71,24 @@ def _alone(out: Path, ranks: Ranks, waiting: AbstractContextManager) -> Iterator
         yield
 
 
-def _write_part(path: Path, chunks: Iterable[list]) -> int:
+def _write_part(path: Path, chunks: Iterable[Iterable]) -> int:
+    """Writes chunks in a thread, while the next ones are made in this one; returns their items."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    with open(path, "w", encoding="utf-8") as file:
-        for chunk in chunks:
-            file.writelines(json_items(chunk))
+    pending: deque[Future[int]] = deque()
+    with open(path, "w", encoding="utf-8") as file, ThreadPoolExecutor(1) as thread:
+
+        def write(chunk: Iterable) -> int:
+            items = list(chunk)
+            file.writelines(json_items(items))
             file.write("\n")
-            count += len(chunk)
-    return count
+            return len(items)
+
+        for chunk in chunks:
+            pending.append(thread.submit(write, chunk))
+            if len(pending) > _PENDING:
+                count += pending.popleft().result()
+        return count + sum(future.result() for future in pending)
 
 
 def _merge(out: Path, parts: list[Path]) -> None:

@@ -141,7 +141,12 @@ def _finish(
     done: int,
 ) -> RunSummary:
     """Writes the weights and, last, the summary."""
-    meta = {"CLASSES": list(trainer.classes), "fingerprint": wanted, "gol": __version__}
+    meta = {
+        "CLASSES": list(trainer.classes),
+        "fingerprint": wanted,
+        "gol": __version__,
+        "scoring": trainer.scoring,
+    }
     save_checkpoint(run.weights, state_dict=trainer.detector.state_dict(), meta=meta)
     loader, seconds = trainer.loader, clock.spent()
     epochs, rest = divmod(done, len(loader))

@@ -208,6 +208,7 @@ class Validation:
                 "fingerprint": self.fingerprint,
                 "gol": __version__,
                 "iter": done,
+                "scoring": self.trainer.scoring,
                 self.metric: self.best[1],
             }
             state = self.trainer.detector.state_dict()

@@ -4,6 +4,7 @@ Shapes: N: RoIs, C: foreground classes, K: the classifier's output channels (C, 
 the background last). Labels: 0 … C - 1 a class, C the background, negative: ignored.
 """
 
+import math
 from pathlib import Path
 
 import torch
@@ -21,16 +22,19 @@ class ClassificationLoss(nn.Module):
     """Base of the losses: constructor arguments, prepared labels, accuracy.
 
     mmdet's heads ask a loss with the three ``custom_`` flags for its channels, activation and
-    accuracy. Buffers are not persistent, so that checkpoints hold no key of a loss. A subclass
-    defines ``background_channel``, ``get_activation`` and ``forward``.
+    accuracy. A subclass defines ``background_channel``, ``get_activation`` and ``forward``.
 
     Attributes:
+        counts: names of the buffers that ``forward`` adds to while training. They alone are
+            persistent, so that checkpoints hold no other key of a loss, and the trainer sums what
+            the micro-batches of an iteration add, on all ranks.
         background_channel: whether the background has a channel of its own, the last one.
         initial_bias: bias of a fresh classifier, where ``configs/axes.yaml`` gives none; None
             leaves it to mmdet.
     """
 
     custom_cls_channels = custom_activation = custom_accuracy = True
+    counts: tuple[str, ...] = ()
     background_channel: bool
     initial_bias: float | None = None
 
@@ -89,6 +93,20 @@ def allowed(key: str, value: str, values: tuple[str, ...]) -> str:
     """Returns ``value`` if it is one of ``values``; raises UserError otherwise."""
     if value not in values:
         raise UserError(f"{key} is {value!r}; allowed: {choices(values)}")
+    return value
+
+
+def at_least(least: float, key: str, value: float) -> float:
+    """Returns a finite ``value`` that is not below ``least``; raises UserError otherwise."""
+    if not least <= value < math.inf:
+        raise UserError(f"{key} is {value!r}; allowed: finite numbers from {least}")
+    return value
+
+
+def above(limit: float, key: str, value: float) -> float:
+    """Returns a finite ``value`` above ``limit``; raises UserError otherwise."""
+    if not limit < value < math.inf:
+        raise UserError(f"{key} is {value!r}; allowed: finite numbers above {limit}")
     return value
 
 

@@ -10,13 +10,12 @@ from torch.nn import functional as F
 from gol.activations import ACTIVATIONS
 from gol.errors import UserError
 from gol.losses import base
+from gol.losses.activated import cross_entropy
 from gol.losses.class_relative import (
     class_relative_bce,
     class_relative_probability,
     frequent_mask,
-    normal_bce,
 )
-from gol.losses.gumbel import gumbel_bce
 
 CLASSIFIERS = ("gumbel", "sigmoid", "normal", "cls_rel")
 
@@ -129,13 +128,9 @@ class EQL(base.ClassificationLoss):
         return foreground[:, None] & self.rare
 
     def _bce(self, pred: Tensor, target: Tensor) -> Tensor:
-        if self.use_classif == "gumbel":
-            return gumbel_bce(pred, target, self.mode)
-        if self.use_classif == "normal":
-            return normal_bce(pred, target)
         if self.use_classif == "cls_rel":
             return class_relative_bce(pred, target, self.frequent, self.mode)
-        return F.binary_cross_entropy_with_logits(pred, target, reduction="none")
+        return cross_entropy(self.use_classif, pred, target, self.mode)
 
     def _check_classes(self, channels: int) -> None:
         if channels != len(self.rare):

@@ -33,6 +33,7 @@ from gol.errors import UserError  # noqa: E402
 from gol.losses import LOSSES  # noqa: E402
 from gol.models import foreign  # noqa: E402
 from gol.models.init import Start, load_init  # noqa: E402
+from gol.models.masks import lazy_masks  # noqa: E402
 from gol.models.weights import load_backbone  # noqa: E402
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "check_init",
     "check_weights",
     "float32_heads",
+    "lazy_masks",
     "set_scoring",
 ]
 

@@ -1,7 +1,8 @@
 """Training that starts from a whole detector: equal tensors as they are, class rows by name.
 
-Shapes: C: classes of the model, D: features. A classifier has C rows, or C + 1 with the background
-last; a box regressor has 4 C rows and a mask predictor C, unless they ignore classes.
+Shapes: C: classes of the model, D: features. A classifier has C rows, C + 1 with the background
+last, or C + 2 with those of "object" and "background" (Seesaw); a box regressor has 4 C rows and a
+mask predictor C, unless they ignore classes.
 """
 
 import re
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gol.activations import ACTIVATIONS
+from gol.data.imports.values import plain_name
 from gol.errors import UserError, visible
 from gol.files.digests import sha256
 from gol.models import foreign
@@ -22,9 +24,10 @@ from gol.models.state import load_state, mismatches
 from gol.sources.weights import weights_path
 
 _PER_CLASS = re.compile(r".*\.(fc_cls|fc_reg|conv_logits)\.(weight|bias)$")
+_STATED = "--set gol.init.classes="
 _SHOWN = 100  # names in a line of the report
-#: Logits of a sigmoid between which an activation of other logits is matched: as likely as not,
-#: and as unlikely as the paper lets a fresh classifier find everything.
+#: Logits of a sigmoid at which another activation's are matched: as likely as not, and as
+#: unlikely as the paper lets a fresh classifier find everything.
 _EVEN, _RARE = 0.0, -6.5
 
 
@@ -39,6 +42,7 @@ class Start:
         classes: the model's classes whose rows are the file's.
         fresh: its other classes, and its other tensors: these keep their first values.
         unused: the file's other classes, and other tensors.
+        logits: what became of the logits' meaning.
     """
 
     path: Path
@@ -47,9 +51,10 @@ class Start:
     classes: list[str]
     fresh: tuple[list[str], list[str]]
     unused: tuple[list[str], list[str]]
+    logits: str
 
     def report(self) -> str:
-        """What was taken, what starts afresh and what was not used, one line each."""
+        """What was taken and how, what starts afresh and what was not used, one line each."""
         kinds = Counter(map(_kind, self.whole))
         counts = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
         total = len(self.classes) + len(self.fresh[0])
@@ -58,6 +63,7 @@ class Start:
                 f"starts from {self.path}",
                 f"  as they are: {len(self.whole)} tensors ({counts})",
                 f"  by name: rows of {len(self.classes)} of {total} classes{_list(self.classes)}",
+                f"  logits: {self.logits}",
                 f"  from scratch: {_summary(self.fresh)}",
                 f"  not used: {_summary(self.unused)}",
             ]
@@ -102,12 +108,16 @@ def compare(
     scoring: str,
 ) -> Start:
     """What of a file fits a model whose state dict is ``wanted``; see :func:`load_init`."""
-    state, meta = load_state(path)
-    found, notes = foreign.renamed(state, wanted)
+    found, meta = load_state(path, wanted)
     _check_architecture(path, found, wanted)
-    foreign.say(path, notes)
     foreign.check_values(path, found, wanted)
-    rows = _Rows(path, _file_classes(path, meta, stated), classes, "gol" in meta, scoring)
+    said = meta.get("scoring")  # by us, since version 0.6
+    said = said if isinstance(said, str) and said.isidentifier() else None
+    known = said or "gol" not in meta
+    source = said or (scoring if "gol" in meta else None)
+    remedy = f"{_STATED}coco (COCO's 80), =dog,cat,… or =none (no class rows)"
+    names = file_classes(path, meta, stated, remedy)
+    rows = _Rows(path, names, classes, source, scoring)
     taken = {
         name: rows.take(name, value, wanted[name])
         for name, value in found.items()
@@ -123,6 +133,7 @@ def compare(
         [classes[mine] for mine in rows.pairs],
         ([name for i, name in enumerate(classes) if i not in rows.pairs], fresh),
         ([n for i, n in enumerate(rows.theirs) if i not in rows.pairs.values()], unused),
+        rows.changed or f"as they are{'' if known else ', of an activation that it does not say'}",
     )
 
 
@@ -144,8 +155,18 @@ def _check_architecture(path: Path, found: foreign.State, wanted: Mapping[str, T
         raise UserError(f"{path} is of another backbone: {problems[0]}{more}")
 
 
-def _file_classes(path: Path, meta: Mapping[str, Any], stated: str | None) -> list[str]:
-    """The classes of a file in the order of its rows: as stated, or as mmdet 2 or 3 wrote them."""
+def file_classes(path: Path, meta: Mapping[str, Any], stated: str | None, remedy: str) -> list[str]:
+    """The classes of a file in the order of its rows: as stated, or as mmdet 2 or 3 wrote them.
+
+    Args:
+        path: the file, for messages.
+        meta: its ``meta``.
+        stated: names separated by commas, ``coco`` for COCO's 80, ``none`` for no names.
+        remedy: how a person states them.
+
+    Raises:
+        UserError: they are neither stated nor in the file, or mmdet 1 wrote it.
+    """
     if re.match("[01]\\.", str(meta.get("mmdet_version") or "")):
         raise UserError(f"{path} was written by mmdet 1, whose class rows begin with background")
     if stated == "none":
@@ -162,10 +183,7 @@ def _file_classes(path: Path, meta: Mapping[str, Any], stated: str | None) -> li
         names = place.get(key)
         if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
             return list(names)
-    raise UserError(
-        f"{path} does not name its classes: state their order by --set gol.init.classes=coco"
-        " (COCO's 80), =dog,cat,… or =none (no class rows)"
-    )
+    raise UserError(f"{path} does not name its classes: state their order by {remedy}")
 
 
 class _Rows:
@@ -175,74 +193,91 @@ class _Rows:
         path: the file, for messages.
         theirs: its classes.
         mine: the model's.
-        ours: whether we wrote the file, so that its logits are of the same activation.
-        scoring: see :func:`load_init`.
+        source: the activation of the file's logits; None: another program's, so a softmax where
+            the background has a row, and a sigmoid where not.
+        target: that of the model's.
+
+    Attributes:
+        pairs: the model's rows to the file's of the same class.
+        changed: from which activation's logits to which they were made, if they were.
     """
 
     def __init__(
-        self, path: Path, theirs: list[str], mine: Sequence[str], ours: bool, scoring: str
+        self,
+        path: Path,
+        theirs: list[str],
+        mine: Sequence[str],
+        source: str | None,
+        target: str,
     ) -> None:
         self.path, self.theirs, self.count = path, theirs, len(mine)
-        self.scale = None if ours or scoring == "softmax" else _scale(scoring)
+        self.source, self.target, self.changed = source, target, ""
         exact = {name: row for row, name in reversed([*enumerate(theirs)])}
-        alike = {_plain(name): row for row, name in reversed([*enumerate(theirs)])}
-        found = ((row, exact.get(name, alike.get(_plain(name)))) for row, name in enumerate(mine))
-        self.pairs = {row: other for row, other in found if other is not None}
+        alike = {plain_name(name): row for row, name in reversed([*enumerate(theirs)])}
+        named = ((row, exact.get(n, alike.get(plain_name(n)))) for row, n in enumerate(mine))
+        self.pairs = {row: other for row, other in named if other is not None}
 
     def take(self, name: str, theirs: Tensor, mine: Tensor) -> Tensor | None:
         """What the model's tensor becomes: the file's, its own with rows of the file's, or None."""
         kind = _PER_CLASS.match(name)
         if kind and self._has_classes(kind[1], name, theirs, mine):
-            return self._with_rows(4 if kind[1] == "fc_reg" else 1, name, theirs, mine)
+            if kind[1] == "fc_cls":
+                return self._classifier(theirs.to(mine.dtype), mine, bias=kind[2] == "bias")
+            return self._with_rows(4 if kind[1] == "fc_reg" else 1, theirs.to(mine.dtype), mine)
         agnostic = not kind or (kind[1] != "fc_cls" and self.theirs)
         return theirs if agnostic and theirs.shape == mine.shape else None
 
     def _has_classes(self, layer: str, name: str, theirs: Tensor, mine: Tensor) -> bool:
         """Whether both tensors have rows of classes, of the same length."""
-        rows, spare = (1, (0, 1)) if layer == "fc_cls" else (4 if layer == "fc_reg" else 1, (0,))
+        rows, spare = (1, (0, 1, 2)) if layer == "fc_cls" else (4 if layer == "fc_reg" else 1, (0,))
         known = len(theirs) - rows * len(self.theirs) in spare
         if layer == "fc_cls" and self.theirs and not known:
             raise UserError(
                 f"{self.path}: {name} has {len(theirs)} rows for {len(self.theirs)} classes;"
-                " allowed: one each, and one for the background"
+                " allowed: one each, and one for the background or two for objectness"
             )
         fits = len(mine) - rows * self.count in spare and theirs.shape[1:] == mine.shape[1:]
         return bool(self.theirs) and known and fits
 
-    def _with_rows(self, rows: int, name: str, theirs: Tensor, mine: Tensor) -> Tensor:
-        background = len(theirs) > rows * len(self.theirs)  # a classifier's alone
-        theirs, taken = theirs.to(mine.dtype), mine.clone()
-        if background and self.scale is not None:
-            theirs = self._against_background(theirs, name.endswith("bias"))
+    def _with_rows(self, rows: int, theirs: Tensor, mine: Tensor) -> Tensor:
+        taken = mine.clone()
         for row, other in self.pairs.items():
             taken[rows * row : rows * (row + 1)] = theirs[rows * other : rows * (other + 1)]
-        if background and len(mine) > rows * self.count:
-            taken[-1] = theirs[-1]
         return taken
 
-    def _against_background(self, rows: Tensor, bias: bool) -> Tensor:
-        """Logits of a softmax as those of independent classes, each against the background.
+    def _classifier(self, theirs: Tensor, mine: Tensor, bias: bool) -> Tensor:
+        """The rows of classes and background, with logits that mean the same to the model.
 
-        A softmax over two of them is the sigmoid of their difference. Other activations agree with
-        that sigmoid at two points.
+        A softmax over a class and the background is the sigmoid of the difference of their logits.
+        Other activations agree with that sigmoid at two points.
         """
-        scale, shift = self.scale
-        return (rows - rows[-1:]) * scale + (shift if bias else 0)
+        spare, room = len(theirs) - len(self.theirs), len(mine) - self.count
+        source = self.source or ("softmax" if spare else "sigmoid")
+        if source != self.target:
+            self.changed = f"of {source}, made those of {self.target}"
+            if source == "softmax" and spare == 1:
+                theirs = theirs - theirs[-1:]
+            (slope, even), (wanted, middle) = _line(source), _line(self.target)
+            theirs = theirs * (wanted / slope)
+            theirs += middle - even * wanted / slope if bias else 0
+        taken = self._with_rows(1, theirs, mine)
+        if room == 1 and source != self.target == "softmax":
+            taken[-1] = 0  # what each class is as likely against
+        elif spare and spare == room:
+            taken[-spare:] = theirs[-spare:]
+        return taken
 
 
-def _scale(scoring: str) -> tuple[float, float]:
-    """Factor and summand that make a sigmoid's logits those of another activation."""
-    activation = ACTIVATIONS[scoring] if scoring in ACTIVATIONS else ACTIVATIONS["sigmoid"]
+def _line(scoring: str) -> tuple[float, float]:
+    """Slope and summand that make a sigmoid's logits those of an activation."""
+    if scoring == "softmax" or scoring not in ACTIVATIONS:  # class_relative has two kinds of logits
+        return 1.0, 0.0
+    activation = ACTIVATIONS[scoring]
     even, rare = (
         activation.bias(float(torch.sigmoid(torch.tensor(logit, dtype=torch.float64))))
         for logit in (_EVEN, _RARE)
     )
     return (even - rare) / (_EVEN - _RARE), even
-
-
-def _plain(name: str) -> str:
-    """A class's name without case, and with one space for what may stand between words."""
-    return " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
 
 
 def _kind(name: str) -> str:

@@ -5,6 +5,7 @@ As in ``gol.results.plots``, matplotlib is imported inside.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from gol.results import quoting
 from gol.results.colours import BLUE, GREEN, ORANGE
 from gol.results.drawing import add_legend, mark_groups, new_figure, panels, save, say_if_flat, tidy
 from gol.results.rows import ClassRow, Tables
+
+if TYPE_CHECKING:
+    from matplotlib.axis import Axis
 
 #: The colours of rare, common and frequent classes where those are compared.
 GROUP_COLOURS = dict(zip(GROUPS, (ORANGE, GREEN, BLUE), strict=True))
@@ -45,9 +49,8 @@ def plot_per_class(tables: Tables, path: str | Path) -> None:
                 line = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 1.8}
                 label = quoting.figure(row.label)
                 axes.plot(*_binned(counts, aps), marker="o", markersize=5, label=label, **line)
-            # Linear below 1, so that a class without any training image has a place at 0.
             axes.set_xscale("symlog", linthresh=1)
-            axes.xaxis.set_major_formatter("{x:,g}")
+            _mark_counts(axes.xaxis, max(axes.dataLim.x1, 1))
             axes.set_xlim(left=0.7 * fewest if 1 <= fewest < np.inf else 0)
             axes.set_xlabel("training images with the class")
             axes.set_ylabel("mask AP × 100")
@@ -75,13 +78,25 @@ def plot_distribution(classes: Sequence[ClassRow], path: str | Path) -> None:
             label = f"{name} ({len(places)} classes)" if len(places) > 1 else f"{name} (1 class)"
             axes.bar(x, counts, width=1, color=GROUP_COLOURS[group], label=label, linewidth=0)
     axes.set_yscale("symlog", linthresh=1)
-    axes.yaxis.set_major_formatter("{x:,g}")
+    _mark_counts(axes.yaxis, max((c.images for c in ranked), default=1))
     axes.set_ylim(bottom=0)
     axes.set_xlim(0.4, len(ranked) + 0.6)
     axes.set_xlabel("class, by number of training images")
     axes.set_ylabel("training images")
     add_legend(axes, width=8.0)
     save(figure, path)
+
+
+def _mark_counts(axis: "Axis", most: float) -> None:
+    """Marks 1, 10, 100 … on an axis of image counts, and 2 and 5 of each where there are few.
+
+    The axis is linear below 1, so that a class without any training image has a place at 0.
+    """
+    from matplotlib.ticker import SymmetricalLogLocator
+
+    subs = (1, 2, 5) if most < 1000 else (1,)
+    axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=subs))
+    axis.set_major_formatter("{x:,g}")
 
 
 def plot_precision_recall(diagnosis: Diagnosis, path: str | Path) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 import gol
 from gol.config.layout import Layout
 from gol.data.prepared import Prepared
-from gol.errors import UserError, choices, shown, visible
+from gol.errors import UserError, choices, shown
 from gol.evaluation.diagnosis import Diagnosis, diagnose
 from gol.files import write_text
 from gol.results import page_figures, page_tables
+from gol.results.quoting import html
 from gol.results.report import select, whole
 from gol.results.rows import Row, collect, mean_std
 from gol.results.runs import Run, read_runs, scored_on
@@ -34,8 +35,6 @@ def write_page(
         UserError: a run is incomplete, the layout names none of them, ``chosen`` is none of them,
             or the file cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     runs = read_runs(run_folders)
     rows = collect(run.folder.path for run in runs)
     layout = layout or whole(rows)
@@ -63,15 +62,7 @@ def write_page(
         "versions": page_tables.version_lines(runs),
         "differences": page_tables.difference_lines(runs),
     }
-    environment = Environment(
-        loader=PackageLoader("gol.results", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-    )
-    write_text(out, environment.get_template("page.html.j2").render(content))
+    write_text(out, html("page.html.j2", content))
 
 
 def headline(rows: Sequence[Row]) -> str:
@@ -95,9 +86,10 @@ def _best(rows: Sequence[Row]) -> str:
     if mean == 0:
         return "AP is 0.0 everywhere: nothing was found yet."
     rare = mean_text(best.values["APr"]).strip()
-    text = f"{best.label} has the highest mask AP, {mean_text(best.values['AP']).strip()}"
-    text += f" ({rare} on rare classes)" if mean_std(best.values["APr"])[0] is not None else ""
     others = [each for each in ranked[1:] if each[2].experiment != best.experiment]
+    what = "has the highest mask AP," if others else "has mask AP"
+    text = f"{best.label} {what} {mean_text(best.values['AP']).strip()}"
+    text += f" ({rare} on rare classes)" if mean_std(best.values["APr"])[0] is not None else ""
     if others:
         text += f", {mean - others[0][0]:.1f} more than {others[0][2].label}"
     if deviation is not None:

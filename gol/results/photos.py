@@ -66,12 +66,17 @@ def write_photo(path: Path, pixels: np.ndarray) -> None:
     Raises:
         UserError: the folder cannot be written or the disk is full.
     """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(jpeg(pixels))
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    """An array (h, w, 3) uint8, BGR, as the content of a JPEG file."""
     from PIL import Image
 
     buffer = io.BytesIO()
     Image.fromarray(pixels[:, :, ::-1]).save(buffer, "JPEG", quality=_QUALITY)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())
+    return buffer.getvalue()
 
 
 def cut_outs(pixels: np.ndarray, found: "Detections") -> list[np.ndarray]:
@@ -100,18 +105,14 @@ class Record:
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
 
-    def add(self, file: Path, picture: Path, size: tuple[int, int], found: "Detections") -> None:
+    def add(
+        self, file: str | Path, picture: Path | None, size: tuple[int, int], found: "Detections"
+    ) -> None:
         """Adds a photo: its file, the picture drawn of it, its height and width in pixels."""
         image_id, (height, width) = len(self.images) + 1, size
-        self.images.append(
-            {
-                "id": image_id,
-                "file_name": str(file),
-                "picture": picture.name,
-                "width": width,
-                "height": height,
-            }
-        )
+        drawn = {"picture": picture.name} if picture else {}
+        image = {"id": image_id, "file_name": str(file), **drawn, "width": width, "height": height}
+        self.images.append(image)
         for row in range(len(found)):
             x1, y1, x2, y2 = (float(value) for value in found.xyxy[row])
             entry = {

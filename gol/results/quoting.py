@@ -1,6 +1,8 @@
 """Labels, titles and notes are a person's text: as they are, whatever they are written into."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from gol.errors import visible
 
@@ -36,3 +38,18 @@ def figure(text: str) -> str:
     """The text in a figure of matplotlib's: no formula, and with a place in the legend."""
     shown = visible(text).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
+
+
+def html(template: str, content: Mapping[str, Any]) -> str:
+    """A page of a template in this folder, in which every text is a text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("gol.results", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
+    )
+    return environment.get_template(template).render(content)

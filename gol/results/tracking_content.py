@@ -101,6 +101,7 @@ def _schedule(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "learning_rate": rate,
         "epochs": config.get("runner", {}).get("max_epochs"),
+        "iterations": config.get("runner", {}).get("max_iters"),
         "batch": batch,
         "image_size": ", ".join(sizes) or None,
     }

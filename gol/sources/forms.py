@@ -23,12 +23,13 @@ _TORCH = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # the number with which torch's old forma
 _HEAD = 1024  # bytes that are looked at
 
 
-def refuse_other_forms(path: Path, wanted: str) -> None:
+def refuse_other_forms(path: Path, wanted: str, text: str = _FETCH) -> None:
     """Refuses what cannot be the wanted file, and says what it is instead.
 
     Args:
         path: a file; one that cannot be read is left to whoever reads all of it.
         wanted: e.g. "a checkpoint"; neither text nor one of the forms that are known here.
+        text: what helps where it is a text file.
 
     Raises:
         UserError: the file is empty, a page, a pointer, an archive of another kind …
@@ -36,11 +37,11 @@ def refuse_other_forms(path: Path, wanted: str) -> None:
     head = b""
     with suppress(OSError), open(path, "rb") as file:
         head = file.read(_HEAD)
-        if form := _form(head):
+        if form := _form(head, text):
             raise UserError(f"{path} is {form[0]}, not {wanted}: {form[1]}")
 
 
-def _form(head: bytes) -> tuple[str, str] | None:
+def _form(head: bytes, text: str) -> tuple[str, str] | None:
     if not head:
         return "empty", "replace it"
     for beginning, form in _BEGINNINGS.items():
@@ -54,5 +55,5 @@ def _form(head: bytes) -> tuple[str, str] | None:
         return "a pickle of another program", "have it written by torch.save"
     # A zip's third byte is none of a text, nor is the second of torch's old format.
     if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
-        return "a text file", _FETCH
+        return "a text file", text
     return None

@@ -286,7 +286,7 @@ def _failure(error: Any) -> Broken | Unusable:
         return Broken("no answer in time")
     inner = error.args[0] if error.args else error
     text = str(getattr(inner, "reason", inner))
-    return Broken(f"no connection ({text.rsplit(': ', 1)[-1].strip(')')})")
+    return Broken(f"no connection: {text.rsplit(': ', 1)[-1]}")
 
 
 def copy(origin: Path, part: Part) -> None:

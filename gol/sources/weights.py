@@ -43,8 +43,8 @@ def fetch_weights(weights: Mapping[str, Any], option: str = "--weights") -> Path
     try:
         return fetch(source, path)
     except UserError as error:
-        command = f"gol config EXPERIMENT {option} FILE"
+        key = " or the key init of the pipeline file" if option == "--init" else ""
         raise UserError(
             f"{error}. Without network, get {source.urls[0]} elsewhere and put it at {path}, or"
-            f" name the file by `{command}`"
+            f" name the file by `gol config EXPERIMENT {option} FILE`{key}"
         ) from error

@@ -50,7 +50,7 @@ def test_train_and_detect(ask, tmp_path, tiny_data, capsys):
     assert "continues after iteration 1" in capsys.readouterr().err
 
     command = ["detect", str(run), "--out", str(out), "--device", "cpu"]
-    ask(detect, "_entries")
+    ask(detect.ImageShare, "_results")
     assert main(command) == 75
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("gol detect: ") == 1
@@ -66,7 +66,7 @@ TERMINATED = """
 import os, signal, sys
 from gol.cli import main
 from gol.engine import detect
-detect._entries = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+detect.ImageShare._results = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
 main(sys.argv[1:])
 """
 

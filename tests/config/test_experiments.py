@@ -174,14 +174,19 @@ def test_experiments_of_one_model_resolve_to_the_same(names, lvis):
     assert len(models) == 1
 
 
+#: C + 1 logits scored by mmdet, by a loss of ours; C logits; C + 2.
+CLASSIFIERS = ["sigmoid", "softmax", "gumbel", "class_relative", "droploss_gumbel", "seesaw"]
+
+
 def combinations():
     """Axis values such that each sensible pair of two model axes' values stands in one of them.
 
     Or in an experiment whose step is done above. Of the backbones each stands beside each detector:
-    all detectors' heads share them.
+    all detectors' heads share them. Of the classifiers one stands for those with its head.
     """
     axes = [axis for axis in AXES if axis not in ("dataset", "schedule", "sampler", "init")]
     values = {axis: list(axis_values(axis)) for axis in axes}
+    values["classifier"] = CLASSIFIERS
     missing = {
         pair
         for a, b in itertools.combinations(axes, 2)
@@ -219,6 +224,12 @@ def covered(chosen):
 @pytest.mark.parametrize("axes", list(combinations()), ids=lambda axes: "-".join(axes.values()))
 def test_combinations_that_nobody_published(axes, demo_data):
     train_and_detect(gol.load_experiment("demo/gumbel", axes, demo_data))
+
+
+def test_seesaw_of_c_plus_2_logits_trains_and_detects(demo_data):
+    """The one classifier whose scores are fewer than its logits."""
+    head = train_and_detect(gol.load_experiment("demo/seesaw", {}, demo_data)).roi_head.bbox_head
+    assert head.fc_cls.weight.shape[0] == head.num_classes + 2
 
 
 @pytest.mark.parametrize("axis", MASK_AXES)

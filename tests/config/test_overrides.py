@@ -129,6 +129,7 @@ MISTAKES = [
     ("gol.experiment=mine", "gol.experiment: it cannot be changed: it follows the experiment"),
     ("custom_imports.imports=[os]", "custom_imports.imports: it cannot be changed"),
     (f"{BOX}.num_classes=0", "bbox_head.num_classes: it cannot be changed: it follows the dataset"),
+    (f"{BOX}.loss_cls.activation=gumbel", "it cannot be changed: it follows the axis classifier"),
     (f"{BOX}.loss_cls.type=EQL", "it cannot be changed: it follows the axis classifier"),
     ("model.backbone.init_cfg.type=Kaiming", "the backbone's weights are gol.weights"),
     # the detector

@@ -46,6 +46,8 @@ def test_cuts_and_classes_of_lvis_v0_5_are_its_own_but_for_two():
         ((0, 0, 3, 4, 5), 12, (3, 4)),
         ((5, 5, 5), 15, (10, 100)),  # nothing to divide
         ((5, 60), 65, (4, 5)),
+        # 3 and 4 would leave one class common, where a fifth is five
+        ((1, 1, 1, 2, 2, *[3] * 8, 4, *[5] * 7, 6, 6, 6, 41), 72, (2, 4)),
         ((398, 311, 1, 2), 1000, (1, 100)),  # 2 and 100 would leave nothing common
     ],
 )
@@ -101,6 +103,20 @@ def test_auto_becomes_numbers_of_the_data_in_the_resolved_config(automatic, tmp_
         capsys.readouterr().out
     )
     assert read_config(tmp_path / "run")["data"]["train"]["oversample_thr"] == 0.05
+
+
+def test_own_trains_for_as_many_images_as_the_data_ask_for(automatic, tmp_path, capsys):
+    told = ["--dataset", str(automatic), "--data", str(tmp_path), "--init", "none"]
+    assert main(["config", "own/gumbel", *told]) == 2
+    assert "classes.json is missing: `gol preprocess" in capsys.readouterr().err
+    counted((120, 80, 60, 40, 30), 300).save(Prepared(tmp_path).classes)
+    run = str(tmp_path / "run")
+    assert main(["config", "own/gumbel", *told, "--run", run]) == 0
+    assert "max_iters: auto sees 20,000 images in 5,000 iterations" in capsys.readouterr().out
+    assert read_config(run)["runner"] == {"type": "IterBasedRunner", "max_iters": 5000}
+    assert main(["config", "own/gumbel", *told, "--run", run, "--set", "runner.max_iters=7"]) == 0
+    assert "auto" not in capsys.readouterr().out
+    assert read_config(run)["runner"]["max_iters"] == 7
 
 
 def test_preprocess_finds_the_cuts_and_says_them(tmp_path, full_demo, capsys, monkeypatch):

@@ -71,13 +71,29 @@ def test_classes_of_val_s_export_are_matched_by_name(write):
         ({"crowd": "yes"}, "unknown crowd 'yes'; allowed: objects, regions"),
         ({"split": {"part": 0.2}}, "unknown key 'part' in split; allowed: share, seed, by"),
         ({"split": {"share": 0}}, r"key 'split.share' must be (above|greater)"),
-        ({"format": None, "boxes": "drop"}, "unknown key 'boxes'"),
+        ({"format": None, "boxes": "drop"}, r"key 'boxes' needs the key 'format' \(auto, coco"),
+        ({"format": None}, r"'train.images' is missing; an export alone needs the key 'format'"),
     ],
 )
 def test_wrong_keys_are_one_line(change, words, write):
     write("labelme", **change)
     with pytest.raises(UserError, match=words):
         load_dataset("mine.yaml")
+
+
+def test_options_are_keys_and_a_division_that_is_not_asked_for_is_said(write, capsys):
+    write("coco, Roboflow", val=None, split={"share": 0.3})
+    prepare()
+    said = capsys.readouterr()
+    assert "the key 'split' is not used" in said.out and "next:" not in said.out
+    for path in Path("export").rglob("*.json"):
+        data = json.loads(path.read_text())
+        for annotation in data["annotations"]:
+            annotation["iscrowd"] = 1
+        path.write_text(json.dumps(data))
+    assert main(["import", "--dataset", "mine.yaml", "--out", "other"]) == 2
+    error = capsys.readouterr().err
+    assert "`crowd: objects` takes them as objects" in error and "--crowd" not in error
 
 
 def test_a_dataset_without_exports_imports_nothing(capsys):

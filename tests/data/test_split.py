@@ -9,7 +9,9 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from seeds import fresh_seed
 
 from gol.cli import main
-from gol.data.split import Division, split_annotations
+from gol.config.datasets import load_dataset
+from gol.data.division import Division
+from gol.data.split import split_annotations
 from gol.errors import UserError
 
 
@@ -97,6 +99,8 @@ def test_a_long_tailed_file_is_divided_as_asked(by, file, tmp_path, capsys):
         assert "200 images share 40 values of video_id" in printed
     assert train["categories"] == val["categories"]
     assert not {"frequency", "image_count"} & train["categories"][0].keys()
+    assert f"to be named in {out}/photos.yaml: FOLDER" in printed  # `gol import` knows it
+    assert load_dataset(f"{out}/photos.yaml").val.annotations == f"{out}/val.json"
 
 
 def test_a_seed_gives_the_same_again_and_another_one_another(file, tmp_path):
@@ -105,6 +109,22 @@ def test_a_seed_gives_the_same_again_and_another_one_another(file, tmp_path):
         split_annotations(file, tmp_path / "out", seed=seed)
         texts.append((tmp_path / "out/val.json").read_text())
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_class_that_val_alone_has_is_said(tmp_path):
+    """Each of the two images that share a class has one of its own."""
+    data = {
+        "images": [{"id": i, "file_name": f"{i}.jpg"} for i in range(3)],
+        "annotations": [
+            {"id": n, "image_id": i, "category_id": c}
+            for n, (c, i) in enumerate([(0, 0), (1, 0), (0, 1), (2, 1), (3, 2)])
+        ],
+        "categories": [{"id": i, "name": f"class {i}"} for i in range(4)],
+    }
+    (tmp_path / "all.json").write_text(json.dumps(data))
+    summary = split_annotations(tmp_path / "all.json", tmp_path / "out", share=0.25)
+    assert len(summary["classes_of_one_group"]) == 2 and len(summary["classes_in_val_alone"]) == 1
+    assert "1 classes are in val alone" in summary["text"]
 
 
 def test_augmented_copies_of_a_photo_stay_together(file, tmp_path):

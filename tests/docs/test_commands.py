@@ -47,6 +47,9 @@ NOT_RUN = {
     "gol download": "gigabytes; tests/sources downloads from a server of its own",
     "gol weights r": "hundreds of megabytes; as above",
     "gol pretrained GOL": "as above; tests/engine/test_pretrained.py",
+    "gol serve": "a server; tests/results/test_serve.py",
+    "curl": "asks that server",
+    "gol predict CHECKPOINT": "as pretrained; tests/engine/test_predict.py",
     "gol launch": "a process; tests/cluster/test_launch.py",
 }
 
@@ -157,20 +160,26 @@ def test_every_command_runs_or_says_why_not(folder, monkeypatch, capsys):
     assert ran >= {"import", "split", "config", "train", "detect", "evaluate", "plan", "doctor"}
 
 
-def test_what_import_and_split_print_is_all_that_own_data_need(folder, monkeypatch, capsys):
-    """The three commands of the README, with the printed lines pasted, up to a dry run."""
+def test_the_three_commands_of_own_data_print_each_other(folder, monkeypatch, capsys):
+    """And lead up to a dry run; a second `gol split` keeps what was changed by hand."""
     monkeypatch.chdir(folder)
     text = next(content for _, content in blocks("") if "gol import EXPORT" in content)
-    read, divide, train = [shlex.split(line, comments=True) for line in text.splitlines()]
-    assert main(["import", *read[2:3], "--out", "data/again"]) == 0
-    printed = shlex.split(capsys.readouterr().out.splitlines()[-1].partition("next: ")[2])
-    assert [word.replace("again", "mine") for word in printed] == divide
-    assert main(printed[1:]) == 0
-    lines = {line.partition(":")[0]: line for line in capsys.readouterr().out.splitlines()[-2:]}
-    own = Path("configs/datasets/own.yaml")
-    kept = [lines.get(line.partition(":")[0], line) for line in own.read_text().splitlines()]
-    own.write_text("\n".join(kept))
-    assert train[0] == "snakemake"
+    _, divide, train = [shlex.split(line, comments=True) for line in text.splitlines()]
+
+    def follow(words):
+        assert main(words[1:]) == 0
+        printed = re.search("^next: (.*)$", capsys.readouterr().out, re.MULTILINE)[1]
+        return shlex.split(printed)
+
+    assert follow(["gol", "import", "EXPORT", "--out", "data/mine"]) == divide
+    assert follow(divide) == train
+    file = folder / "data/mine/split/photos.yaml"
+    file.write_text(
+        file.read_text().replace("pad: 32", "pad: 64").replace("train: {", "train:\n  {")
+    )
+    assert follow([*divide, "--seed", "1"]) == train
+    assert yaml.safe_load(file.read_text())["train"]["annotations"] == "data/mine/split/train.json"
+    assert "pad: 64" in file.read_text()
     command = [Path(sys.executable).parent / "snakemake", "--dry-run", *train[1:]]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -10,7 +10,7 @@ from pycocotools import mask as rle
 import gol
 from gol.config.resolve import fingerprint, save_config
 from gol.engine.checkpoints import save_checkpoint
-from gol.engine.detect import detect
+from gol.engine.detect import _batch_size, detect
 from gol.errors import UserError
 from gol.models import set_scoring
 
@@ -40,6 +40,14 @@ def test_detections_do_not_depend_on_the_batch(tmp_path, demo_data, monkeypatch)
         assert [one[key] for key in keys] == [other[key] for key in keys]
         assert one["score"] == pytest.approx(other["score"], rel=1e-4)
         np.testing.assert_allclose(one["bbox"], other["bbox"], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    "axes, size", [({}, 16), ({"backbone": "r50"}, 12), ({"detector": "faster_rcnn"}, 16)]
+)
+def test_batches_are_as_large_as_their_masks_allow(axes, size, demo_data):
+    """Each of 300 detections has 40 masks, and 512 features of their size before."""
+    assert _batch_size(gol.load_experiment("demo/sigmoid", axes, demo_data).model) == size
 
 
 def test_entries_are_what_the_evaluation_expects(tmp_path, demo_data):

@@ -7,13 +7,16 @@ import cv2
 import numpy as np
 import pycocotools.mask
 import pytest
+import torch
 from PIL import Image
 
 import gol
-from gol.cli import main
+from gol.cli import main, pictures
 from gol.config.resolve import load_config
+from gol.engine import standalone
 from gol.engine.detect import detect
 from gol.errors import UserError
+from gol.losses.class_statistics import ClassStatistics
 from gol.models.state import load_checkpoint
 
 
@@ -90,6 +93,7 @@ def test_only_the_run_folder_is_needed(alone, photo, detector, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     for split in ("train", "val", "test"):
         config["data"][split].update(ann_file="gone.store", img_prefix="gone")
+    config["model"]["roi_head"]["bbox_head"]["loss_cls"]["class_statistics"] = "gone/classes.json"
     (tmp_path / "config.json").write_text(json.dumps(config))
     found = gol.load_detector(tmp_path, "cpu").predict(photo, score=0)
     assert (found.xyxy == detector.predict(photo, score=0).xyxy).all()
@@ -112,14 +116,86 @@ def test_what_is_no_photo_is_named(detector, image, reason):
 
 
 def test_weights_without_names_are_refused(alone, tmp_path):
-    import torch
-
     shutil.copy(alone / "config.json", tmp_path)
     torch.save({"state_dict": load_checkpoint(alone / "model.pth")["state_dict"]}, tmp_path / "w")
-    with pytest.raises(UserError, match=r"w does not name the 40 classes \(meta.CLASSES\)"):
+    with pytest.raises(UserError, match=r"w does not name its classes: state .* --classes coco"):
         gol.load_detector(tmp_path, "cpu", checkpoint=tmp_path / "w")
+    with pytest.raises(UserError, match="w names 2 classes, the config has 40"):
+        gol.load_detector(tmp_path / "w", "cpu", classes="dog, cat")
     with pytest.raises(UserError, match="unknown scoring 'softmx'"):
         gol.load_detector(alone, "cpu", scoring="softmx")
+
+
+@pytest.mark.parametrize("said", ["experiment", "config", "beside"])
+def test_a_checkpoint_of_ours_is_enough(alone, photo, detector, tmp_path, said):
+    path = tmp_path / "moved.pth"
+    shutil.copy(alone / "model.pth", path)
+    how = {"experiment": {"experiment": "demo/gol"}, "config": {"config": alone / "config.json"}}
+    if said == "beside":
+        shutil.copy(alone / "config.json", tmp_path)
+    found = gol.load_detector(path, "cpu", **how.get(said, {}))
+    assert found.classes == detector.classes
+    wanted = detector.predict(photo, score=0)
+    assert (found.predict(photo, score=0).confidence == wanted.confidence).all() and len(wanted)
+
+
+@pytest.mark.parametrize("form", ["mmdet 2", "mmdet 3", "bare"])
+def test_a_checkpoint_of_the_zoo_is_enough(photo, tmp_path, capsys, form):
+    names = ["potato", "hot dog", "zebra"]
+    categories = [{"id": row, "name": name} for row, name in enumerate(names)]
+    empty = {"images": [], "annotations": [], "categories": categories}
+    ClassStatistics.from_annotations(empty).save(tmp_path / "classes.json")
+    config = gol.load_experiment("demo/softmax", {"dataset": "own"}, tmp_path)
+    state = gol.build_detector(config).state_dict()
+    state["roi_head.bbox_head.fc_cls.bias"] = torch.tensor([0.0, 3.0, 0.0, 0.0])
+    meta = {"mmdet 2": {"CLASSES": tuple(names)}, "mmdet 3": {"dataset_meta": {"classes": names}}}
+    torch.save({"meta": meta[form], "state_dict": state} if form in meta else state, tmp_path / "w")
+    command = ["predict", str(tmp_path / "w"), str(photo), "--out", str(tmp_path / "out")]
+    command += ["--device", "cpu", "--experiment", "demo/softmax", "--dataset", "own"]
+    assert main([*command, *([] if form in meta else ["--classes", ",".join(names)])]) == 0
+    data = json.loads((tmp_path / "out/annotations.json").read_text())
+    assert [category["name"] for category in data["categories"]] == names
+    assert {entry["category_id"] for entry in data["annotations"]} == {2}
+    assert main([*command[:-2]]) == 2
+    said = capsys.readouterr().err
+    assert ("names 3 classes, dataset demo has 40" if form in meta else "--classes coco") in said
+
+
+def test_own_experiments_detect_at_the_size_of_photos(alone, tmp_path):
+    """Named without a dataset they are the demo's, at 96 pixels."""
+    config = standalone._resolve(tmp_path, "own/softmax", None, ["dog", "cat"])
+    assert config.data.test.pipeline[1].img_scale == (1333, 800)
+    assert config.model.roi_head.bbox_head.num_classes == 2
+    config = standalone._resolve(tmp_path, "own_small/gol", None, ["dog", "cat"])
+    assert config.data.test.pipeline[1].img_scale == (512, 512)
+
+
+def test_what_a_checkpoint_is_has_to_be_said_once(alone, tmp_path):
+    path = tmp_path / "moved.pth"
+    shutil.copy(alone / "model.pth", path)
+    for run, chosen, reason in (
+        (path, {}, "does not say what detector it is of: --experiment NAME or --config FILE"),
+        (path, {"experiment": "demo/gol", "config": alone}, "give one"),
+        (path, {"checkpoint": path, "experiment": "demo/gol"}, "both name weights"),
+        (path, {"experiment": "demo/goal"}, "did you mean 'demo/gol'"),
+        (path, {"experiment": "demo/softmax"}, "does not fit the model"),
+        (path, {"config": alone, "dataset": "own"}, "give both"),
+        (alone, {"experiment": "demo/gol"}, "is not a file: only a checkpoint needs"),
+        (tmp_path / "gone.pth", {"experiment": "demo/gol"}, "no file or folder"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            gol.load_detector(run, "cpu", **chosen)
+
+
+def test_scores_that_follow_from_the_class_counts_need_them(alone):
+    config = load_config(alone)
+    loss = config.model.roi_head.bbox_head.loss_cls
+    loss.update(use_classif="cls_rel", class_statistics="gone.json")
+    with (
+        pytest.raises(UserError, match="by the training's class counts: no file gone"),
+        standalone.counted(config, ["dog"]),
+    ):
+        pass
 
 
 @pytest.fixture
@@ -159,6 +235,40 @@ def test_what_is_found_can_be_imported(alone, photo, tmp_path, capsys):
     assert main(["predict", str(alone), str(photo), "--out", str(out), "--score", "0.01"]) == 0
     file, images = str(out / "annotations.json"), str(photo.parent)
     assert main(["import", file, "--images", images, "--out", str(tmp_path / "again")]) == 0
+
+
+def test_a_text_file_lists_photos(photo, tmp_path):
+    """Beside itself or in the current folder; with a BOM and Windows' ends of lines."""
+    shutil.copy(photo, tmp_path / "near.jpg")
+    names = tmp_path / "names.txt"
+    names.write_bytes(f"\ufeffnear.jpg\r\n\r\n{photo}\r\n{photo.parent}/*7.jpg\r\n".encode())
+    found = pictures._files([str(names)], tmp_path / "out")
+    assert found[:2] == [tmp_path / "near.jpg", photo] and len(found) > 2
+    for content, reason in (
+        ("far.jpg", "no photo in far.jpg, which .*names.txt lists"),
+        ("\n", "no"),
+    ):
+        names.write_text(content)
+        with pytest.raises(UserError, match=reason):
+            pictures._files([str(names)], tmp_path / "out")
+    names.write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(UserError, match=r"cannot read the list .*names.txt"):
+        pictures._files([str(names)], tmp_path / "out")
+
+
+def test_no_photo_is_overwritten(alone, photo, tmp_path, capsys):
+    mine = tmp_path / "mine.jpg"
+    shutil.copy(photo, mine)
+    assert main(["predict", str(alone), str(mine), "--out", str(tmp_path)]) == 2
+    assert "mine.jpg would be overwritten" in capsys.readouterr().err
+    assert mine.read_bytes() == photo.read_bytes()
+
+
+def test_a_photo_that_is_too_narrow_is_left_out(alone, photo, tmp_path, capsys):
+    Image.new("RGB", (3, 400)).save(tmp_path / "narrow.png")
+    command = ["predict", str(alone), str(photo), str(tmp_path / "narrow.png"), "--device", "cpu"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 1
+    assert "3 × 400 pixels is too narrow" in capsys.readouterr().err
 
 
 def test_nothing_found_is_said(alone, photo, tmp_path, capsys):

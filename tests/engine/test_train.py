@@ -130,8 +130,9 @@ def test_autocast_follows_float32(tmp_path, tiny_data, experiment, precision):
     assert found[precision] != found["float32"]
 
 
-def test_adamw_trains_and_resumes(tmp_path, tiny_data):
-    settings = {**SHORT, "schedule": "demo_adamw", "gol.checkpoint_interval": 2}
+def test_adamw_and_a_loss_that_counts_train_and_resume(tmp_path, tiny_data):
+    settings = {**SHORT, "schedule": "demo_adamw", "classifier": "eqlv2"}
+    settings["gol.checkpoint_interval"] = 2
     whole = prepare(tmp_path / "whole", tiny_data, **settings)
     train(whole, "cpu")
     resumed = prepare(tmp_path / "resumed", tiny_data, **settings)
@@ -185,7 +186,16 @@ def test_a_planted_checkpoint_is_named_in_one_line(finished, spoil, words):
     assert "\n" not in str(caught.value) and newest.exists()
 
 
-@pytest.mark.parametrize("classifier", axis_values("classifier"))
+def classifiers():
+    """The first one of each loss, and the others, which are slow."""
+    losses = set()
+    for name, value in axis_values("classifier").items():
+        loss = value["loss"]["type"]
+        yield pytest.param(name, marks=pytest.mark.slow) if loss in losses else name
+        losses.add(loss)
+
+
+@pytest.mark.parametrize("classifier", list(classifiers()))
 def test_every_classifier_takes_a_step(tmp_path, tiny_data, classifier):
     overrides = {"classifier": classifier, "layer": "normed", "runner.max_epochs": 1}
     overrides |= {"data.samples_per_gpu": 16, "gol.global_batch": 16}

@@ -11,7 +11,7 @@ from rank_processes import assert_same_training, finish, losses, prepare, start_
 
 import gol
 from gol.engine import validation
-from gol.engine.detect import detect
+from gol.engine.detect import ImageShare, detect
 from gol.engine.runlog import RunLog
 from gol.engine.train import Interrupted, train
 from gol.engine.trainer import Trainer
@@ -118,8 +118,9 @@ def ask():
 
 #: What ends the training, and the validations that are done then.
 ENDS = [
-    (gol.engine.detect, "_entries", ask, 3, []),  # within the first detection
-    (gol.engine.detect, "_entries", kill, 3, []),
+    (ImageShare, "_results", ask, 1, []),  # within the first detection
+    (ImageShare, "_results", kill, 2, []),
+    (gol.engine.detect, "_entries", kill, 3, []),  # in the thread that writes
     (validation, "append", kill, 1, []),  # between the best weights and the line
     (Trainer, "step", kill, 2, [2]),  # between two checkpoints
     (gol.engine.train, "save_checkpoint", kill, 1, [2, 4, 6]),  # all is done but the end
@@ -127,7 +128,7 @@ ENDS = [
 
 
 @pytest.mark.parametrize(
-    "ends", [ENDS[2:3], pytest.param(ENDS, marks=pytest.mark.slow)], ids=["once", "again and again"]
+    "ends", [ENDS[3:4], pytest.param(ENDS, marks=pytest.mark.slow)], ids=["once", "again and again"]
 )
 def test_ended_anywhere_it_goes_on_as_if_nothing_had_happened(
     ends, validated, tmp_path, tiny_data, monkeypatch
@@ -260,8 +261,8 @@ def test_the_throughput_leaves_validation_out(tmp_path, monkeypatch):
 
 STARTS = """
 import os, signal, sys, time
-import gol.engine.detect
 from gol.cli import main
+from gol.engine.detect import ImageShare
 from gol.errors import UserError
 
 def ask():
@@ -273,10 +274,10 @@ def fail():
 def spoilt(*args):
     if os.environ["RANK"] == "1":
         deed()
-    return entries(*args)
+    return results(*args)
 
-entries = gol.engine.detect._entries
-gol.engine.detect._entries = spoilt
+results = ImageShare._results
+ImageShare._results = spoilt
 for deed in (ask, fail, lambda: None):
     begin = time.monotonic()
     print(main(["train", sys.argv[1], "--device", "cpu"]), time.monotonic() - begin < 20)

@@ -1,5 +1,7 @@
 """Constructor arguments: the original's, the published class counts, and what is refused."""
 
+import inspect
+
 import pytest
 import torch
 from loss_oracles import C
@@ -49,7 +51,11 @@ def test_version_and_num_classes_must_agree_when_the_loss_is_used():
     ],
 )
 def test_wrong_arguments_are_named(name, argument, message, statistics):
-    arguments = {"num_classes": C, "class_statistics": statistics, **argument}
+    arguments = {"num_classes": C, **argument}
+    if "class_statistics" in inspect.signature(LOSSES[name]).parameters:
+        arguments = {"class_statistics": statistics, **arguments}
+    elif "mode" not in argument and "reduction" not in argument:
+        pytest.skip("asks for no class statistics")
     with pytest.raises(UserError, match=message):
         LOSSES[name](**arguments)
 

@@ -55,6 +55,27 @@ def test_rows_go_to_the_class_of_their_name(name, zoo, demo_data):
         assert torch.equal(found[f"{part}.weight"], state[f"{part}.weight"])
 
 
+def test_seesaws_two_rows_of_objectness_are_no_background(zoo, demo_data, tmp_path):
+    """From a softmax: the rows of classes alone; from another Seesaw: these two as well."""
+    state, classes, path = zoo
+    config = gol.load_experiment(
+        "demo/gumbel", {**PER_CLASS, "classifier": "seesaw", "init": str(path)}, demo_data
+    )
+    layer, count = f"{HEAD}.fc_cls.weight", len(classes)
+    found = gol.build_detector(config).state_dict()
+    kept = [row for row in range(count) if row != count - 4]
+    assert torch.equal(found[layer][:count][kept], state[layer][:-1].flip(0)[kept])
+    assert not torch.equal(found[layer][-1], state[layer][-1])
+
+    again = tmp_path / "again.pth"
+    theirs = {**found, layer: torch.rand_like(found[layer])}
+    torch.save({"meta": {"CLASSES": tuple(classes)}, "state_dict": theirs}, again)
+    config = gol.load_experiment(
+        "demo/gumbel", {**PER_CLASS, "classifier": "seesaw", "init": str(again)}, demo_data
+    )
+    assert torch.equal(gol.build_detector(config).state_dict()[layer][-2:], theirs[layer][-2:])
+
+
 @pytest.mark.parametrize("name", ["softmax", "sigmoid", "gumbel", "gol"])
 def test_the_classifier_scores_as_the_file_did(name, zoo, demo_data):
     """A softmax stays the same; others begin with each class's odds against the background."""
@@ -168,3 +189,30 @@ def test_without_network_it_says_which_file_to_put_where(demo_data, tmp_path, mo
 def test_an_address_without_a_digest_is_not_trained_from(zoo, demo_data):
     with pytest.raises(UserError, match="has no sha256: write the config"):
         load_init(torch.nn.Module(), {"file": str(zoo[2])}, [], "softmax")
+
+
+@pytest.mark.parametrize("target", ["softmax", "sigmoid", "gumbel"])
+@pytest.mark.parametrize("source", ["softmax", "sigmoid", "gumbel", None])
+def test_rows_of_a_run_of_ours_mean_the_same_to_another_activation(source, target, tmp_path):
+    """Classes as likely as not, or rare, stay so; of a run that does not say it, rows stay."""
+    wanted = [0.5, float(torch.sigmoid(torch.tensor(-6.5)))]
+    said = source or target
+    if said == "softmax":  # each against the background, whose logit may be any
+        logits = torch.tensor([0, -6.5]) + 2
+    else:
+        logits = torch.tensor([ACTIVATIONS[said].bias(chance) for chance in wanted])
+    layers = {"weight": torch.rand(3, 4), "bias": torch.tensor([*logits, 2.0])}
+    state = {f"{HEAD}.fc_cls.{name}": value for name, value in layers.items()}
+    meta = {"CLASSES": ["a", "b"], "gol": "0"} | ({"scoring": source} if source else {})
+    torch.save({"meta": meta, "state_dict": state}, tmp_path / "ours.pth")
+    start = compare(tmp_path / "ours.pth", state, None, ["a", "b"], target)
+    bias = start.tensors[f"{HEAD}.fc_cls.bias"]
+    if target == "softmax":
+        found = torch.sigmoid(bias[:2] - bias[2])
+    else:
+        found = ACTIVATIONS[target].probability(bias[:2])
+    torch.testing.assert_close(found, torch.tensor(wanted), rtol=1e-4, atol=0)
+    kept = torch.equal(start.tensors[f"{HEAD}.fc_cls.weight"], layers["weight"])
+    assert kept == (said == target)
+    assert ("made those of" in start.report()) == (said != target)
+    assert ("does not say" in start.report()) == (source is None)

@@ -6,7 +6,7 @@ from typing import Any
 
 from gol.data.imports.export import Labels
 from gol.data.imports.findings import Findings
-from gol.data.imports.values import flag, id_key
+from gol.data.imports.values import flag, id_key, plain_name
 from gol.data.objects import plain
 from gol.errors import UserError, shown
 
@@ -45,7 +45,18 @@ def merge_classes(
                 example = f"{part.source}: '{name}' has id {key}, not {new}"
                 findings.add("classes with another id in this split", example)
         maps.append({key: merged[entry["name"]]["id"] for key, entry in classes.items()})
+    _note_alike(merged, findings)
     return sorted(merged.values(), key=lambda entry: entry["id"]), maps
+
+
+def _note_alike(names: Iterable[str], findings: Findings) -> None:
+    """Counts classes that are likely to be one, by slip or by another tool's spelling."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(plain_name(name), name)
+        if other != name:
+            kind = "classes whose names differ in case, spaces or hyphens alone"
+            findings.add(kind, f"'{name}' and '{other}'")
 
 
 def _classes(part: Labels, findings: Findings) -> dict[Any, dict[str, Any]]:

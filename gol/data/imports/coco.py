@@ -13,7 +13,12 @@ def find(export: Export) -> list[Path]:
 
 
 def _is_coco(content: object) -> bool:
-    return isinstance(content, dict) and all(key in content for key in SECTIONS)
+    if not isinstance(content, dict) or not all(key in content for key in SECTIONS):
+        return False
+    # COCO's panoptic files lie beside the others; what they are of is in pictures.
+    listed = content["annotations"]
+    first = listed[0] if isinstance(listed, list) and listed else None
+    return not (isinstance(first, dict) and "segments_info" in first)
 
 
 def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:

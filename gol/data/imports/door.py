@@ -13,12 +13,13 @@ from typing import Any
 from gol.data.images import any_size
 from gol.data.imports import coco, cvat, labelme, sagemaker, via, voc, yolo
 from gol.data.imports.classes import merge_classes
+from gol.data.imports.copies import copies
 from gol.data.imports.export import Export, Labels
-from gol.data.imports.findings import Findings
+from gol.data.imports.findings import LEFT_OUT, Findings
 from gol.data.imports.output import check_own, write_own
 from gol.data.imports.repair import Answers, Repair, join_lists
 from gol.data.imports.summary import Split, file_name, summarise
-from gol.errors import UserError, choices, pick
+from gol.errors import UserError, choices, first_few, pick
 from gol.files import uncollected
 from gol.progress import progress
 from gol.sources.archive import unpack
@@ -35,6 +36,7 @@ FORMATS: dict[str, ModuleType] = {
 }
 REPORT = "import.json"
 _LABEL_SUFFIXES = (".json", ".jsonl", ".manifest", ".txt", ".xml")
+_ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".7z", ".rar")
 _ORDER = ("train", "val", "test", None)
 
 
@@ -77,11 +79,14 @@ def import_export(
     findings = Findings(drop_bad)
     try:
         export = _open(source, out, Path(images) if images else None)
-        form, files = _recognise(export, source, form, findings)
+        form, files = _recognise(export, source, form)
         read = FORMATS[form].read
         if form == "via":
             read = partial(read, class_key=answers.class_key)
+        elif answers.class_key:
+            raise UserError(f"--class-key names an attribute of via; {source} is of {form}")
         parts = sorted(read(export, files, findings), key=lambda part: _ORDER.index(part.split))
+        _note_other_files(export, files, findings)
     except OSError as error:
         raise UserError(f"cannot read {error.filename or source}: {error.strerror}") from error
     categories, maps = merge_classes(parts, findings, classes)
@@ -95,8 +100,8 @@ def import_export(
     _settle_crowds(splits, answers, findings)
     if advice := findings.advice():
         raise UserError(f"{source}: {advice}")
-    _drop_empty(source, splits)
-    _note_leaks(splits, findings)
+    _drop_empty(source, splits, findings)
+    _note_leaks(export, splits, findings)
     _note_unused(export, splits, findings)
     written = {file_name(name): split for name, split in splits.items()}
     facts = {"source": str(source), "format": form, "images": str(export.images)}
@@ -128,32 +133,41 @@ def _open(source: Path, out: Path, images: Path | None) -> Export:
             raise UserError(f"cannot write {out}: {error.strerror}") from error
         folder = unpack(source, out / f"{source.stem}-{digest}", whole=True)
         return Export(folder, None, images, None)
+    if source.suffix.lower() in (".yaml", ".yml"):  # of YOLO, whose labels lie beside it
+        return Export(source.parent, None, images, out)
     if source.suffix.lower() not in _LABEL_SUFFIXES:
-        refuse_other_forms(source, "a folder, a zip archive or a label file")
+        wanted = f"a folder, a zip archive or a label file ({choices(_LABEL_SUFFIXES)})"
+        refuse_other_forms(source, wanted, "export one of these")
     return Export(source.parent, source, images, None)
 
 
-def _recognise(
-    export: Export, source: Path, form: str | None, findings: Findings
-) -> tuple[str, list[Path]]:
+def _recognise(export: Export, source: Path, form: str | None) -> tuple[str, list[Path]]:
     """The format, and the label files that are of it."""
-    wanted = {form: pick("format", form, FORMATS)} if form else FORMATS
-    found = {name: files for name, module in wanted.items() if (files := module.find(export))}
-    if len(found) == 1:
-        form, files = found.popitem()
-        suffixes, taken = {path.suffix.lower() for path in files}, {*files}
-        for path in export.files(*suffixes):
-            if path in export.unreadable:
-                findings.add("unreadable label file", export.unreadable[path])
-            elif path not in taken and path.name not in yolo.NAMES:
-                findings.add("file that holds no labels of the format", str(export.name(path)))
+    if form and (files := pick("format", form, FORMATS).find(export)):
         return form, files
-    if found:
-        counts = choices(f"{name} ({len(files)} files)" for name, files in found.items())
+    found = {name: files for name, module in FORMATS.items() if (files := module.find(export))}
+    counts = choices(f"{name} ({len(files)} files)" for name, files in found.items())
+    if found and form:
+        raise UserError(f"{source} holds no labels of the format {form}, but of {counts}")
+    if len(found) > 1:
         raise UserError(f"{source} holds labels of several formats: {counts}: say --format")
+    if found:
+        return found.popitem()
     if export.unreadable:
         raise UserError(next(iter(export.unreadable.values())))
-    raise UserError(f"{source} holds no labels of the formats {choices(wanted)}")
+    packed = [path.name for path in export.paths if path.suffix.lower() in _ARCHIVES]
+    advice = f": unpack {first_few(packed)} first" if packed else ""
+    raise UserError(f"{source} holds no labels of the formats {choices(FORMATS)}{advice}")
+
+
+def _note_other_files(export: Export, files: list[Path], findings: Findings) -> None:
+    """Counts what lies beside the label files, has the same suffix and was not read."""
+    read = export.read_too.union(files)
+    for path in export.files(*{path.suffix.lower() for path in files}):
+        if path in export.unreadable:
+            findings.add("unreadable label file", export.unreadable[path])
+        elif path not in read:
+            findings.add("file that holds no labels of the format", str(export.name(path)))
 
 
 def _read_sizes(export: Export, parts: list[Labels]) -> None:
@@ -243,30 +257,38 @@ def _settle_crowds(splits: dict[str | None, Split], answers: Answers, findings: 
         findings.add("crowd region (iscrowd)", example, count)
 
 
-def _drop_empty(source: Path, splits: dict[str | None, Split]) -> None:
+def _drop_empty(source: Path, splits: dict[str | None, Split], findings: Findings) -> None:
     """Drops splits of which all images were left out."""
     for name in [name for name, split in splits.items() if not split["images"]]:
         del splits[name]
-    if not splits:
-        raise UserError(f"{source}: no image is left")
-    if not any(_annotations(splits)):
-        raise UserError(f"{source}: no object is left")
+    if any(_annotations(splits)):
+        return
+    lost = [problem for problem in findings.problems() if LEFT_OUT in problem.severity]
+    why = f": left out were {choices(lost)}" if lost else ""
+    raise UserError(f"{source}: no {'object' if splits else 'image'} is left{why}")
 
 
-def _note_leaks(splits: dict[str | None, Split], findings: Findings) -> None:
-    seen: dict[str, str] = {}
-    for name, split in splits.items():
-        for image in split["images"]:
-            other = seen.setdefault(image["file_name"], file_name(name))
-            if other != file_name(name):
-                example = f"{image['file_name']} is in {other} and {file_name(name)}"
-                findings.add("image in more than one split", example)
+def _note_leaks(export: Export, splits: dict[str | None, Split], findings: Findings) -> None:
+    """Counts images that are in several splits or twice in one, whatever they are called."""
+    places = {file_name(name): split["images"] for name, split in splits.items()}
+    named = [(image["file_name"], place) for place, images in places.items() for image in images]
+    again = copies(export.images / name for name, _ in named)
+    seen: dict[Path, tuple[str, str]] = {}
+    for name, place in named:
+        path = export.images / name
+        first, other = seen.setdefault(again.get(path, path), (name, place))
+        if other != place:
+            place = place if first == name else f"as {name} in {place}"
+            findings.add("image in more than one split", f"{first} is in {other} and {place}")
+        elif first != name:
+            findings.add("image with the same content as another", f"{name} is {first}")
 
 
 def _note_unused(export: Export, splits: dict[str | None, Split], findings: Findings) -> None:
-    used = {image["file_name"] for split in splits.values() for image in split["images"]}
-    folders = {Path(name).parent for name in used}
+    folders = {
+        Path(image["file_name"]).parent for split in splits.values() for image in split["images"]
+    }
     names = [export.image_name(path) for path in export.pictures]
-    left = [str(n) for n in names if str(n) not in used and Path(n).parent in folders]
+    left = [str(n) for n in names if str(n) not in export.named and Path(n).parent in folders]
     if left:
         findings.add("image that no label mentions", left[0], len(left))

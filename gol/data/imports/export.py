@@ -64,11 +64,12 @@ class Labels:
 
     def add(self, image: dict[str, Any], name: str, **keys: Any) -> None:
         """Adds an object of the class ``name``, which is its id until all classes are known."""
-        self.annotations.append({"image_id": image["id"], "category_id": name, **keys})
+        self.annotations.append({"image_id": image["id"], "category_id": name.strip(), **keys})
 
     def name_classes(self, names: Iterable[str]) -> "Labels":
         """Sets the classes, in the order of ``names``; annotations name theirs."""
-        ids = {name: number for number, name in enumerate(dict.fromkeys(names), 1)}
+        names = dict.fromkeys(name.strip() for name in names)
+        ids = {name: number for number, name in enumerate(names, 1)}
         self.categories = [{"id": number, "name": name} for name, number in ids.items()]
         for annotation in self.annotations:
             annotation["category_id"] = ids[annotation["category_id"]]
@@ -97,6 +98,10 @@ class Export:
         self._sizes: dict[str, tuple[int, int]] = {}
         #: Label files that could not be read, and why.
         self.unreadable: dict[Path, str] = {}
+        #: Files that a format reads beside those with labels: the classes, the images of a split.
+        self.read_too: set[Path] = set()
+        #: Images that labels name, as :meth:`image` finds them.
+        self.named: set[str] = set()
 
     def files(self, *suffixes: str) -> list[Path]:
         """The label files with one of these suffixes, which are in lower case."""
@@ -146,16 +151,29 @@ class Export:
                 self.unreadable[path] = f"{path} is not valid XML (truncated?): {error}"
         return self._xml[path]
 
+    def is_turned(self, name: str, stated: tuple[int | None, ...]) -> bool:
+        """Whether an image has the stated sides only without the turn that its Exif data ask for.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        size = self.size(name)
+        if stated == size or stated[::-1] != size:
+            return False
+        with Image.open(self.images / name) as image:
+            return image.size == stated
+
     @cached_property
-    def _index(self) -> tuple[dict[str, list[PurePosixPath]], dict[str, list[PurePosixPath]]]:
-        """The images by their names, alone and with a folder, and by names without a suffix."""
-        names, stems = defaultdict(list), defaultdict(list)
+    def _index(self) -> tuple[dict[str, list[PurePosixPath]], ...]:
+        """The images by name, alone and with a folder; without a suffix; in small letters."""
+        names, stems, small = defaultdict(list), defaultdict(list), defaultdict(list)
         for path in self.pictures:
             name = self.image_name(path)
             names[_composed(name.name)].append(name)
             names[_composed(f"{name.parent.name}/{name.name}")].append(name)
             stems[_composed(name.stem)].append(name)
-        return names, stems
+            small[_composed(name.name).lower()].append(name)
+        return names, stems, small
 
     def image(self, name: str, labels: Labels) -> str | None:
         """An image's file, relative to the image folder.
@@ -164,7 +182,8 @@ class Export:
         then whether the file is of the same split, then how near it is to the labels.
 
         Args:
-            name: a path of Windows or Unix, or an address; the suffix may be missing.
+            name: a path of Windows or Unix, or an address; the suffix may be missing, and letters
+                be of the other case if no name fits as it is.
             labels: in which it is named.
 
         Returns:
@@ -173,12 +192,15 @@ class Export:
         Raises:
             UserError: several are equally likely.
         """
-        names, stems = self._index
+        names, stems, small = self._index
         wanted = PurePosixPath(_composed(name).replace("\\", "/"))
         found = names.get(wanted.name)
-        if not found:
-            wanted = PurePosixPath(_composed(unquote(str(wanted).split("?")[0])))
-            found = names.get(wanted.name) or stems.get(wanted.name) or stems.get(wanted.stem, [])
+        if not found:  # an address, which may name the file in its query: ?d=folder%2Ffile.jpg
+            whole = PurePosixPath(_composed(unquote(str(wanted))))
+            bare = PurePosixPath(_composed(unquote(str(wanted).split("?")[0])))
+            wanted = whole if whole.name in names else bare
+            found = names.get(wanted.name) or stems.get(wanted.name) or stems.get(wanted.stem)
+            found = found or small.get(wanted.name.lower(), [])
 
         def fits(path: PurePosixPath) -> bool:
             """Whether it is not a file of another split, unless its folder is named."""
@@ -203,6 +225,7 @@ class Export:
         first, *others = sorted(found, key=likely, reverse=True)
         if others and likely(others[0]) == likely(first):
             raise UserError(f"{name} may be {first} or {others[0]}")
+        self.named.add(str(first))
         return str(first)
 
 

@@ -21,9 +21,11 @@ KINDS = {
     "image entries that were there twice": REPAIRED + "joined",
     "object of such an image that was there twice": REPAIRED + "left out",
     "image file with another suffix than its name in the labels": REPAIRED + "taken",
+    "image file with letters of another case": REPAIRED + "taken",
     "missing image size": REPAIRED + "taken from the file",
     "missing box": REPAIRED + "computed from the mask",
     "missing area": REPAIRED + "computed from the mask",
+    "box written as two corners": REPAIRED + "taken as such",
     "box or mask up to 1 % or 2 px outside the image": REPAIRED + "clipped",
     "polygon without three points": REPAIRED + "polygon left out",
     "circle or ellipse": REPAIRED + "drawn as a polygon",
@@ -42,7 +44,10 @@ KINDS = {
     "box without a mask": "left out, as --boxes drop says",
     "image size taken from the file": "as --sizes file says",
     "image whose annotations were scaled": "as --sizes scale says",
+    "box that hardly overlaps its mask": "kept as it is",
+    "classes whose names differ in case, spaces or hyphens alone": "kept as two classes",
     "image in more than one split": NOTE,
+    "image with the same content as another": "`gol split` keeps them together",
     "image without a label file": "taken as without objects",
 }
 #: Questions and errors: how a line goes on after the example. ``--drop-bad`` leaves out what
@@ -60,6 +65,8 @@ DROPPABLE = {
     "missing image file": "--images names their folder",
     "several image files of that name": "--images names their folder",
     "unreadable image file": "",
+    "image that was labelled as if it had no Exif orientation": "it is turned in training, as "
+    "viewers do; remove the orientation from the file",
     "image of another size with an RLE mask": "",
     "annotation of an unknown image": "",
     "annotation of an unknown class": "",

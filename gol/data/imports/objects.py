@@ -6,11 +6,14 @@ from typing import Any, Literal
 
 from pycocotools import mask as coco_mask
 
+from gol.data.imports import shapes
 from gol.data.imports.values import number, numbers, whole
 from gol.data.masks import compress_rle, mask_area, run_lengths
 from gol.errors import shown
 
 _OUTSIDE, _LEAST = 0.01, 2  # share of a side, and pixels, that a mouse or rounding explains
+_APART, _NEAR, _EQUAL = 0.5, 0.9, 0.95  # IoU of a box and that around its mask
+_THIN = 2  # px of a side below which a mask may be without a pixel
 
 Mask = list[list[float]] | dict[str, Any]
 
@@ -122,13 +125,15 @@ def _within(
     mask: Mask, box: list[float] | None, area: float | None, place: Place
 ) -> dict[str, Any] | None:
     """Mask and box scaled and clipped; what is missing is computed."""
+    bounds = _bounds(mask)
+    box = _fitting(box, bounds, place)
     polygons = mask if isinstance(mask, list) else []
     corners = [[box[0], box[1], box[0] + box[2], box[1] + box[3]]] if box else []
-    shapes = [*polygons, *corners]
+    parts = [*polygons, *corners]
     if place.scale:
-        shapes = [[v * place.scale[i % 2] for i, v in enumerate(shape)] for shape in shapes]
+        parts = [[v * place.scale[i % 2] for i, v in enumerate(part)] for part in parts]
     limits, changed = place.size, place.scale is not None
-    outside = max(map(lambda shape: _outside(shape, limits), shapes), default=0)
+    outside = max(map(lambda part: _outside(part, limits), parts), default=0)
     if outside > _OUTSIDE:
         width, height = limits
         detail = f"reaches {outside:.1%} of a side beyond {width} x {height} px"
@@ -136,25 +141,43 @@ def _within(
         return None
     if outside > 0:
         place.found("box or mask up to 1 % or 2 px outside the image", "")
-        shapes = [[min(max(v, 0), limits[i % 2]) for i, v in enumerate(s)] for s in shapes]
+        parts = [[min(max(v, 0), limits[i % 2]) for i, v in enumerate(part)] for part in parts]
         changed = True
     if polygons:
-        mask = shapes[: len(polygons)]
+        mask = parts[: len(polygons)]
     if box is None:
         box = _bounds(mask)
         if place.computed:
             place.found("missing box", "")
     elif changed:
-        x, y, right, bottom = shapes[-1]
+        x, y, right, bottom = parts[-1]
         box = [x, y, right - x, bottom - y]
     if area is None and place.computed:
         place.found("missing area", "")
-    if area is None or area <= 0 or changed:
-        area = mask_area(mask, *limits[::-1])
+    if area is None or area <= 0 or changed or min(bounds[2:]) < _THIN:
+        pixels = mask_area(mask, *limits[::-1])
+        area = area if area and area > 0 and pixels and not changed else pixels
     if area <= 0 or min(box[2:]) <= 0:
-        place.found("object without an area", f"has bbox {shown(box)} and area {area}")
+        sides = " x ".join(f"{side:.3g}" for side in box[2:])
+        place.found("object without an area", f"is {sides} px and covers no pixel")
         return None
     return {"bbox": box, "area": area, "segmentation": mask}
+
+
+def _fitting(box: list[float] | None, bounds: list[float], place: Place) -> list[float] | None:
+    """The box, unless it is empty; of two corners where these fit the mask and the box does not."""
+    if box is None or min(box[2:]) <= 0:
+        return None
+    overlap = shapes.iou(box, bounds)
+    if overlap >= _NEAR or min(bounds[2:]) <= 0:
+        return box
+    corners = shapes.box(*box)
+    if shapes.iou(corners, bounds) >= _EQUAL:
+        place.found("box written as two corners", "")
+        return corners
+    if overlap < _APART:
+        place.found("box that hardly overlaps its mask", "")
+    return box
 
 
 def _outside(shape: list[float], limits: tuple[int, int]) -> float:

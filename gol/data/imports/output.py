@@ -1,28 +1,42 @@
 """Annotation files and the report that marks them as ours, all of one run or none."""
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from gol.errors import UserError
-from gol.files import remove, sealed_path, write_json
+from gol.files import configs_folder, remove, sealed_path, write_json, write_text
 
 
-def dataset_keys(files: Mapping[str, Path], images: str) -> list[str]:
-    """The lines of a dataset file that name annotations and their image folder, to print.
+def write_dataset_file(out: Path, images: str) -> Path:
+    """Writes ``photos.yaml`` for the ``train.json`` and ``val.json`` of a folder.
+
+    An earlier one keeps what else it says; a new one has it from ``configs/datasets/own.yaml``.
 
     Args:
-        files: annotation file by split.
-        images: folder of the images of all of them.
+        out: the folder.
+        images: folder of the images of both.
+
+    Raises:
+        UserError: the file cannot be read or written.
     """
-    # JSON of a text is YAML, too.
-    lines = (
-        f"{split}: {{annotations: {json.dumps(str(file))}, images: {json.dumps(images)}}}"
-        for split, file in files.items()
-    )
-    return ["keys of a dataset file for these:", *lines]
+    path = out / "photos.yaml"
+    template = path if path.exists() else configs_folder() / "datasets/own.yaml"
+    try:
+        text = template.read_text(encoding="utf-8").rstrip() + "\n"
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {template}: {error}") from error
+
+    def value(key: re.Match[str]) -> str:
+        files = {"annotations": str(out / f"{key[1]}.json"), "images": images}
+        pairs = (f"{name}: {json.dumps(file)}" for name, file in files.items())  # YAML, too
+        return f"{key[1]}: {{{', '.join(pairs)}}}\n"
+
+    write_text(path, re.sub(r"^(train|val):.*\n(?:[ \t]+\S.*\n)*", value, text, flags=re.M))
+    return path
 
 
 def check_own(out: Path, names: Iterable[str], report: str, verb: str) -> None:

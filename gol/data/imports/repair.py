@@ -98,8 +98,11 @@ class Repair:
         if key is None:
             self._found("malformed label", f"image {shown(entry.get('file_name'))} has no id")
             return
+        stated = tuple(whole(entry.get(side)) for side in ("width", "height"))
         try:
             file, size = self._file(entry)
+            if self.export.is_turned(file, stated):
+                raise _Refused("image that was labelled as if it had no Exif orientation", file)
         except _Refused as refused:
             self._refused.add(key)
             self._found(*refused.args)
@@ -113,7 +116,6 @@ class Repair:
             raise UserError(
                 f"{self.part.source}: {other['file_name']} and {file} have the same id {key}"
             )
-        stated = tuple(whole(entry.get(side)) for side in ("width", "height"))
         self._check_size(key, file, stated, size)
         known = {"id": key, "file_name": file, "width": size[0], "height": size[1]}
         image = {**plain(entry), **known}
@@ -143,10 +145,12 @@ class Repair:
             raise _Refused("several image files of that name", str(error)) from error
         if file is None:
             raise _Refused("missing image file", f"{name} is not below {self.export.images}")
-        suffixes = [PurePosixPath(path).suffix.lower() for path in (name, file)]
-        if suffixes[0] in IMAGE_SUFFIXES - {suffixes[1]}:
+        said, real = (PurePosixPath(path.replace("\\", "/")) for path in (name, file))
+        if said.suffix.lower() in IMAGE_SUFFIXES - {real.suffix.lower()}:
             kind = "image file with another suffix than its name in the labels"
             self._found(kind, f"{name} is {file}")
+        elif said.name != real.name and said.name.lower() == real.name.lower():
+            self._found("image file with letters of another case", f"{name} is {file}")
         try:
             return file, self.export.size(file)
         except UserError as error:
@@ -184,6 +188,8 @@ class Repair:
         where = f"annotation {shown(entry['id']) if 'id' in entry else index + 1}"
         key = id_key(entry.get("image_id"))
         image = self._images.get(key)
+        if image and "id" not in entry:
+            where += f" (in {image['file_name']})"
         category = self.classes.get(id_key(entry.get("category_id")))
         flags = {name: flag(entry.get(name)) for name in ("iscrowd", "ignore")}
         if key in self._refused:

@@ -37,6 +37,16 @@ def box(x0: float, y0: float, x1: float, y1: float) -> list[float]:
     return [min(x0, x1), min(y0, y1), abs(x1 - x0), abs(y1 - y0)]
 
 
+def iou(one: list[float], other: list[float]) -> float:
+    """Intersection over union of two boxes of the COCO schema."""
+    sides = [
+        max(0.0, min(one[i] + one[i + 2], other[i] + other[i + 2]) - max(one[i], other[i]))
+        for i in (0, 1)
+    ]
+    both = sides[0] * sides[1]
+    return both / max(one[2] * one[3] + other[2] * other[3] - both, 1e-9)
+
+
 def check_place(left: int, top: int, columns: int, rows: int, width: int, height: int) -> None:
     """Refuses a part of an image that is not within it, before anything of its size is made.
 

@@ -1,13 +1,11 @@
 """What ``gol import`` says of an export: counts of all that is there and all that was changed."""
 
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gol.data.images import MIN_SIDE
 from gol.data.imports.findings import Findings
-from gol.data.imports.output import dataset_keys
 from gol.data.objects import is_object
 from gol.errors import first_few
 
@@ -79,8 +77,4 @@ def _lines(summary: dict[str, Any], out: Path) -> list[str]:
     for change in summary["changes"]:
         count, kind, severity = change["count"], change["kind"], change["severity"]
         lines.append(f"{count} x {kind} ({severity}), as {change['examples'][0]}")
-    if not {file_name("train"), file_name("val")} <= summary["splits"].keys():
-        words = ("gol", "split", out / first, "--out", out / "split")
-        return [*lines, f"next: {shlex.join(map(str, words))}"]
-    files = {name: out / file_name(name) for name in ("train", "val")}
-    return [*lines, *dataset_keys(files, summary["images"])]
+    return lines

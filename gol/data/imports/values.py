@@ -26,6 +26,11 @@ def id_key(value: Any) -> int | str | None:
     return str(value) if found is None else found
 
 
+def plain_name(name: str) -> str:
+    """A class's name in small letters, with one space for what may stand between words."""
+    return " ".join(re.split(r"[\s_-]+", name.casefold().strip()))
+
+
 def number(value: Any) -> int | float | None:
     """A number that may be of pixels, also from a text; None for all else, NaN and true too."""
     try:

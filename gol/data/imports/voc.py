@@ -11,7 +11,7 @@ from PIL import Image
 from gol.data.images import MOST_PIXELS
 from gol.data.imports.export import MASK_FOLDERS, Export, Labels, split_of
 from gol.data.imports.findings import Findings
-from gol.data.imports.shapes import box, pasted
+from gol.data.imports.shapes import box, iou, pasted
 from gol.data.imports.values import flag, number, numbers
 
 _VOID = {"index": (0, 255), "colour": (0, 0xE0E0C0)}  # background, and the border of objects
@@ -115,17 +115,8 @@ def _add_masks(path: Path, objects: list[dict[str, Any]], where: str, findings: 
         rows, columns = np.flatnonzero(instance.any(1)), np.flatnonzero(instance.any(0))
         bounds = box(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
         free = [keys for keys in objects if "segmentation" not in keys]
-        best = max(free, key=lambda keys: _iou(keys["bbox"], bounds), default=None)
-        if best is None or _iou(best["bbox"], bounds) < _OVERLAP:
+        best = max(free, key=lambda keys: iou(keys["bbox"], bounds), default=None)
+        if best is None or iou(best["bbox"], bounds) < _OVERLAP:
             findings.add("malformed mask", f"{path}: no object of {where} fits instance {value}")
         else:
             best["segmentation"] = pasted(instance, 0, 0, width, height)
-
-
-def _iou(one: list[float], other: list[float]) -> float:
-    sides = [
-        max(0.0, min(one[i] + one[i + 2], other[i] + other[i + 2]) - max(one[i], other[i]))
-        for i in (0, 1)
-    ]
-    both = sides[0] * sides[1]
-    return both / max(one[2] * one[3] + other[2] * other[3] - both, 1e-9)

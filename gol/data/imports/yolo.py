@@ -3,13 +3,13 @@
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gol.data.imports.export import Export, Labels, split_of
+from gol.data.imports.export import IMAGE_SUFFIXES, Export, Labels, split_of
 from gol.data.imports.findings import Findings
 from gol.data.imports.values import number, numbers, whole
 from gol.errors import UserError
 from gol.files import read_yaml
 
-NAMES = ("classes.txt", "obj.names")
+_NAMES = ("classes.txt", "obj.names")
 _DECIMALS = 6  # of a pixel: undoes the rounding of a division by the image's side
 
 
@@ -19,7 +19,8 @@ def find(export: Export) -> list[Path]:
     One such line is enough in a file that has an image's name. Beside them, an empty file is an
     image without objects, and one that has an image's name is a label file that is wrong.
     """
-    read = {path: _lines(path) for path in export.files(".txt") if path.name not in NAMES}
+    texts = (path for path in export.files(".txt") if path.name not in _NAMES)
+    read = {path: lines for path in texts if not _is_list(lines := _lines(path))}
     stems = {path.stem for path in export.pictures}
     found = {
         path
@@ -36,17 +37,24 @@ def _lines(path: Path) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if line.strip()]
 
 
+def _is_list(lines: list[list[str]]) -> bool:
+    """Whether every line is the path of an image, as in Darknet's and Ultralytics' train.txt."""
+    paths = (PurePosixPath(" ".join(line).replace("\\", "/")) for line in lines)
+    return bool(lines) and all(path.suffix.lower() in IMAGE_SUFFIXES for path in paths)
+
+
 def _is_object(line: list[str]) -> bool:
     return len(line) >= 5 and numbers(line) is not None
 
 
 def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
-    """One entry for each split, which ``data.yaml`` or the folders' names say.
+    """One entry for each split, which a list of its images, ``data.yaml`` or the folders say.
 
     Raises:
         UserError: no file has the classes' names.
     """
     names, folders = _names(export)
+    listed = _listed_images(export)
     splits: dict[str | None, Labels] = {}
     used = set()
     for path in files:
@@ -60,10 +68,10 @@ def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
                 findings.add("object of an image that is left out", str(name), len(lines))
             continue
         used.add(found)
-        split = _listed(found, folders) or split
+        split = listed.get(found) or _of_folder(found, folders) or split
         labels = splits.setdefault(split, Labels(name.parent, split))
         _read(export, path, found, names, labels, findings)
-    _add_unlabelled(export, used, splits, folders, findings)
+    _add_unlabelled(export, used, splits, listed, folders, findings)
     return [labels.name_classes(names.values()) for labels in splits.values()]
 
 
@@ -78,7 +86,8 @@ def _names(export: Export) -> tuple[dict[int, str], dict[str, list[tuple[str, ..
             numbered = {whole(key) or 0: str(name) for key, name in names.items()}
             return dict(sorted(numbered.items())), _folders(content)
     for path in export.files(".txt", ".names"):
-        if path.name in NAMES:
+        if path.name in _NAMES:
+            export.read_too.add(path)
             lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
             return dict(enumerate(line.strip() for line in lines if line.strip())), {}
     raise UserError(f"{export.root}: no data.yaml, classes.txt or obj.names names YOLO's classes")
@@ -95,7 +104,20 @@ def _folders(content: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
     return found
 
 
-def _listed(image: str, folders: dict[str, list[tuple[str, ...]]]) -> str | None:
+def _listed_images(export: Export) -> dict[str, str]:
+    """The split of every image in a list whose name says one."""
+    found = {}
+    for path in export.files(".txt"):
+        split = split_of(PurePosixPath(path.stem))
+        if split and path.name not in _NAMES and _is_list(lines := _lines(path)):
+            export.read_too.add(path)
+            labels = Labels(export.name(path), split)
+            images = (export.image(" ".join(line), labels) for line in lines)
+            found |= {image: split for image in images if image}
+    return found
+
+
+def _of_folder(image: str, folders: dict[str, list[tuple[str, ...]]]) -> str | None:
     parts = PurePosixPath(image).parts
     named = [s for s, paths in folders.items() if any(parts[: len(p)] == p for p in paths)]
     return named[0] if len(named) == 1 else None
@@ -151,6 +173,7 @@ def _add_unlabelled(
     export: Export,
     used: set[str],
     splits: dict[str | None, Labels],
+    listed: dict[str, str],
     folders: dict[str, list[tuple[str, ...]]],
     findings: Findings,
 ) -> None:
@@ -159,7 +182,8 @@ def _add_unlabelled(
     for path in export.pictures:
         name = export.image_name(path)
         if name.parent in beside and str(name) not in used:
-            split = _listed(str(name), folders) or split_of(name.parent)
+            split = listed.get(str(name)) or _of_folder(str(name), folders)
+            split = split or split_of(name.parent)
             labels = splits.setdefault(split, Labels(name.parent, split))
             labels.add_image(str(name))
             findings.add("image without a label file", str(name))
