@@ -99,7 +99,7 @@ def test_preprocess_config_plan_and_doctor(call, demo_data, tmp_path, monkeypatc
     }
     assert plan["experiments"][0].keys() == {
         *("experiment", "seeds", "images_per_epoch", "epochs", "iterations", "images_per_second"),
-        *("device", "gpu_hours", "parameters", "disk_bytes"),
+        *("assumed", "device", "gpu_hours", "parameters", "disk_bytes"),
     }
 
     code, checks = call("doctor", "--dataset", "mine.yaml", "--store", tmp_path / "m.db")
