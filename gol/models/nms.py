@@ -151,18 +151,18 @@ class _Candidates:
         """(size,) cells of the best candidates, the best first."""
         flat = self._table.view(-1)
         if flat.is_cuda:  # quick there, and nothing has to wait
-            return flat.sort(descending=True, stable=True).indices[:size]
+            return _by_score(flat)[:size]
         blocks = flat.view(-1, _BLOCK)
         if size < len(blocks):
             maxima = blocks.amax(1)
-            # So many blocks have a score that is at least this, and so have the best.
+            # `size` blocks have a score of at least this, and therefore so have the best `size`.
             least = max(self._least, float(maxima.topk(size, sorted=False).values.min()))
             chosen = (maxima >= least).nonzero()[:, 0]
             row, column = (blocks[chosen] >= least).nonzero(as_tuple=True)
             cells = chosen[row] * _BLOCK + column
         else:
             cells = (flat >= self._least).nonzero()[:, 0]
-        return cells[flat[cells].sort(descending=True, stable=True).indices[:size]]
+        return cells[_by_score(flat[cells])[:size]]
 
     def largest(self, found: Tensor | None) -> float:
         """The largest coordinate of all candidates' boxes; ``found`` are these, if known."""
@@ -185,6 +185,11 @@ class _Candidates:
         count = boxes.shape[1]
         chosen = chosen[:, :count] if count > 1 else chosen.any(1, keepdim=True)
         return boxes.amax(2).masked_fill(~chosen, -math.inf).max()
+
+
+def _by_score(scores: Tensor) -> Tensor:
+    """Indices of the scores, the best first and equal ones as they come."""
+    return scores.sort(descending=True, stable=True).indices
 
 
 def _refuse_infinite(values: Tensor, name: str) -> None:
