@@ -93,14 +93,15 @@ def test_more_candidates_are_taken_until_enough_survive(rng, most):
     assert_same(*both(head, rois, logits, deltas, config(most=most)))
 
 
-def test_the_largest_coordinate_may_be_that_of_the_worst_candidate(rng):
-    head, rois, logits, deltas = outputs(rng, 150, 100)
-    rois[:, 1:] = 20 + 10 * torch.rand(150, 1) + torch.tensor([0.0, 0, 20, 20])
-    logits[-1, :-1] -= 5
-    deltas *= 0.1
-    rois[-1, 1:] = torch.tensor([30_000.0, 10, 30_050, 50])
-    # Beside it float32 rounds a class's coordinates to halves of a pixel, which changes their IoU.
-    assert_same(*both(head, rois, logits, deltas, config(), shape=(30_000, 40_000, 3)))
+def test_the_largest_coordinate_may_be_that_of_a_bad_candidate(rng):
+    for _ in range(4):
+        head, rois, logits, deltas = outputs(rng, 150, 100)
+        rois[:, 1:] = torch.from_numpy(rng.uniform(20, 30, (150, 1))) + torch.tensor([0, 0, 20, 20])
+        logits[-1, :-1] -= 5
+        rois[-1, 1:] = torch.tensor([30_000.0, 10, 30_050, 50])
+        # Beside it float32 rounds other coordinates to parts of a pixel, which changes their IoU.
+        case = (head, rois, logits, deltas * 0.1, config())
+        assert_same(*both(*case, shape=(30_000, 40_000, 3)))
 
 
 @pytest.mark.parametrize("kind", ["empty boxes", "inverted boxes", "the same box"])
@@ -133,12 +134,11 @@ def test_no_proposal_gives_no_detection(rng):
     assert boxes.shape == (0, 5) and labels.shape == (0,)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize(
     ("part", "name"), [(0, "proposals"), (1, "scores"), (2, "box regressions")]
 )
-def test_what_is_no_number_is_refused_in_one_line(rng, part, name, value):
-    for proposals in (9, 400):
+def test_what_is_no_number_is_refused_in_one_line(rng, part, name):
+    for proposals, value in ((9, float("inf")), (400, float("nan"))):
         head, *tensors = outputs(rng, proposals, 170)
         tensors[part][-1, 2] = value
         with pytest.raises(UserError, match=rf"^\d.* of [\d,]+ {name} of an image are not finite"):
@@ -203,9 +203,6 @@ def test_a_gpu_is_waited_for_once_whatever_the_number_of_classes(rng, monkeypatc
     assert calls[100].all == calls[400].all
 
 
-DETECTORS = ("gumbel_r50_4x4_1x", "gumbel_cascade_r50_4x4_1x", "gumbel_htc_r101_4x4_1x")
-
-
 def narrow(part):
     """Makes the layers of a RoI head's config few channels wide."""
     if isinstance(part, list):
@@ -221,13 +218,13 @@ def narrow(part):
         list(map(narrow, part.values()))
 
 
-@pytest.mark.parametrize("name", DETECTORS)
-def test_every_detector_finds_what_it_found(rng, name):
+@pytest.mark.parametrize("name", ["gumbel_cascade_r50_4x4_1x", "gumbel_htc_r101_4x4_1x"])
+def test_a_cascade_finds_what_it_found(rng, name):
     from mmdet.models import build_head
 
     model = gol.load_experiment(f"activations/gumbel/{name}").model
     narrow(model.roi_head)
-    model.test_cfg.rcnn.max_per_img = 10  # each has 1,203 masks
+    model.test_cfg.rcnn.max_per_img = 4  # each has 1,203 masks
     torch.manual_seed(int(rng.integers(2**31)))
     roi_head = build_head({**model.roi_head, "test_cfg": model.test_cfg.rcnn}).eval()
     for layer in roi_head.modules():
@@ -247,7 +244,7 @@ def test_every_detector_finds_what_it_found(rng, name):
     set_postprocessing(SimpleNamespace(roi_head=roi_head))
     found = detections()
     for (one, masks), (other, other_masks) in zip(expected, found, strict=True):
-        assert sum(map(len, one)) == 10
+        assert sum(map(len, one)) == 4
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a, b)
         for a, b in zip(masks, other_masks, strict=True):
