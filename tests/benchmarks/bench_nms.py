@@ -46,7 +46,9 @@ CASES = [
 ]
 
 
-def functions(case: tuple, args: argparse.Namespace) -> tuple[list[Callable], int]:
+def functions(
+    case: tuple, args: argparse.Namespace, device: str = "cpu"
+) -> tuple[list[Callable], int]:
     """mmdet's way and ours on one random image, and the number of candidates."""
     from mmcv import ConfigDict
 
@@ -62,11 +64,9 @@ def functions(case: tuple, args: argparse.Namespace) -> tuple[list[Callable], in
     logits = 1.5 * torch.randn(proposals, classes + 1, generator=generator)
     logits[:, -1] += background
     groups = 1 if agnostic else classes
-    outputs = (
-        torch.cat([torch.zeros(proposals, 1), boxes], 1),
-        logits,
-        torch.randn(proposals, 4 * groups, generator=generator),
-    )
+    deltas = torch.randn(proposals, 4 * groups, generator=generator)
+    rois = torch.cat([torch.zeros(proposals, 1), boxes], 1)
+    outputs = [part.to(device) for part in (rois, logits, deltas)]
     nms = {"type": "nms", "iou_threshold": 0.5}
     cfg = ConfigDict(score_thr=1e-4, nms=nms, max_per_img=args.detections)
     head = BBoxHead(in_channels=1, num_classes=classes, reg_class_agnostic=agnostic)
@@ -81,7 +81,7 @@ def same(one: tuple, other: tuple) -> bool:
     """Whether detections are equal, rows of equal scores in any order."""
 
     def rows(result: tuple) -> np.ndarray:
-        table = torch.cat([result[0], result[1][:, None].float()], 1).numpy()
+        table = torch.cat([result[0], result[1][:, None].float()], 1).cpu().numpy()
         return table[np.lexsort((*table.T[:4], table[:, 5], -table[:, 4]))]
 
     return np.array_equal(rows(one), rows(other))
