@@ -110,10 +110,12 @@ def build_scorer(config: Any, scoring: str, device: torch.device) -> torch.nn.Mo
         device: where it is put.
     """
     from gol.models import build_detector, float32_heads, lazy_masks, set_scoring
+    from gol.models.postprocess import set_postprocessing
 
     # The weights come from a checkpoint: nothing is loaded to be overwritten.
     detector = build_detector(config, initialise=False)
     set_scoring(detector, scoring)
+    set_postprocessing(detector)
     if own_part(config).precision != "float32":
         float32_heads(detector)
     lazy_masks(detector)

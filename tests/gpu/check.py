@@ -3,6 +3,7 @@
 Sections, each of which may be asked for alone with ``--only``:
 
 - ``operators``: NMS and RoIAlign on the device against the CPU;
+- ``detections``: an image's detections against mmdet's, and how often each waits for the device;
 - ``losses``: every activation and loss under bfloat16 and float16 autocast, against float64;
 - ``speed``: images a second and memory of Mask R-CNN R-50 with 1,203 classes at 800 x 1333;
 - ``demo``: the demo's experiments over several seeds, with the table of all;
@@ -36,6 +37,7 @@ from gol.files import read_json, write_json, write_text
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "operators": numerics.operators,
+    "detections": numerics.detections,
     "losses": numerics.losses,
     "speed": speed.speed,
     "demo": demo_runs.demo,

@@ -1,6 +1,9 @@
 """Operators, activations and losses on the device against the CPU and float64."""
 
 import argparse
+import sys
+import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,6 +11,9 @@ import torch
 import gol.models  # noqa: F401  (installs the operators)
 from gol.activations import ACTIVATIONS
 from gol.losses import LOSSES
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import bench_nms
 
 CLASSES = 1203
 
@@ -50,6 +56,40 @@ def _distance(found: torch.Tensor, wanted: torch.Tensor) -> float:
     """Largest difference relative to the largest value."""
     scale = wanted.double().abs().max().clamp(min=1e-30)
     return float((found.double() - wanted.double()).abs().max() / scale)
+
+
+def detections(args: argparse.Namespace) -> dict[str, Any]:
+    """An image's detections must be mmdet's on the device; how often each way waits for it."""
+    lines, failed = [], []
+    options = argparse.Namespace(seed=0, detections=300)
+    for agnostic in (False, True):
+        case = (100, 50, 2.0, agnostic) if args.quick else (1000, CLASSES, 8.0, agnostic)
+        with torch.inference_mode():
+            pair, candidates = bench_nms.functions(case, options, args.device)
+            found = [call() for call in pair]
+            waits = [_waits(call, args.device) for call in pair]
+        name = f"{case[0]:,} x {case[1]:,}, one box a {'proposal' if agnostic else 'class'}"
+        if not bench_nms.same(*found):
+            failed.append(f"detections of {name} are not mmdet's")
+        lines.append(
+            f"- {name}: {len(found[1][0])} of {candidates:,} candidates; mmdet waits for the "
+            f"device {waits[0]} times, gol {waits[1]}"
+        )
+    return {"lines": ["\n".join(lines)], "failed": failed}
+
+
+def _waits(call: Any, device: str) -> int:
+    """How often PyTorch waits for the GPU, uploads of constants included; 0 on a CPU."""
+    if torch.device(device).type != "cuda":
+        return 0
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            call()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
 def losses(args: argparse.Namespace) -> dict[str, Any]:
