@@ -55,7 +55,7 @@ class Federated(ActivatedLoss):
     def elements(self, pred: Tensor, target: Tensor, row_weight: Tensor) -> Tensor:
         """Returns the loss per element, (N, C): 0 for the classes that are left out."""
         loss = cross_entropy(self.activation, pred, target, self.mode)
-        return loss * self.kept(target, row_weight).to(loss)
+        return loss.masked_fill(~self.kept(target, row_weight), 0)
 
     def kept(self, target: Tensor, row_weight: Tensor) -> Tensor:
         """Returns the mask (C,) of the classes that the batch trains.
