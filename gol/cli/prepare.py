@@ -115,6 +115,7 @@ def _init_names(**keywords: Any) -> Iterable[str]:
         "--set",
         dest="overrides",
         nargs="*",
+        action="extend",
         default=[],
         metavar="KEY=VALUE",
         help="e.g. optimizer.lr=0.01",

@@ -97,12 +97,15 @@ def test_auto_becomes_numbers_of_the_data_in_the_resolved_config(automatic, tmp_
     assert config.data.train.oversample_thr == 0.2
     assert config.model.roi_head.bbox_head.loss_cls.lambda_ == 0.21
     told = ["--set", "data.train.oversample_thr=0.05", "--run", str(tmp_path / "run")]
+    told += ["--set", "optimizer.lr=0.003"]  # a second time adds to the first
     arguments = ["--dataset", str(automatic), "--data", str(tmp_path), *told]
     assert main(["config", "demo/gol", *arguments]) == 0
     assert "rare up to 10, common up to 40 images; repeat factors below 0.2" in (
         capsys.readouterr().out
     )
-    assert read_config(tmp_path / "run")["data"]["train"]["oversample_thr"] == 0.05
+    written = read_config(tmp_path / "run")
+    assert written["data"]["train"]["oversample_thr"] == 0.05
+    assert written["optimizer"]["lr"] == 0.003
 
 
 def test_own_trains_for_as_many_images_as_the_data_ask_for(automatic, tmp_path, capsys):
