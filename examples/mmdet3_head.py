@@ -16,5 +16,5 @@ from mmdet.registry import MODELS
 
 import gol
 
-for name in ("GumbelCE", "DropLoss", "EQL", "ClassRelativeActivations"):
-    MODELS.register_module(name=name, module=getattr(gol.losses, name))
+for name, loss in gol.losses.LOSSES.items():
+    MODELS.register_module(name=name, module=loss)

@@ -46,6 +46,8 @@ def import_(
     """Read the export of a labelling tool as annotations for `gol preprocess`."""
     from gol.data.imports.door import import_export
     from gol.data.imports.repair import Answers
+    from gol.data.imports.summary import file_name
+    from gol.data.prepared import SPLITS
 
     if (source is None) == (dataset is None):
         raise UserError("give either SOURCE or --dataset")
@@ -55,7 +57,7 @@ def import_(
         return _import_dataset(dataset, out)
     summary = import_export(source, out, form, images, Answers(**answers), drop_bad)
     splits = summary["splits"]
-    if {"train.json", "val.json"} <= splits.keys():
+    if all(file_name(split) in splits for split in SPLITS):
         return _ready(summary, out, summary["images"])
     command = shlex.join(
         map(str, ("gol", "split", out / next(iter(splits)), "--out", out / "split"))

@@ -46,5 +46,5 @@ def fetch_weights(weights: Mapping[str, Any], option: str = "--weights") -> Path
         key = " or the key init of the pipeline file" if option == "--init" else ""
         raise UserError(
             f"{error}. Without network, get {source.urls[0]} elsewhere and put it at {path}, or"
-            f" name the file by `gol config EXPERIMENT {option} FILE`{key}"
+            f" name the file by the option {option} of `gol config`{key}"
         ) from error

@@ -71,6 +71,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_sigterm_ends_a_verb_as_ever_and_leaves_no_temporary_files(alone, tmp_path):
     out = tmp_path / "d.json"
     command = ("detect", alone, "--out", out, "--device", "cpu")

@@ -108,6 +108,7 @@ def test_preprocess_config_plan_and_doctor(call, demo_data, tmp_path, monkeypatc
     assert code == any(check["status"] == "missing" for check in checks)
 
 
+@pytest.mark.slow
 def test_training_detection_and_scores(call, tiny_data, tmp_path):
     overrides = {"runner.max_epochs": 1, "data.workers_per_gpu": 0}
     run, out = tmp_path / "run", tmp_path / "d.json"

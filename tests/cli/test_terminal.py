@@ -73,6 +73,7 @@ def _plain(text):
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
+@pytest.mark.slow
 def test_two_runs_have_a_bar_each_and_nothing_else_is_heard(tmp_path):
     code, text = _on_a_terminal(tmp_path)
     assert code == 0, _plain(text)[-2000:]
@@ -90,6 +91,7 @@ def test_two_runs_have_a_bar_each_and_nothing_else_is_heard(tmp_path):
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor is back
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_says_why(tmp_path):
     (tmp_path / "fail").touch()
     code, text = _on_a_terminal(tmp_path)

@@ -14,6 +14,7 @@ def tool(name, *arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_a_script_is_a_path_or_one_of_mmdets(tmp_path):
     own = tmp_path / "mine.py"
     own.write_text(

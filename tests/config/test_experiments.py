@@ -22,10 +22,7 @@ from gol.models import build_dataset
 LVIS = {"lvis_v1": "v1", "lvis_v0_5": "v0_5"}
 PAPERS = [name for name in gol.experiments() if not name.startswith(("demo/", "own"))]
 # The others are many, or heavy.
-QUICK = {
-    "activations/r50_4x4_1x",
-    "activations/gumbel/gumbel_fr50_4x4_1x_lvis05",
-}
+QUICK = {"activations/gumbel/gumbel_fr50_4x4_1x_lvis05"}
 MASK_AXES = ("mask_predictor", "masks")
 
 

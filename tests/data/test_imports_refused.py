@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shlex
 import zipfile
 from pathlib import Path
@@ -180,18 +181,25 @@ def test_a_full_disk_leaves_the_files_of_the_run_before(truth, folder, tmp_path,
 
 def test_paths_are_printed_so_that_they_can_be_pasted(truth, folder, tmp_path, capsys):
     ask(coco(truth), folder)
-    text = import_export(folder, tmp_path / "my: out")["text"]
-    split = shlex.split(text.splitlines()[-1])[2:]
-    assert split[1] == str(tmp_path / "my: out/annotations.json")
-    assert main(split) == 0  # and the dataset file's lines from there name the images
-    for line in capsys.readouterr().out.splitlines()[-2:]:
-        (keys,) = yaml.safe_load(line).values()
-        assert Path(keys["annotations"]).is_file()
-        assert Path(keys["images"]) == folder
+    out = tmp_path / "my: out"
+
+    def follow(*words):
+        assert main([*map(str, words)]) == 0
+        return shlex.split(re.search("^next: (.*)$", capsys.readouterr().out, re.MULTILINE)[1])
+
+    def named(command):
+        return yaml.safe_load(Path(command[-1].removeprefix("dataset=")).read_text())
+
+    split = follow("import", folder, "--out", out)
+    assert split[:3] == ["gol", "split", str(out / "annotations.json")]
+    found = named(follow(*split[1:]))
+    for part in ("train", "val"):
+        assert Path(found[part]["annotations"]).is_file()
+        assert Path(found[part]["images"]) == folder
     (folder / "labels.json").unlink()
     WRITERS["coco, CVAT"](truth, folder)
-    train = import_export(folder, tmp_path / "my: out")["text"].splitlines()[-2]
-    assert yaml.safe_load(train)["train"]["annotations"] == str(tmp_path / "my: out/train.json")
+    train = named(follow("import", folder, "--out", out))["train"]
+    assert train["annotations"] == str(out / "train.json")
 
 
 def test_own_files_are_not_written_over(truth, folder):

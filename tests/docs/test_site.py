@@ -9,6 +9,8 @@ from mkdocs.config import load_config
 from gol.cli.verbs import VERBS
 from gol.config.experiments import experiments
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pages(root, tmp_path_factory):

@@ -28,6 +28,7 @@ def prepare(run, data, experiment="demo/sigmoid"):
     return run
 
 
+@pytest.mark.slow
 def test_detections_do_not_depend_on_the_batch(tmp_path, demo_data, monkeypatch):
     run, found = prepare(tmp_path, demo_data), {}
     for size in (1, 7):

@@ -115,6 +115,7 @@ def pair(made_once, demo_data):
     return folder / "run", json.loads((folder / "said.json").read_text())
 
 
+@pytest.mark.slow
 def test_two_ranks_train_as_one_process_does(alone, pair):
     run, _ = pair
     assert losses(run) == losses(alone)
@@ -122,6 +123,7 @@ def test_two_ranks_train_as_one_process_does(alone, pair):
     assert json.loads((run / "train.json").read_text())["ranks"] == 2
 
 
+@pytest.mark.slow
 def test_rank_0_alone_writes_and_says_how_the_batch_is_made(pair):
     run, (first, second) = pair
     assert "learning rate 0.04 = 0.04 x 8/8 images; ranks 2, micro-batches of 2" in first

@@ -26,6 +26,7 @@ def asked(monkeypatch):
     monkeypatch.setattr(Trainer, "step", asking)
 
 
+@pytest.mark.slow
 def test_usr2_leaves_a_checkpoint_after_the_iteration(asked, alone, tmp_path, demo_data):
     run = prepare(tmp_path, demo_data, **{"gol.checkpoint_interval": 100})
     with pytest.raises(Interrupted, match="asked to stop"):

@@ -183,6 +183,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(data, capsys):
     assert not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_ours_loads_strictly_in_stock_mmdet(official, tmp_path):
     _, stock = official
     from mmcv.runner import load_checkpoint

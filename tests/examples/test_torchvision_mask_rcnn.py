@@ -104,6 +104,7 @@ def test_training_lowers_the_loss(example):
     copy.deepcopy(model)  # as an average of the weights needs it
 
 
+@pytest.mark.slow
 def test_scores_are_gumbel_probabilities(example):
     model = small(example).eval()
     logits = record(model)
@@ -120,6 +121,7 @@ def test_scores_are_gumbel_probabilities(example):
             assert (logits[0].softmax(1)[:, label].double() - score).abs().min() > 1e-7
 
 
+@pytest.mark.slow
 def test_detections_equal_torchvisions_own_for_the_same_scores(example, monkeypatch):
     """Where torchvision is given the Gumbel probabilities as its softmax, it finds the same."""
     from torchvision.models.detection import roi_heads

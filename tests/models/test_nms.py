@@ -219,6 +219,7 @@ def narrow(part):
 
 
 @pytest.mark.parametrize("name", ["gumbel_cascade_r50_4x4_1x", "gumbel_htc_r101_4x4_1x"])
+@pytest.mark.slow
 def test_a_cascade_finds_what_it_found(rng, name):
     from mmdet.models import build_head
 

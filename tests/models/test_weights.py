@@ -134,6 +134,7 @@ def authors_names(state):
     return renamed
 
 
+@pytest.mark.slow
 def test_swin_computes_what_torchvision_s_does(tmp_path):
     model = torchvision.models.swin_t(weights=None).eval()
     for parameter in model.parameters():
@@ -283,6 +284,7 @@ def test_a_run_fetches_its_backbone_once_and_before_it_trains(
     assert set(detector.roi_head.bbox_head.fc_cls.bias.tolist()) == {head}
 
 
+@pytest.mark.slow
 def test_detection_s_detector_fetches_nothing(published_r50):
     config = gol.load_experiment("activations/gumbel/gumbel_r50_4x4_1x")
     gol.build_detector(config, initialise=False)
@@ -342,6 +344,7 @@ def test_the_cache_is_torch_hub_s(monkeypatch, variable):
     assert cache_path("x.pth") == Path(torch.hub.get_dir()) / "checkpoints/x.pth"
 
 
+@pytest.mark.slow
 def test_a_file_takes_the_place_of_the_download(
     published_r50, r50_file, tmp_path, resnet50, capsys
 ):

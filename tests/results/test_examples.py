@@ -103,6 +103,7 @@ def test_a_file_that_is_written_otherwise_shows_the_same(data, tmp_path, rng, ma
     assert first == second and any(found for (found,) in first)
 
 
+@pytest.mark.slow
 def test_a_report_says_in_a_line_why_there_are_none(data, tmp_path, capfd):
     """The workflow expects the file; what was drawn of other runs must not stay in it."""
     run = _run(tmp_path / "run", data[0], "", text=lambda _: '[{"image_id": 1, "category')

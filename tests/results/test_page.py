@@ -79,6 +79,7 @@ def test_the_page_is_small_and_refers_to_nothing_outside(pipeline):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+@pytest.mark.slow
 def test_chromium_shows_it_offline_on_a_screen_and_on_a_phone(pipeline):
     from playwright.sync_api import sync_playwright
 

@@ -43,6 +43,7 @@ def test_the_comparison_shows_ours_where_trained_and_the_published_everywhere(pa
     assert not (tmp_path / "figure.pdf").exists()
 
 
+@pytest.mark.slow
 def test_figures_show_each_experiment_in_its_colour(folders, tmp_path):
     from matplotlib.colors import to_rgb
     from matplotlib.image import imread
@@ -62,6 +63,7 @@ def test_figures_show_each_experiment_in_its_colour(folders, tmp_path):
         assert absent.sum() == 0, name
 
 
+@pytest.mark.slow
 def test_figures_are_reproducible_and_survive_missing_values(tmp_path):
     run = make_run(tmp_path / "run")
     path = run / "evaluation/gumbel.json"

@@ -150,6 +150,7 @@ def test_what_is_no_secret_stays(text):
     assert without_secrets(text) == str(UserError(text)) == text
 
 
+@pytest.mark.slow
 def test_no_verb_says_a_password(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     run, store = str(make_run(tmp_path / "run")), "http://me:s3cret@127.0.0.1:9/?token=s3cret"

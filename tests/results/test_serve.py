@@ -285,6 +285,7 @@ def test_chromium_shows_what_is_dropped_and_moves_the_threshold(page, photo, tmp
         assert label.count()  # a name is a text
 
 
+@pytest.mark.slow
 def test_chromium_says_what_is_wrong_and_takes_the_next_photo(page, photo):
     assert "note.txt is not a photo" in drop(page, "note.txt", b"no photo")
     assert page.locator("#result").is_hidden()
@@ -292,6 +293,7 @@ def test_chromium_says_what_is_wrong_and_takes_the_next_photo(page, photo):
     assert page.locator("#message.wrong").count() == 0
 
 
+@pytest.mark.slow
 def test_chromium_decodes_any_mask_as_pycocotools_does(page):
     """Run lengths of one character to three, of negative differences too, at two sizes."""
     rng = default_rng(fresh_seed())

@@ -189,6 +189,7 @@ def test_a_link_in_the_place_of_the_temporary_folder_is_not_followed(tmp_path):
 
 
 @pytest.mark.parametrize("seed", [fresh_seed()])
+@pytest.mark.slow
 def test_mutated_archives_are_unpacked_as_they_were_or_refused(seed):
     outcomes = archives.run(3000, seed)
     assert outcomes.keys() == {"unpacked", "refused"}, outcomes

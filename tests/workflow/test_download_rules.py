@@ -54,6 +54,7 @@ def snakemake(folder, *targets):
     return result.stderr
 
 
+@pytest.mark.slow
 def test_files_and_weights_are_fetched_once(checkout):
     targets = (
         "data/coco/train2017.complete",
@@ -69,6 +70,7 @@ def test_files_and_weights_are_fetched_once(checkout):
     assert "Nothing to be done" in snakemake(checkout, *targets)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_touched(checkout):
     """A folder and a JSON that somebody put there by hand."""
     made = checkout / "data/coco/train2017"
