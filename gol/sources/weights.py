@@ -8,6 +8,12 @@ from typing import Any
 from gol.errors import UserError
 from gol.sources.download import Source, fetch
 
+#: How a file is named in the place of a download, by the option of ``gol config``.
+_NAMED = {
+    "--weights": "`gol config EXPERIMENT --weights FILE`",
+    "--init": "`gol config EXPERIMENT --init FILE` or the key init of the pipeline file",
+}
+
 
 def cache_path(name: str) -> Path:
     """Where torch.hub keeps a file, so that what other tools fetched is used (``TORCH_HOME``)."""
@@ -43,8 +49,7 @@ def fetch_weights(weights: Mapping[str, Any], option: str = "--weights") -> Path
     try:
         return fetch(source, path)
     except UserError as error:
-        key = " or the key init of the pipeline file" if option == "--init" else ""
         raise UserError(
             f"{error}. Without network, get {source.urls[0]} elsewhere and put it at {path}, or"
-            f" name the file by the option {option} of `gol config`{key}"
+            f" name the file by {_NAMED[option]}"
         ) from error

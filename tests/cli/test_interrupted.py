@@ -35,6 +35,7 @@ def ask(monkeypatch):
     return install
 
 
+@pytest.mark.slow
 def test_train_and_detect(ask, tmp_path, tiny_data, capsys):
     run, out = tmp_path / "run", tmp_path / "d.json"
     overrides = {"runner.max_epochs": 1, "data.workers_per_gpu": 0}
@@ -111,6 +112,7 @@ def test_sigterm_ends_a_verb_that_is_in_c(seconds, signals):
 
 
 @pytest.mark.parametrize("hook", ["before", "after_in_parent"])
+@pytest.mark.slow
 def test_sigterm_during_a_fork_ends_a_verb_tidily(hook):
     """Python ignores what is raised in a hook of a fork, in ours as in another library's."""
     process = Process("-c", FORKS, hook)

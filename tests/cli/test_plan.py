@@ -147,6 +147,7 @@ def test_throughput_is_measured_per_device_and_for_the_same_model(tmp_path, monk
     assert found == [(12, "cuda", False), (12, "cuda", False), (23, None, True)]
 
 
+@pytest.mark.slow
 def test_the_printed_plan(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = configs_folder() / "lvis.yaml"

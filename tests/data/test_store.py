@@ -86,6 +86,7 @@ def test_two_decimals_take_two_bytes(rng, tmp_path):
 
 @pytest.mark.parametrize("name", ["demo", "minicoco"])
 @pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.slow
 def test_samples_of_real_sets_are_mmdets(request, tmp_path, name, split):
     if name == "demo":
         folder, test = request.getfixturevalue("demo_data"), {"test_mode": split == "val"}

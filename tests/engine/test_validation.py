@@ -127,14 +127,12 @@ ENDS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "ends", [ENDS[3:4], pytest.param(ENDS, marks=pytest.mark.slow)], ids=["once", "again and again"]
-)
+@pytest.mark.slow
 def test_ended_anywhere_it_goes_on_as_if_nothing_had_happened(
-    ends, validated, tmp_path, tiny_data, monkeypatch
+    validated, tmp_path, tiny_data, monkeypatch
 ):
     run = prepare(tmp_path, tiny_data, **EVERY)
-    for owner, name, deed, number, scored in ends:
+    for owner, name, deed, number, scored in ENDS:
         with monkeypatch.context() as patch, pytest.raises((Killed, Interrupted)):
             once(patch, owner, name, deed, number)
             train(run, "cpu")

@@ -15,7 +15,8 @@ from gol.evaluation.diagnosis import diagnose
 from gol.evaluation.lvis import IOU_TYPES, METRICS, evaluate, evaluate_file, format_metrics
 
 REAL = {"minicoco": "minicoco_lt/minicoco_lt_val.json", "lvis": "lvis_v0.5_val_100.json"}
-CASES = [f"{name}-{fresh_seed()}" for name in ("random",) * 6 + tuple(REAL)]
+CASES = [f"random-{fresh_seed()}" for _ in range(6)]
+CASES += [pytest.param(f"{name}-{fresh_seed()}", marks=pytest.mark.slow) for name in REAL]
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -88,8 +88,8 @@ def test_resnet_computes_what_torchvision_s_does(tmp_path, resnet50, wrapped):
     ("name", "groups"),
     [
         ("r50", 1),
-        ("r101", 1),
-        ("x101_32x4d", 32),
+        pytest.param("r101", 1, marks=pytest.mark.slow),
+        pytest.param("x101_32x4d", 32, marks=pytest.mark.slow),
         pytest.param("x101_64x4d", 64, marks=pytest.mark.slow),
     ],
 )
