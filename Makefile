@@ -8,7 +8,7 @@ READY := .venv/.ready
 NAMED = sed -n 's/^command = .* -m venv \(--[^ ]* \)*//p' .venv/pyvenv.cfg 2>/dev/null
 MOVED := $(shell named=$$($(NAMED)); [ -z "$$named" ] || [ "$$named" -ef .venv ] || echo --clear)
 
-.PHONY: table quick suite test gpu-check lint docs constraints clean help
+.PHONY: table quick suite test gpu-check bench lint docs constraints clean help
 
 table: $(READY)  ## the paper's table on the built-in demo
 	.venv/bin/snakemake reproduce_table
@@ -25,6 +25,12 @@ test: $(READY)  ## the whole test suite, the one on a real Slurm included
 
 gpu-check: $(READY)  ## what only a GPU can show; results/gpu-check
 	.venv/bin/python tests/gpu/check.py
+
+bench: $(READY)  ## speed and memory against mmdet and lvis-api, every result compared; results/bench
+	.venv/bin/python tests/benchmarks/bench_nms.py --runs 3 --out results/bench
+	.venv/bin/python tests/benchmarks/bench_masks.py --json results/bench/masks.json
+	.venv/bin/python tests/benchmarks/bench_losses.py
+	.venv/bin/python tests/benchmarks/bench_evaluate.py --images 400 --classes 1203 --detections 120000
 
 lint: $(READY)  ## style, the workflow, and what may import what
 	.venv/bin/ruff check .

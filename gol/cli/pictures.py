@@ -4,10 +4,11 @@ import glob
 import sys
 from collections import Counter
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from gol.cli.verbs import JSON, OUT, Result, dataset_names, experiment_names, option, verb
+from gol.cli.verbs import JSON, OUT, Result, dataset_names, experiment_names, option, verb, whole
 from gol.errors import UserError, visible
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".gif"}
@@ -65,10 +66,13 @@ _DETECTOR = (
     OUT,
     option("--score", type=_share, default=0.3, help="least score, from 0 to 1 (default 0.3)"),
     *_DETECTOR,
+    option("--batch", type=whole(1), default=1, help="photos of equal size at once (default 1)"),
     option("--crop", action="store_true", help="write each object as a picture of its own, too"),
     JSON,
 )
-def predict(images: list[str], out: Path, score: float, crop: bool, **chosen: Any) -> Result:
+def predict(
+    images: list[str], out: Path, score: float, batch: int, crop: bool, **chosen: Any
+) -> Result:
     """Find objects in photos: pictures with masks and names, and JSON."""
     from gol.engine.predict import load_detector
     from gol.files import write_json
@@ -80,12 +84,13 @@ def predict(images: list[str], out: Path, score: float, crop: bool, **chosen: An
     _refuse_overwriting(files, stems, out)
     detector = load_detector(**chosen)
     record, unread = Record(detector.classes), 0
-    for file, stem in progress(zip(files, stems, strict=True), "photos", len(files)):
-        try:
-            _one(detector, file, out, stem, score, crop, record)
-        except _Unread as error:
-            unread += 1
-            print(visible(f"gol predict: {error}"), file=sys.stderr, flush=True)
+    named = progress(zip(files, stems, strict=True), "photos", len(files))
+    while some := list(islice(named, batch)):
+        photos = _read(some)
+        unread += len(some) - len(photos)
+        found = detector.predict_all([photo.pixels for photo in photos], score)
+        for photo, detections in zip(photos, found, strict=True):
+            _write(photo, detections, out, crop, record)
     if not record.images:
         raise UserError(f"none of {len(files)} photos can be read")
     write_json(out / _DETECTIONS, record.results())
@@ -123,8 +128,18 @@ def serve(host: str, port: int, score: float, **chosen: Any) -> None:
             build_server(app, lambda: print(url, flush=True)).run([place])
 
 
-class _Unread(Exception):
-    """A photo that cannot be read; the others go on."""
+class _Photo(NamedTuple):
+    """A photo that could be read.
+
+    Attributes:
+        file: it.
+        stem: what its pictures are called.
+        pixels: (h, w, 3) uint8, BGR.
+    """
+
+    file: Path
+    stem: str
+    pixels: Any
 
 
 def _files(images: list[str], out: Path) -> list[Path]:
@@ -192,24 +207,29 @@ def _stems(files: list[Path]) -> list[str]:
     return stems
 
 
-def _one(
-    detector: Any, file: Path, out: Path, stem: str, score: float, crop: bool, record: Any
-) -> None:
-    """Detects in one photo and writes its pictures."""
-    from gol.data.images import read_photo
+def _read(named: list[tuple[Path, str]]) -> list[_Photo]:
+    """Those photos that can be read; it says which cannot, and the others go on."""
+    from gol.engine.predict import photo_pixels
+
+    photos = []
+    for file, stem in named:
+        try:
+            photos.append(_Photo(file, stem, photo_pixels(file)))
+        except UserError as error:
+            print(visible(f"gol predict: {error}"), file=sys.stderr, flush=True)
+    return photos
+
+
+def _write(photo: _Photo, found: Any, out: Path, crop: bool, record: Any) -> None:
+    """Writes the pictures of a photo and notes what was found."""
     from gol.results.photos import cut_outs, draw, write_photo
 
-    try:
-        pixels = read_photo(file)
-        found = detector.predict(pixels, score)
-    except UserError as error:
-        raise _Unread(error) from error
-    picture = out / f"{stem}.jpg"
-    write_photo(picture, draw(pixels, found))
+    picture = out / f"{photo.stem}.jpg"
+    write_photo(picture, draw(photo.pixels, found))
     if crop:
-        for number, part in enumerate(cut_outs(pixels, found), 1):
-            write_photo(out / "crops" / f"{stem}-{number}.jpg", part)
-    record.add(file, picture, pixels.shape[:2], found)
+        for number, part in enumerate(cut_outs(photo.pixels, found), 1):
+            write_photo(out / "crops" / f"{photo.stem}-{number}.jpg", part)
+    record.add(photo.file, picture, photo.pixels.shape[:2], found)
 
 
 def _said(record: Any, unread: int, out: Path, score: float) -> Result:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from gol.config.model import Count, Model, Natural, Number, Positive, Text
-from gol.errors import shown, validated
+from gol.errors import shown, unknown, validated
 
 
 def _is_name(text: str) -> str:
@@ -117,6 +117,16 @@ class Own(Identity):
         if self.weights and self.init:
             raise ValueError("has weights of a backbone beside the init of a whole detector")
         return self
+
+    def scoring(self, wanted: str | None) -> str:
+        """The activation that turns logits into scores; by default the first.
+
+        Raises:
+            UserError: it is not one of ``scorings``.
+        """
+        if wanted and wanted not in self.scorings:
+            raise unknown("scoring", wanted, self.scorings, self.experiment)
+        return wanted or self.scorings[0]
 
 
 def own_part(config: Any, where: str = "") -> Own:

@@ -83,11 +83,8 @@ def preprocess_dataset(
         _refuse_none(*splits[split], files[split], purpose)
     train, statistics = _normalise_train(splits["train"][0], thresholds, train_annotations)
     val = _normalise_val(splits["val"][0], train["categories"], val_annotations)
-    summary = _summarise(splits, digests, train["categories"])
-    if derived:
-        constants = Constants.of(statistics)
-        summary["constants"] = asdict(constants)
-        summary["text"] += f"\n{constants.text([*derived, 'seen'])}"
+    constants = Constants.of(statistics)
+    summary = _summarise(splits, digests, train["categories"], constants, derived)
     # Both are made before either is written: a file that cannot be leaves no half of a dataset.
     made = {
         split: (data, AnnotationStore.from_annotations(data, files[split]))
@@ -132,13 +129,21 @@ def _listed(problems: list[Problem]) -> str:
 
 
 def _summarise(
-    splits: dict[str, tuple[dict, list[Problem]]], digests: dict[str, str], categories: list[dict]
+    splits: dict[str, tuple[dict, list[Problem]]],
+    digests: dict[str, str],
+    categories: list[dict],
+    constants: Constants,
+    derived: Collection[str],
 ) -> dict[str, Any]:
     summary: dict[str, Any] = {
         split: describe(*splits[split], categories) | {"sha256": digests[split]} for split in SPLITS
     }
     summary["classes"] = groups(categories)
-    return summary | {"text": text(summary)}
+    summary["text"] = text(summary)
+    if derived:
+        summary["constants"] = asdict(constants)
+        summary["text"] += f"\n{constants.text([*derived, 'seen'])}"
+    return summary
 
 
 def _normalise_train(

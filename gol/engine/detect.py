@@ -22,7 +22,7 @@ from gol.config.resolve import fingerprint, load_config
 from gol.engine.distributed import Ranks, join
 from gol.engine.preemption import Preemption
 from gol.engine.shards import write_sharded
-from gol.errors import UserError, unknown
+from gol.errors import UserError
 from gol.models.state import DamagedError, load_weights
 from gol.run_folder import RunFolder
 
@@ -69,9 +69,7 @@ def detect(
     with Preemption() as preemption, join(device) as ranks:
         config = load_config(run)
         own = own_part(config)
-        scoring = scoring or own.scorings[0]
-        if scoring not in own.scorings:
-            raise unknown("scoring", scoring, own.scorings, own.experiment)
+        scoring = own.scoring(scoring)
         torch.set_num_threads(own.threads)
         wanted = None if checkpoint else fingerprint(config)
         folder = RunFolder(run)

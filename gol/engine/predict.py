@@ -3,6 +3,7 @@
 Shapes: D: detections of a photo, h × w: its size in pixels.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from gol.data.images import read_photo
 from gol.engine.detect import build_scorer
 from gol.engine.distributed import find_device
 from gol.engine.standalone import counted, detector_of
-from gol.errors import UserError, shown, unknown
+from gol.errors import UserError, shown
 from gol.models.state import load_weights
 
 if TYPE_CHECKING:
@@ -64,9 +65,7 @@ def load_detector(
     """
     found, weights, names = detector_of(run, checkpoint, experiment, config, dataset, classes)
     own = own_part(found)
-    scoring = scoring or own.scorings[0]
-    if scoring not in own.scorings:
-        raise unknown("scoring", scoring, own.scorings, own.experiment)
+    scoring = own.scoring(scoring)
     place = find_device(device)
     with counted(found, names) as buildable:
         module = build_scorer(buildable, scoring, place)
@@ -114,32 +113,44 @@ class Detector:
             UserError: the file cannot be read, the array has another form, the photo is too narrow,
                 the score is not from 0 to 1.
         """
+        return self.predict_all([image], score, most)[0]
+
+    def predict_all(
+        self, images: "Sequence[Photo]", score: float = 0.3, most: int | None = None
+    ) -> "list[Detections]":
+        """The same for several photos; those of equal size pass the network together.
+
+        Raises:
+            UserError: as :meth:`predict`.
+        """
         if not 0 <= score <= 1:
             raise UserError(f"the score must be from 0 to 1, not {shown(score)}")
-        pixels = _pixels(image)
-        if max(pixels.shape[:2]) > _NARROWEST * min(pixels.shape[:2]):
-            size = "{1} × {0}".format(*pixels.shape)
-            raise UserError(
-                f"a photo of {size} pixels is too narrow: a side may be at most {_NARROWEST} times"
-                " as long as the other"
-            )
+        photos = [photo_pixels(image) for image in images]
+        sizes: dict[tuple[int, int], list[int]] = {}
+        for place, pixels in enumerate(photos):
+            sizes.setdefault(pixels.shape[:2], []).append(place)
         limits = self.module.roi_head.test_cfg
         limits.score_thr = max(score, self._least)
         limits.max_per_img = min(most or self._most, self._most)
-        amp = torch.autocast(self.device.type, self._dtype) if self._dtype else nullcontext()
-        with torch.inference_mode(), amp:
-            (result,) = self.module(return_loss=False, rescale=True, **self._batch(pixels))
-        return self._detections(result, pixels.shape[:2])
+        found: dict[int, Detections] = {}
+        for size, places in sizes.items():
+            batch = self._batch([photos[place] for place in places])
+            amp = torch.autocast(self.device.type, self._dtype) if self._dtype else nullcontext()
+            with torch.inference_mode(), amp:
+                results = self.module(return_loss=False, rescale=True, **batch)
+            for place, result in zip(places, results, strict=True):
+                found[place] = self._detections(result, size)
+        return [found[place] for place in range(len(photos))]
 
-    def _batch(self, pixels: np.ndarray) -> dict[str, Any]:
+    def _batch(self, photos: list[np.ndarray]) -> dict[str, Any]:
         from mmdet.datasets.pipelines import Compose
 
         from gol.data.loader import load, to_device
 
         # The steps that the run's own images go through; this first one takes an array.
         steps = [{"type": "LoadImageFromWebcam"}, *self.config.data.test.pipeline[1:]]
-        item = Compose(steps)({"img": pixels})
-        return to_device(next(load([item], [[0]])), self.device)
+        items = [Compose(steps)({"img": pixels}) for pixels in photos]
+        return to_device(next(load(items, [list(range(len(items)))])), self.device)
 
     def _detections(self, result: Any, size: tuple[int, int]) -> "Detections":
         from pycocotools import mask as coco_mask
@@ -162,6 +173,22 @@ class Detector:
             class_id=labels[order],
             data={"class_name": np.array(self.classes, dtype=object)[labels[order]]},
         )
+
+
+def photo_pixels(image: "Photo") -> np.ndarray:
+    """A photo as :meth:`Detector.predict` takes it, as an array (h, w, 3) uint8, BGR, upright.
+
+    Raises:
+        UserError: it cannot be read, has another form or is too narrow.
+    """
+    pixels = _pixels(image)
+    if max(pixels.shape[:2]) > _NARROWEST * min(pixels.shape[:2]):
+        size = "{1} × {0}".format(*pixels.shape)
+        raise UserError(
+            f"a photo of {size} pixels is too narrow: a side may be at most {_NARROWEST} times as"
+            " long as the other"
+        )
+    return pixels
 
 
 def _pixels(image: Any) -> np.ndarray:

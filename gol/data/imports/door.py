@@ -79,14 +79,7 @@ def import_export(
     findings = Findings(drop_bad)
     try:
         export = _open(source, out, Path(images) if images else None)
-        form, files = _recognise(export, source, form)
-        read = FORMATS[form].read
-        if form == "via":
-            read = partial(read, class_key=answers.class_key)
-        elif answers.class_key:
-            raise UserError(f"--class-key names an attribute of via; {source} is of {form}")
-        parts = sorted(read(export, files, findings), key=lambda part: _ORDER.index(part.split))
-        _note_other_files(export, files, findings)
+        form, parts = _read(export, source, form, answers.class_key, findings)
     except OSError as error:
         raise UserError(f"cannot read {error.filename or source}: {error.strerror}") from error
     categories, maps = merge_classes(parts, findings, classes)
@@ -158,6 +151,21 @@ def _recognise(export: Export, source: Path, form: str | None) -> tuple[str, lis
     packed = [path.name for path in export.paths if path.suffix.lower() in _ARCHIVES]
     advice = f": unpack {first_few(packed)} first" if packed else ""
     raise UserError(f"{source} holds no labels of the formats {choices(FORMATS)}{advice}")
+
+
+def _read(
+    export: Export, source: Path, form: str | None, class_key: str | None, findings: Findings
+) -> tuple[str, list[Labels]]:
+    """The format, and the labels of each split."""
+    form, files = _recognise(export, source, form)
+    read = FORMATS[form].read
+    if form == "via":
+        read = partial(read, class_key=class_key)
+    elif class_key:
+        raise UserError(f"--class-key names an attribute of via; {source} is of {form}")
+    parts = sorted(read(export, files, findings), key=lambda part: _ORDER.index(part.split))
+    _note_other_files(export, files, findings)
+    return form, parts
 
 
 def _note_other_files(export: Export, files: list[Path], findings: Findings) -> None:
