@@ -28,13 +28,20 @@ def _experiment_line(entry: dict[str, Any]) -> str:
 
 @verb(
     option("pipeline", type=Path, help="pipeline file, e.g. configs/lvis.yaml"),
+    option(
+        "--dataset", complete=dataset_names, help="as `snakemake --config dataset=…` would name it"
+    ),
     option("--throughput", type=positive, help="training images per second of one GPU"),
     option("--measured", type=Path, nargs="+", default=[], help="finished runs to take it from"),
     option("--gpus", type=whole(1), help="GPUs that work at once"),
     JSON,
 )
 def plan(
-    pipeline: Path, throughput: float | None, measured: list[Path], gpus: int | None
+    pipeline: Path,
+    dataset: str | None,
+    throughput: float | None,
+    measured: list[Path],
+    gpus: int | None,
 ) -> Result:
     """Estimate what a pipeline takes before it starts: images, GPU-hours, disk, downloads."""
     from gol.cli.plan import check_counted, estimate
@@ -45,10 +52,13 @@ def plan(
     content = read_yaml(pipeline)
     if not isinstance(content, dict):
         raise UserError(f"{pipeline} is not a pipeline file")
-    checked = read_pipeline(content)
-    check_counted(checked, pipeline)
+    checked, options = read_pipeline(content), ["--configfile", str(pipeline)]
+    if dataset:
+        checked = read_pipeline({**content, "dataset": dataset})
+        options += ["--config", f"dataset={dataset}"]
+    check_counted(checked, options)
     found = estimate(checked, throughput, measured, gpus)
-    return Result(found.values(), format_plan(found, pipeline))
+    return Result(found.values(), format_plan(found, options))
 
 
 @verb(

@@ -185,12 +185,12 @@ def estimate(
     return Plan(costs, download, unsized, list(unprepared), gpus)
 
 
-def check_counted(pipeline: Pipeline, path: Path) -> None:
+def check_counted(pipeline: Pipeline, options: list[str]) -> None:
     """Refuses a pipeline whose configs follow from class counts that are not there yet.
 
     Args:
         pipeline: its content.
-        path: the pipeline file, for the command that counts.
+        options: what tells snakemake the pipeline, for the command that counts.
 
     Raises:
         UserError: the classes of a dataset are still to be counted.
@@ -199,7 +199,7 @@ def check_counted(pipeline: Pipeline, path: Path) -> None:
         dataset, counts = load_dataset(pipeline.dataset_of(name)), _prepared(pipeline, name).classes
         known = dataset.statistics or counts.exists()
         if not known and (dataset.derived or dataset.num_classes is None):
-            command = shlex.join(["snakemake", str(counts), "--configfile", str(path)])
+            command = shlex.join(["snakemake", str(counts), *options])
             raise UserError(
                 f"the plan of dataset '{pipeline.dataset_of(name)}' follows from its class counts: "
                 f"prepare it first, with `{command}`"

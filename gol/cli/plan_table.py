@@ -11,12 +11,12 @@ _UNKNOWN = "–"
 _HEAD = ["experiment", "img/epoch", "epochs", "iterations", "img/s", "GPU-h", "params", "disk"]
 
 
-def format_plan(plan: Plan, pipeline: Path) -> str:
+def format_plan(plan: Plan, options: list[str]) -> str:
     """An aligned table of the experiments, their totals, and how they were estimated.
 
     Args:
         plan: what to show.
-        pipeline: the pipeline file, for the commands that the text names.
+        options: what tells snakemake the pipeline, for the command that the text names.
     """
     seeds, exact = plan.costs[0].seeds, all(map(_is_exact, plan.costs))
     factors = f"{_count(len(plan.costs), 'experiment')} × {_count(seeds, 'seed')}"
@@ -40,7 +40,7 @@ def format_plan(plan: Plan, pipeline: Path) -> str:
             *(f"{key:<{width}}  {value}" for key, value in totals.items()),
             "",
             *(textwrap.fill(note, 120) for note in _notes(plan)),
-            *_advice(plan, pipeline),
+            *_advice(plan, options),
         ]
     )
 
@@ -70,27 +70,27 @@ def _notes(plan: Plan) -> list[str]:
             "≥: repeat factor sampling makes an epoch longer. By how much is known once the data "
             f"is prepared; the class counts allow {listed} images."
         )
-    ways = (
-        "--throughput IMAGES_PER_SECOND of one GPU, or --measured RUN, a finished (short) run of "
-        "that detector and backbone"
-    )
-    if any(cost.assumed for cost in costs):
+    assumed = any(cost.assumed for cost in costs)
+    if assumed:
         notes.append(
-            f"Assumed are {ASSUMED:g} img/s per GPU ({ASSUMED_FOR}); other GPUs, deeper backbones "
-            f"and cascades need a throughput of their own: {ways}."
+            f"Assumes {ASSUMED:g} img/s per GPU ({ASSUMED_FOR}); other GPUs, deeper backbones and "
+            "cascades have a throughput of their own."
         )
-    if any(cost.throughput is None for cost in costs):
-        notes.append(f"GPU-hours need a throughput: {ways}.")
+    if assumed or any(cost.throughput is None for cost in costs):
+        notes.append(
+            "GPU-hours need a throughput: --throughput IMAGES_PER_SECOND of one GPU, or --measured "
+            "RUN, a finished (short) run of that detector and backbone."
+        )
     if any(cost.device == "cpu" for cost in costs):
         notes.append("The throughput was measured on the CPU: the hours are those of a CPU.")
     return notes
 
 
-def _advice(plan: Plan, pipeline: Path) -> list[str]:
+def _advice(plan: Plan, options: list[str]) -> list[str]:
     """The command that makes known what is not; on a line of its own, so that it can be copied."""
     if not plan.unprepared:
         return []
-    command = ["snakemake", *plan.unprepared, "--configfile", str(pipeline)]
+    command = ["snakemake", *plan.unprepared, *options]
     return [f"{_UNKNOWN}: not known before the data is prepared:", f"`{shlex.join(command)}`"]
 
 

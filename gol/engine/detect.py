@@ -114,9 +114,9 @@ def build_scorer(config: Any, scoring: str, device: torch.device) -> torch.nn.Mo
     detector = build_detector(config, initialise=False)
     set_scoring(detector, scoring)
     set_postprocessing(detector)
+    lazy_masks(detector)  # before the masks of all classes become float32
     if own_part(config).precision != "float32":
         float32_heads(detector)
-    lazy_masks(detector)
     return detector.to(device).eval()
 
 

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 
     Photo = str | Path | np.ndarray | Image
 
-_NARROWEST = (
-    100  # how many times longer than the other a side may be; resized, it has to be a pixel
-)
+#: How many times longer than the other a side may be: resized, the short one keeps a pixel.
+_NARROWEST = 100
 
 
 def load_detector(
@@ -43,7 +42,8 @@ def load_detector(
     """The detector that a run has trained; neither its images nor its annotations are needed.
 
     A checkpoint is enough where ``experiment`` or ``config`` says what detector it is of: one of
-    ours, or of mmdet 2 or 3, such as mmdet's zoo has. Beside its ``config.json`` it says so itself.
+    ours, or of mmdet 2 or 3, such as mmdet's zoo has. A checkpoint
+    beside its run's ``config.json`` needs neither.
 
     Args:
         run: folder of a trained run, or a checkpoint.
@@ -53,7 +53,7 @@ def load_detector(
             the training validated, else the last.
         experiment: what a checkpoint is: one of ``gol.experiments()``, such as ``own/softmax``
             for the zoo's Mask R-CNN.
-        config: the same as a run's ``config.json``.
+        config: path of a run's ``config.json``, instead of ``experiment``.
         dataset: name or YAML file of the dataset at whose image size and normalisation
             ``experiment`` detects; default the experiment's, for ``own/…`` that of photos.
         classes: names in the order of the weights' rows, separated by commas, or ``coco``; default
@@ -129,9 +129,11 @@ class Detector:
         sizes: dict[tuple[int, int], list[int]] = {}
         for place, pixels in enumerate(photos):
             sizes.setdefault(pixels.shape[:2], []).append(place)
+        if most is not None and most < 1:
+            raise UserError(f"most must be at least 1, not {shown(most)}")
         limits = self.module.roi_head.test_cfg
         limits.score_thr = max(score, self._least)
-        limits.max_per_img = min(most or self._most, self._most)
+        limits.max_per_img = min((n for n in (most, self._most) if n and n > 0), default=-1)
         found: dict[int, Detections] = {}
         for size, places in sizes.items():
             batch = self._batch([photos[place] for place in places])

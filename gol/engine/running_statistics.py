@@ -57,4 +57,4 @@ class RunningStatistics:
         for buffer, total in zip(self.means, self.total[:means], strict=True):
             buffer.copy_(total / count)
         for buffer, total in zip(self.counts, self.total[means:], strict=True):
-            buffer += total
+            buffer += total.to(buffer.dtype)

@@ -28,8 +28,8 @@ def write_sharded(
     Args:
         out: the JSON file.
         chunks: this rank's parts of the list, in order; rank r of W gives chunks r, r + W, ….
-            None is asked for while another job writes the list; what is in one is asked for by the
-            thread, while the next is made.
+            No chunk is requested while another job writes the list. The thread iterates over a
+            chunk's items while the next chunk is made.
         ranks: this process among the others.
         waiting: context to wait for that job in.
 
@@ -84,11 +84,15 @@ def _write_part(path: Path, chunks: Iterable[Iterable]) -> int:
             file.write("\n")
             return len(items)
 
-        for chunk in chunks:
-            pending.append(thread.submit(write, chunk))
-            if len(pending) > _PENDING:
-                count += pending.popleft().result()
-        return count + sum(future.result() for future in pending)
+        try:
+            for chunk in chunks:
+                pending.append(thread.submit(write, chunk))
+                if len(pending) > _PENDING:
+                    count += pending.popleft().result()
+            return count + sum(future.result() for future in pending)
+        except BaseException:  # an interrupt does not wait for what will be thrown away
+            thread.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _merge(out: Path, parts: list[Path]) -> None:

@@ -11,13 +11,12 @@ from gol.config.datasets import load_dataset
 from gol.config.experiments import experiment as find_experiment
 from gol.config.resolve import load_config, load_experiment
 from gol.errors import UserError
+from gol.losses import LOSSES
 from gol.losses.class_statistics import ClassStatistics
 from gol.models.init import file_classes
 from gol.models.state import load_state
 from gol.run_folder import RunFolder
 
-#: Our losses, unless they are class-relative, count the classes for training alone.
-_COUNTS_TRAIN = ("GumbelCE", "EQL", "DropLoss")
 _STATE = "--classes coco (COCO's 80) or --classes dog,cat,…"
 
 
@@ -73,7 +72,7 @@ def _names(weights: Path, stated: str | None) -> list[str]:
 def _resolve(weights: Path, name: str, dataset: str | None, classes: Sequence[str]) -> Any:
     """An experiment for the classes of a file, whose training data are elsewhere."""
     axes = find_experiment(name).axes
-    # own/* name the demo until one's own data are named; what they are for has photos' size.
+    # own/* name the demo until one's own data are named; they are meant for photos' size.
     dataset = dataset or (axes.dataset if axes.init == "none" else "own")
     count = load_dataset(dataset).num_classes
     if count not in (None, len(classes)):
@@ -100,9 +99,10 @@ def counted(config: Any, classes: Sequence[str]) -> Iterator[Any]:
             path = loss.get("class_statistics")
             if path is None or Path(path).exists():
                 continue
-            if loss.type not in _COUNTS_TRAIN or loss.get("use_classif") == "cls_rel":
+            if LOSSES[loss.type].scores_by_counts or loss.get("use_classif") == "cls_rel":
                 raise UserError(
-                    f"{loss.type} scores by the training's class counts: no file {path}"
+                    f"{loss.type} scores by the class counts of its training, which are not here: "
+                    "name its config.json, --config, where the prepared data are"
                 )
             _equal_counts(classes).save(lent)
             loss.class_statistics = str(lent)

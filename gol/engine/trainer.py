@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gol import __version__
 from gol.compat.deferred import no_compiler
 from gol.config.own import own_part
 from gol.data.images import MIN_SIDE
@@ -191,6 +192,8 @@ class Trainer:
             "started": started,
             "fingerprint": fingerprint,
             "CLASSES": list(self.classes),
+            "gol": __version__,
+            "scoring": self.scoring,
         }
         path = checkpoint_path(run.checkpoints, done)
         with no_compiler():

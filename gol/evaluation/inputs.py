@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -238,14 +238,13 @@ def read_detections(path: str | Path, truth: GroundTruth, with_masks: bool | Non
             box sizes, broken masks.
     """
     entries = read_json_list(path, "detections")
-    start = next(entries, None)
-    first = start if isinstance(start, dict) else {}
+    head = list(islice(entries, 1))
+    first = head[0] if head and isinstance(head[0], dict) else {}
     boxes = "bbox" in first or "segmentation" not in first  # lvis-api too asks the first
     needed = with_masks or not boxes
     found = _Entries(path, truth, boxes, with_masks is not False or needed)
-    if start is not None:
-        for entry in chain([start], entries):
-            found.add(entry)
+    for entry in chain(head, entries):
+        found.add(entry)
     if needed or (with_masks is None and found.any_mask):
         found.refuse_maskless()
     elif found.count:

@@ -78,5 +78,6 @@ def read_json_list(path: str | Path, what: str) -> Iterator[Any]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError):
         pass
-    read_json(path)  # says where it is broken
+    if isinstance(read_json(path), list):  # it says where a file is broken
+        raise UserError(f"{path}: an entry has more than {_LONGEST:,} characters")
     raise UserError(f"{path}: expected a list of {what}")

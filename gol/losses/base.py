@@ -28,6 +28,7 @@ class ClassificationLoss(nn.Module):
         counts: names of the buffers that ``forward`` adds to while training. They alone are
             persistent, so that checkpoints hold no other key of a loss, and the trainer sums what
             the micro-batches of an iteration add, on all ranks.
+        scores_by_counts: whether scores follow from the training set's class counts, too.
         background_channel: whether the background has a channel of its own, the last one.
         initial_bias: bias of a fresh classifier, where ``configs/axes.yaml`` gives none; None
             leaves it to mmdet.
@@ -35,6 +36,7 @@ class ClassificationLoss(nn.Module):
 
     custom_cls_channels = custom_activation = custom_accuracy = True
     counts: tuple[str, ...] = ()
+    scores_by_counts: bool = False
     background_channel: bool
     initial_bias: float | None = None
 

@@ -63,6 +63,7 @@ class ClassRelativeActivations(base.ClassificationLoss):
     """
 
     background_channel = True
+    scores_by_counts = True
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class IIF(ActivatedLoss):
     """
 
     only = "softmax"
+    scores_by_counts = True
     reason = "its weights compare classes that compete"
 
     def __init__(

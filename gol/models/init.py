@@ -29,6 +29,7 @@ _SHOWN = 100  # names in a line of the report
 #: Logits of a sigmoid at which another activation's are matched: as likely as not, and as
 #: unlikely as the paper lets a fresh classifier find everything.
 _EVEN, _RARE = 0.0, -6.5
+_STARTS_AS = {"apa": "gumbel"}  # an activation that learns its form
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,15 @@ def compare(
         [classes[mine] for mine in rows.pairs],
         ([name for i, name in enumerate(classes) if i not in rows.pairs], fresh),
         ([n for i, n in enumerate(rows.theirs) if i not in rows.pairs.values()], unused),
-        rows.changed or f"as they are{'' if known else ', of an activation that it does not say'}",
+        rows.changed or _kept(rows, bool(known)),
     )
+
+
+def _kept(rows: "_Rows", known: bool) -> str:
+    """What became of logits that nothing was changed in."""
+    if not rows.pairs:
+        return "of no class taken"
+    return "as they are" if known else "as they are, of an activation that it does not say"
 
 
 def _check_architecture(path: Path, found: foreign.State, wanted: Mapping[str, Tensor]) -> None:
@@ -219,6 +227,8 @@ class _Rows:
 
     def take(self, name: str, theirs: Tensor, mine: Tensor) -> Tensor | None:
         """What the model's tensor becomes: the file's, its own with rows of the file's, or None."""
+        if ".loss_cls." in name and mine.ndim:
+            return None  # what a loss has counted of its classes, which begins anew
         kind = _PER_CLASS.match(name)
         if kind and self._has_classes(kind[1], name, theirs, mine):
             if kind[1] == "fc_cls":
@@ -253,7 +263,9 @@ class _Rows:
         """
         spare, room = len(theirs) - len(self.theirs), len(mine) - self.count
         source = self.source or ("softmax" if spare else "sigmoid")
-        if source != self.target:
+        if spare == 2 != room:
+            self.changed = "as they are, of Seesaw's classes, which compete among themselves alone"
+        elif source != self.target:
             self.changed = f"of {source}, made those of {self.target}"
             if source == "softmax" and spare == 1:
                 theirs = theirs - theirs[-1:]
@@ -262,7 +274,7 @@ class _Rows:
             theirs += middle - even * wanted / slope if bias else 0
         taken = self._with_rows(1, theirs, mine)
         if room == 1 and source != self.target == "softmax":
-            taken[-1] = 0  # what each class is as likely against
+            taken[-1] = 0  # the logit against which each class was calibrated
         elif spare and spare == room:
             taken[-spare:] = theirs[-spare:]
         return taken
@@ -270,6 +282,7 @@ class _Rows:
 
 def _line(scoring: str) -> tuple[float, float]:
     """Slope and summand that make a sigmoid's logits those of an activation."""
+    scoring = _STARTS_AS.get(scoring, scoring)
     if scoring == "softmax" or scoring not in ACTIVATIONS:  # class_relative has two kinds of logits
         return 1.0, 0.0
     activation = ACTIVATIONS[scoring]

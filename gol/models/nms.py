@@ -19,6 +19,7 @@ regression), W: C rounded up to whole blocks, K: candidates, D: detections.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -32,7 +33,8 @@ _FIRST = 4  # times the wanted detections: the candidates that are tried first
 _PART = 8192  # most candidates suppressed at once, as the cost grows with their pairs
 _BLOCK = 64  # scores of which the largest alone is looked at first
 _SMALL = 1 << 16  # scores; a table of fewer is looked at in steps that wait for each other
-_DECODED = 4096  # boxes decoded at once where the largest coordinate is sought
+_DECODED = 4096  # boxes decoded first where the largest coordinate is sought
+_LARGEST_PART = 16  # times that: most boxes decoded at once
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Boxes:
         deltas: (N, G, 4) float32, what the detector regressed.
         decode: turns proposals (K, 4) and deltas (K, 4g) into boxes (K, 4g).
         scale: (4,) float32, what the boxes are divided by.
-        highest: what none of their coordinates is above; none is below 0.
+        highest: an upper bound of all coordinates; none is below 0.
     """
 
     rois: Tensor
@@ -151,7 +153,7 @@ class _Candidates:
         """(size,) cells of the best candidates, the best first."""
         flat = self._table.view(-1)
         if flat.is_cuda:  # quick there, and nothing has to wait
-            return _by_score(flat)[:size]
+            return self._sorted[:size]
         blocks = flat.view(-1, _BLOCK)
         if size < len(blocks):
             maxima = blocks.amax(1)
@@ -163,6 +165,11 @@ class _Candidates:
         else:
             cells = (flat >= self._least).nonzero()[:, 0]
         return cells[_by_score(flat[cells])[:size]]
+
+    @cached_property
+    def _sorted(self) -> Tensor:
+        """All cells, the best first."""
+        return _by_score(self._table.view(-1))
 
     def largest(self, found: Tensor | None) -> float:
         """The largest coordinate of all candidates' boxes; ``found`` are these, if known."""
@@ -177,7 +184,12 @@ class _Candidates:
     def _farthest_first(self) -> Iterator[Tensor]:
         """The proposals in parts; the first reach farthest, so that they most likely end it."""
         order = (self._boxes.rois / self._boxes.scale).amax(1).argsort(descending=True)
-        yield from order.split(max(_DECODED // self._boxes.deltas.shape[1], 1))
+        size = max(_DECODED // self._boxes.deltas.shape[1], 1)
+        most = len(order) if order.is_cuda else _LARGEST_PART * size  # a GPU waits for each part
+        start = 0
+        while start < len(order):
+            yield order[start : start + size]
+            start, size = start + size, min(2 * size, most)
 
     def _largest_of(self, rows: Tensor) -> Tensor:
         """() the largest coordinate of the candidates among some proposals."""

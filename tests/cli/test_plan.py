@@ -175,7 +175,7 @@ def test_without_a_throughput_the_plan_says_how_to_give_one(
     assert main(["plan", "mine.yaml"]) == 0
     text = capsys.readouterr().out
     assert f"GPU-hours  {hours}\n" in text and "--throughput" in text and "--measured" in text
-    assert ("Assumed are 23 img/s per GPU" in text) == (hours != "–")
+    assert ("Assumes 23 img/s per GPU" in text) == (hours != "–")
 
 
 def test_the_command_that_the_plan_names_prepares_what_it_lacks(tmp_path, root, capsys):
@@ -207,15 +207,16 @@ def test_data_without_classes_is_refused_with_the_command_that_counts_them(
             "images": str(demo_data / f"raw/{split}"),
         }
     Path("mine.yaml").write_text(yaml.safe_dump(own))
-    pipeline = {"name": "m", "experiments": ["demo/gumbel"], "dataset": "mine.yaml"}
+    pipeline = {"name": "m", "experiments": ["demo/gumbel"]}
     Path("pipeline.yaml").write_text(yaml.safe_dump(pipeline))
-    assert main(["plan", "pipeline.yaml"]) == 2
+    assert main(["plan", "pipeline.yaml", "--dataset", "mine.yaml"]) == 2
     command = re.search("`(.*)`", capsys.readouterr().err)[1]
     program, counts, *rest = shlex.split(command)
-    assert [program, *rest] == ["snakemake", "--configfile", "pipeline.yaml"]
+    named = ["--config", "dataset=mine.yaml"]
+    assert [program, *rest] == ["snakemake", "--configfile", "pipeline.yaml", *named]
     assert main(["preprocess", "--dataset", "mine.yaml", "--out", str(Path(counts).parent)]) == 0
     capsys.readouterr()
-    assert main(["plan", "pipeline.yaml", "--throughput", "9"]) == 0
+    assert main(["plan", "pipeline.yaml", "--dataset", "mine.yaml", "--throughput", "9"]) == 0
     assert "–" not in capsys.readouterr().out
 
 

@@ -1,5 +1,6 @@
 """A run as a detector of any photo: what `gol detect` finds, in whatever form the photo comes."""
 
+import inspect
 import json
 import shutil
 
@@ -16,6 +17,7 @@ from gol.config.resolve import load_config
 from gol.engine import standalone
 from gol.engine.detect import detect
 from gol.errors import UserError
+from gol.losses import LOSSES
 from gol.losses.class_statistics import ClassStatistics
 from gol.models.state import load_checkpoint
 
@@ -60,6 +62,19 @@ def test_a_photo_in_any_form_is_the_same(detector, photo):
     for form in (str(photo), array, Image.open(photo)):
         found = detector.predict(form, score=0)
         assert (found.xyxy == first.xyxy).all() and (found.mask == first.mask).all()
+
+
+def test_several_at_once_are_what_each_is_alone(detector, photo):
+    """Also where their sizes differ, as one lying among those that stand."""
+    array = cv2.imread(str(photo))
+    photos = [array, array[:48].copy(), array[:, ::-1].copy()]
+    for found, each in zip(detector.predict_all(photos, 0.01), photos, strict=True):
+        alone = detector.predict(each, 0.01)
+        assert abs(len(found) - len(alone)) <= 1 and len(alone) > 3
+        np.testing.assert_allclose(found.confidence[:3], alone.confidence[:3], rtol=1e-3)
+        np.testing.assert_allclose(found.xyxy[:3], alone.xyxy[:3], atol=0.05)
+    with pytest.raises(UserError, match="most must be at least 1, not 0"):
+        detector.predict(array, most=0)
 
 
 def test_a_least_score_leaves_the_better_ones_as_they_are(detector, photo):
@@ -187,12 +202,29 @@ def test_what_a_checkpoint_is_has_to_be_said_once(alone, tmp_path):
             gol.load_detector(run, "cpu", **chosen)
 
 
+@pytest.mark.parametrize("name", LOSSES.own)
+def test_a_loss_says_whether_its_scores_follow_from_the_class_counts(name, tmp_path):
+    """If they did and it were not said, a run that was moved would find other things."""
+    scores = []
+    for counts in ((900, 5, 1), (2, 4, 800)):
+        path = tmp_path / f"{counts[0]}.json"
+        ClassStatistics((1, 2, 3), ("a", "b", "c"), ("f", "c", "r"), counts, counts, 999, 999).save(
+            path
+        )
+        known = inspect.signature(LOSSES.own[name]).parameters
+        given = {"class_statistics": str(path)} if "class_statistics" in known else {}
+        loss = LOSSES.own[name](num_classes=3, **given).eval()
+        logits = torch.linspace(-9, 9, 8 * loss.get_cls_channels(3)).reshape(8, -1)
+        scores.append(loss.get_activation(logits))
+    assert torch.equal(*scores) != loss.scores_by_counts
+
+
 def test_scores_that_follow_from_the_class_counts_need_them(alone):
     config = load_config(alone)
     loss = config.model.roi_head.bbox_head.loss_cls
     loss.update(use_classif="cls_rel", class_statistics="gone.json")
     with (
-        pytest.raises(UserError, match="by the training's class counts: no file gone"),
+        pytest.raises(UserError, match="by the class counts of its training"),
         standalone.counted(config, ["dog"]),
     ):
         pass
@@ -212,7 +244,8 @@ def photos(photo, tmp_path):
 def test_pictures_and_json_of_a_folder(alone, photos, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["predict", str(alone), str(photos), "--out", str(out), "--score", "0.01", "--crop"]
-    assert main([*command, "--device", "cpu", "--json"]) == 1  # one cannot be read
+    command += ["--device", "cpu", "--batch", "2", "--json"]
+    assert main(command) == 1  # one cannot be read
     said = capsys.readouterr()
     assert f"cannot read the image {photos / 'bad.jpg'}" in said.err
     value = json.loads(said.out)

@@ -69,11 +69,29 @@ def test_seesaws_two_rows_of_objectness_are_no_background(zoo, demo_data, tmp_pa
 
     again = tmp_path / "again.pth"
     theirs = {**found, layer: torch.rand_like(found[layer])}
+    counted = f"{HEAD}.loss_cls.cum_samples"
+    theirs[counted] = theirs[counted] + 9
     torch.save({"meta": {"CLASSES": tuple(classes)}, "state_dict": theirs}, again)
     config = gol.load_experiment(
         "demo/gumbel", {**PER_CLASS, "classifier": "seesaw", "init": str(again)}, demo_data
     )
-    assert torch.equal(gol.build_detector(config).state_dict()[layer][-2:], theirs[layer][-2:])
+    begun = gol.build_detector(config).state_dict()
+    assert torch.equal(begun[layer][-2:], theirs[layer][-2:])
+    assert not begun[counted].any()  # a training counts its own regions
+
+
+def test_an_activation_that_learns_its_form_starts_like_the_one_it_is_at_first(zoo, demo_data):
+    found = [
+        gol.build_detector(
+            gol.load_experiment(
+                "demo/gumbel", {**PER_CLASS, "classifier": name, "init": str(zoo[2])}, demo_data
+            )
+        ).state_dict()[f"{HEAD}.fc_cls.weight"]
+        for name in ("apa", "gumbel")
+    ]
+    count = len(zoo[1])
+    kept = [row for row in range(count) if row != count - 4]
+    assert torch.equal(found[0][:count][kept], found[1][:count][kept])
 
 
 @pytest.mark.parametrize("name", ["softmax", "sigmoid", "gumbel", "gol"])
