@@ -2,7 +2,6 @@
 
 import shlex
 import textwrap
-from pathlib import Path
 
 from gol.cli.plan import ASSUMED, ASSUMED_FOR, Cost, Plan
 from gol.progress import format_bytes

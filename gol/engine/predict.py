@@ -74,7 +74,7 @@ def load_detector(
 
 
 class Detector:
-    """Finds objects in photos; made by :func:`load_detector`.
+    """Finds objects in photos; made by :func:`load_detector`. Not for several threads at once.
 
     Args:
         module: an mmdet two-stage detector as it detects, with weights.

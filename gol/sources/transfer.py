@@ -284,9 +284,16 @@ def _failure(error: Any) -> Broken | Unusable:
         return Unusable("its answer contradicts itself")
     if isinstance(error, requests.Timeout):
         return Broken("no answer in time")
-    inner = error.args[0] if error.args else error
-    text = str(getattr(inner, "reason", inner))
+    inner = _innermost(error)
+    text = getattr(inner, "strerror", None) or str(inner)
     return Broken(f"no connection: {text.rsplit(': ', 1)[-1]}")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The error that the libraries wrapped: as their reason, or as an argument."""
+    inside = [getattr(error, "reason", None), *reversed(error.args)]
+    found = next((each for each in inside if isinstance(each, BaseException)), None)
+    return error if found is None else _innermost(found)
 
 
 def copy(origin: Path, part: Part) -> None:
