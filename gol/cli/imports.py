@@ -58,6 +58,9 @@ def import_(
     summary = import_export(source, out, form, images, Answers(**answers), drop_bad)
     splits = summary["splits"]
     if all(file_name(split) in splits for split in SPLITS):
+        if rest := splits.get(file_name(None)):
+            unused = f"{rest['images']} images are in neither train nor val and are not used"
+            summary["text"] += f"\n{out / file_name(None)}: {unused}"
         return _ready(summary, out, summary["images"])
     command = shlex.join(
         map(str, ("gol", "split", out / next(iter(splits)), "--out", out / "split"))
