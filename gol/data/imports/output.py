@@ -1,6 +1,7 @@
 """Annotation files and the report that marks them as ours, all of one run or none."""
 
 import math
+import os
 import re
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -74,7 +75,7 @@ def remove_dataset_file(out: Path) -> None:
         return
     for split, entry in _entries(read_yaml(path)).items():
         target, named = out / f"{split}.json", str(entry.get("annotations"))
-        if Path(named).resolve() == target.resolve() and not target.exists():
+        if os.path.abspath(named) == os.path.abspath(target) and not target.exists():
             _remove(path)
 
 

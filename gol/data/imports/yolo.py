@@ -76,7 +76,7 @@ def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
     for split, labels in splits.items():
         for name in (image["file_name"] for image in labels.images):
             if listed.get(name, split) != split:
-                findings.add("image in a list of another split than its folder", name)
+                findings.add("image in a list of another split than its folder or data.yaml", name)
     return [labels.name_classes(names.values()) for labels in splits.values()]
 
 
