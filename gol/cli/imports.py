@@ -45,6 +45,7 @@ def import_(
 ) -> Result:
     """Read the export of a labelling tool as annotations for `gol preprocess`."""
     from gol.data.imports.door import import_export
+    from gol.data.imports.output import remove_dataset_file
     from gol.data.imports.repair import Answers
     from gol.data.imports.summary import file_name
     from gol.data.prepared import SPLITS
@@ -58,7 +59,11 @@ def import_(
     summary = import_export(source, out, form, images, Answers(**answers), drop_bad)
     splits = summary["splits"]
     if all(file_name(split) in splits for split in SPLITS):
+        if rest := splits.get(file_name(None)):
+            unused = f"{rest['images']} images are in neither train nor val and are not used"
+            summary["text"] += f"\n{out / file_name(None)}: {unused}"
         return _ready(summary, out, summary["images"])
+    remove_dataset_file(out)
     command = shlex.join(
         map(str, ("gol", "split", out / next(iter(splits)), "--out", out / "split"))
     )
@@ -69,8 +74,8 @@ def _ready(summary: dict[str, Any], out: Path, images: str | None) -> Result:
     """What was written, with its dataset file, and the command that trains on it."""
     from gol.data.imports.output import write_dataset_file
 
-    file = write_dataset_file(out, images or "FOLDER")
-    missing = "" if images else f"\nto be named in {file}: FOLDER, which has the images"
+    file, unknown = write_dataset_file(out, images)
+    missing = f"\nto be named in {file}: FOLDER, which has the images" if unknown else ""
     command = "snakemake reproduce_table --configfile configs/own.yaml --config"
     text = f"""{summary["text"]}{missing}
 next: {command} {shlex.quote(f"dataset={file}")}

@@ -20,6 +20,7 @@ from bisect import bisect
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gol.groups import THRESHOLDS
@@ -81,6 +82,23 @@ def iterations(constants: Constants | None, batch: int) -> int:
     return math.ceil((constants.seen if constants else _LEAST_IMAGES) / batch)
 
 
+def _nearest_fair(counts: Sequence[int]) -> tuple[int, int] | None:
+    """The cuts nearest to LVIS's, as ratios, that leave each group its share of sorted counts."""
+    need = math.ceil(_LEAST * len(counts) - 1e-9)
+    found = []
+    for least, above in pairwise(sorted(set(counts))):
+        rare, below = min(max(THRESHOLDS[0], least), above - 1), bisect(counts, least)
+        if need <= below <= len(counts) - 2 * need:
+            lowest, highest = counts[below + need - 1], counts[-need] - 1
+            if lowest <= highest:
+                found.append((rare, min(max(THRESHOLDS[1], lowest), highest)))
+
+    def distance(cuts: tuple[int, int]) -> float:
+        return sum(abs(math.log(n / m)) for n, m in zip(cuts, THRESHOLDS, strict=True))
+
+    return min(found, key=distance, default=None)
+
+
 def frequency_cuts(image_counts: Sequence[int]) -> tuple[int, int]:
     """The most images of a rare and of a common class.
 
@@ -95,6 +113,8 @@ def frequency_cuts(image_counts: Sequence[int]) -> tuple[int, int]:
     distinct = sorted(set(counts))
     if len(distinct) < 2:
         return THRESHOLDS
+    if cuts := _nearest_fair(counts):
+        return cuts
 
     def highest(share: float) -> int:
         """The highest count up to which there are no more classes than this share, or the least."""

@@ -19,6 +19,15 @@ ONE_SIDED = {
 _STEPS = 2000  # of the search for a division that has all classes on both sides
 
 
+def wanted(share: float, total: int) -> int:
+    """How many of so many images, or groups of a class, are to be in val."""
+    return max(1, round(share * total))
+
+
+def _by_type(kind: Any) -> tuple[bool, Any]:
+    return isinstance(kind, str), kind  # ids may be of both types
+
+
 class Division:
     """Groups of images, and which of them are in val.
 
@@ -33,11 +42,12 @@ class Division:
         self, classes: list[set[Any]], sizes: list[int], share: float, random: Random
     ) -> None:
         self.classes, self.sizes, self.random = classes, sizes, random
-        self.wanted = max(1, round(share * sum(sizes)))
+        self.wanted = wanted(share, sum(sizes))
         self.share = share
         self.groups: dict[Any, list[int]] = defaultdict(list)
         for group, present in enumerate(classes):
-            for kind in present:
+            # The order of a set of texts is another one in each process, and draws follow it.
+            for kind in sorted(present, key=_by_type):
                 self.groups[kind].append(group)
         self.val = [False] * len(sizes)
         self.counts: Counter[Any] = Counter()  # groups of each class in val
@@ -73,8 +83,8 @@ class Division:
         for kind in self.classes[group]:
             self.counts[kind] += 1 if self.val[group] else -1
 
-    def _rarity(self, kind: Any) -> tuple[int, bool, Any]:
-        return len(self.groups[kind]), isinstance(kind, str), kind  # ids may be of both types
+    def _rarity(self, kind: Any) -> tuple[int, tuple[bool, Any]]:
+        return len(self.groups[kind]), _by_type(kind)
 
     def _draw(self) -> None:
         order = list(range(len(self.sizes)))
@@ -83,10 +93,10 @@ class Division:
         open_groups = set(order)
         for kind in sorted(self.groups, key=self._rarity):
             groups = self.groups[kind]
-            wanted = max(1, round(self.share * len(groups))) if len(groups) > 1 else 0
+            needed = wanted(self.share, len(groups)) if len(groups) > 1 else 0
             for group in sorted(open_groups.intersection(groups), key=rank.__getitem__):
                 open_groups.remove(group)
-                if self.counts[kind] < wanted:
+                if self.counts[kind] < needed:
                     self._move(group)
 
     def _complete(self) -> None:

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from gol.data.annotations import SECTIONS, load_annotations
-from gol.data.division import ONE_SIDED, Division
+from gol.data.division import ONE_SIDED, Division, wanted
 from gol.data.imports.copies import copies
 from gol.data.imports.output import check_own, write_own
 from gol.data.imports.values import flag, id_key
@@ -196,10 +196,11 @@ def _names(data: dict[str, Any], kinds: Iterable[Any]) -> list[str]:
 
 
 def _far(parts: dict[str, dict[str, Any]], share: float) -> list[str]:
-    """What to say where val is not as large as was asked for."""
+    """What to say where val is not as large as was asked for, but for the rounding."""
     val = len(parts["val"]["images"])
-    reached = val / (val + len(parts["train"]["images"]))
-    if abs(reached - share) < _FAR:
+    total = val + len(parts["train"]["images"])
+    reached = val / total
+    if min(abs(reached - share), abs(val - wanted(share, total)) / total) < _FAR:
         return []
     return [f"val has {reached:.0%} of the images, not {share:.0%}: classes and groups need it"]
 

@@ -1,6 +1,7 @@
 """Constants follow the class counts, with LVIS's own as the special case."""
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -41,14 +42,16 @@ def test_cuts_and_classes_of_lvis_v0_5_are_its_own_but_for_two():
 @pytest.mark.parametrize(
     ("counts", "images", "cuts"),
     [
-        ((120, 80, 60, 40, 30, 22, 16, 12, 9, 7, 5, 4, 3, 2, 1), 200, (10, 40)),
+        ((120, 80, 60, 40, 30, 22, 16, 12, 9, 7, 5, 4, 3, 2, 1), 200, (10, 59)),
         ((500, 600, 700), 1800, (500, 600)),
         ((0, 0, 3, 4, 5), 12, (3, 4)),
         ((5, 5, 5), 15, (10, 100)),  # nothing to divide
         ((5, 60), 65, (4, 5)),
         # 3 and 4 would leave one class common, where a fifth is five
         ((1, 1, 1, 2, 2, *[3] * 8, 4, *[5] * 7, 6, 6, 6, 41), 72, (2, 4)),
-        ((398, 311, 1, 2), 1000, (1, 100)),  # 2 and 100 would leave nothing common
+        ((398, 311, 1, 2), 1000, (10, 311)),  # 10 and 100 would leave nothing common
+        ((2, 4, 11, 15, 175), 207, (10, 100)),
+        ((37, 321, 411, 576, 671, 823, 1153, 1661, 1756, 1785, 1842), 1842, (411, 823)),
     ],
 )
 def test_cuts_of_small_data(counts, images, cuts):
@@ -73,6 +76,25 @@ def test_no_group_is_empty_that_need_not_be_and_the_cut_lies_between_the_two_sha
         assert found.seen <= 100 * images
 
 
+@pytest.mark.parametrize("seed", [fresh_seed()])
+def test_cuts_are_fair_where_any_are_and_lvis_s_own_where_these_are(seed):
+    rng = np.random.default_rng(seed)
+    for case in range(200):
+        size, most = int(rng.integers(3, 30)), int(rng.integers(9, 2000))
+        drawn = rng.zipf(1.3, size) if case % 2 else most ** rng.uniform(0, 1, size)
+        counts = np.minimum(drawn, most).astype(int)
+
+        def is_fair(rare, common, counts=counts):
+            sizes = np.bincount(np.digitize(counts, [rare, common], right=True), minlength=3)
+            return min(sizes) >= 0.2 * len(counts) - 1e-9
+
+        found = frequency_cuts(counts.tolist())
+        if is_fair(10, 100):
+            assert found == (10, 100), counts
+        pairs = combinations(sorted(set(counts.tolist())), 2)
+        assert is_fair(*found) or not any(is_fair(*pair) for pair in pairs), counts
+
+
 @pytest.fixture
 def automatic(tmp_path):
     """A dataset file that leaves its constants to the data, and its counted classes."""
@@ -94,13 +116,13 @@ def test_auto_becomes_numbers_of_the_data_in_the_resolved_config(automatic, tmp_
         Prepared(tmp_path).classes
     )
     config = gol.load_experiment("demo/gol", {"dataset": str(automatic)}, tmp_path)
-    assert config.data.train.oversample_thr == 0.2
-    assert config.model.roi_head.bbox_head.loss_cls.lambda_ == 0.21
+    assert config.data.train.oversample_thr == 0.29
+    assert config.model.roi_head.bbox_head.loss_cls.lambda_ == 0.3
     told = ["--set", "data.train.oversample_thr=0.05", "--run", str(tmp_path / "run")]
     told += ["--set", "optimizer.lr=0.003"]  # a second time adds to the first
     arguments = ["--dataset", str(automatic), "--data", str(tmp_path), *told]
     assert main(["config", "demo/gol", *arguments]) == 0
-    assert "rare up to 10, common up to 40 images; repeat factors below 0.2" in (
+    assert "rare up to 10, common up to 59 images; repeat factors below 0.29" in (
         capsys.readouterr().out
     )
     written = read_config(tmp_path / "run")

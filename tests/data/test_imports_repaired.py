@@ -127,6 +127,42 @@ def test_lists_of_images_say_the_split_of_yolo(truth, folder, tmp_path):
     summary = import_export(folder / "data.yaml", tmp_path / "out")
     assert [part["images"] for part in summary["splits"].values()] == [4, 2]
     assert not summary["changes"]
+    text = (folder / "autosplit_val.txt").read_text()
+    (folder / "autosplit_val.txt").write_text(f"{text}{names[0]}\ngone.jpg\n{names[1]}\n")
+    (folder / "copy").mkdir()
+    (folder / "copy" / names[1]).write_bytes((folder / "images" / names[1]).read_bytes())
+    summary = import_export(folder / "data.yaml", tmp_path / "out")
+    assert [part["images"] for part in summary["splits"].values()] == [3, 3]
+    assert changes(summary) == {
+        "image in the lists of several splits": 1,
+        "line of a list that fits no image, or several": 2,
+    }
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_folders_and_then_the_settings_say_the_split_of_yolo_before_lists(
+    labelled, truth, folder, tmp_path
+):
+    WRITERS["yolo"](truth, folder)
+    if not labelled:
+        for path in folder.glob("*/labels/photo [23].txt"):
+            path.unlink()
+    val = sorted((folder / "val/images").iterdir())
+    (folder / "train.txt").write_text("".join(f"val/images/{path.name}\n" for path in val))
+    summary = import_export(folder, tmp_path / "out")
+    assert [part["images"] for part in summary["splits"].values()] == [3, 3]
+    said = "image in a list of another split than its folder or data.yaml"
+    assert changes(summary)[said] == 3
+    for split in ("train", "val"):  # names that say nothing
+        (folder / split).rename(folder / f"{split[0]}1")
+    settings = (folder / "data.yaml").read_text()
+    for split in ("train", "val"):
+        settings = settings.replace(f"../{split}/", f"../{split[0]}1/")
+    (folder / "data.yaml").write_text(settings)
+    (folder / "train.txt").write_text("".join(f"v1/images/{path.name}\n" for path in val))
+    summary = import_export(folder, tmp_path / "out")
+    assert [part["images"] for part in summary["splits"].values()] == [3, 3]
+    assert changes(summary)[said] == 3
 
 
 def test_files_of_coco_s_other_tasks_are_left_out(truth, folder, tmp_path):

@@ -48,6 +48,45 @@ def test_hardly_a_division_has_more_classes_on_both_sides(seed):
         assert least <= len(division.missing()) <= least + 1, classes
 
 
+class Shuffled(str):
+    """A text whose hash is another one each time, as between processes."""
+
+    def __new__(cls, text, turn):
+        made = super().__new__(cls, text)
+        made.turn = turn
+        return made
+
+    def __hash__(self):
+        return hash((self.turn, str(self)))
+
+
+def test_a_seed_draws_the_same_whatever_the_order_of_texts_in_a_set():
+    rng = np.random.default_rng(3)
+    drawn = [rng.choice(60, 9, replace=False).tolist() for _ in range(30)]
+    found = set()
+    for turn in range(4):
+        classes = [{Shuffled(f"c{kind}", turn) for kind in kinds} for kinds in drawn]
+        division = Division(classes, [1] * len(drawn), 0.1, Random(5))
+        missing = " ".join(division.missing())  # of which the search draws one at a time
+        found.add((missing, tuple(division.find())))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(("images", "said"), [(7, False), (12, True)])
+def test_the_share_of_val_is_a_word_where_classes_need_it_and_not_where_it_is_rounded(
+    images, said, tmp_path
+):
+    places = [image // 4 if said else image for image in range(images)]  # three groups of four
+    data = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "place": p} for i, p in enumerate(places)],
+        "annotations": [{"id": i, "image_id": i, "category_id": 1} for i in range(images)],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    (tmp_path / "all.json").write_text(json.dumps(data))
+    summary = split_annotations(tmp_path / "all.json", tmp_path, by="place")
+    assert [note[:8] for note in summary["notes"]] == ["val has "] * said
+
+
 def draw(rng, images=200, classes=12):
     """A long-tailed file: class k is in ever fewer images."""
     data = {"images": [], "annotations": [], "categories": []}

@@ -47,6 +47,9 @@ KINDS = {
     "box that hardly overlaps its mask": "kept as it is",
     "classes whose names differ in case, spaces or hyphens alone": "kept as two classes",
     "image in more than one split": NOTE,
+    "image in the lists of several splits": "taken as of the last, if its folder says nothing",
+    "image in a list of another split than its folder or data.yaml": "not as listed",
+    "line of a list that fits no image, or several": "not used",
     "image with the same content as another": "`gol split` keeps them together",
     "image without a label file": "taken as without objects",
 }

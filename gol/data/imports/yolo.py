@@ -1,5 +1,6 @@
 """YOLO's text files with polygons, as Ultralytics, Roboflow, CVAT and Label Studio lay them out."""
 
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -48,13 +49,13 @@ def _is_object(line: list[str]) -> bool:
 
 
 def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
-    """One entry for each split, which a list of its images, ``data.yaml`` or the folders say.
+    """One entry for each split, which the folders, ``data.yaml`` or a list of its images say.
 
     Raises:
         UserError: no file has the classes' names.
     """
     names, folders = _names(export)
-    listed = _listed_images(export)
+    listed = _listed_images(export, findings)
     splits: dict[str | None, Labels] = {}
     used = set()
     for path in files:
@@ -68,10 +69,14 @@ def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
                 findings.add("object of an image that is left out", str(name), len(lines))
             continue
         used.add(found)
-        split = listed.get(found) or _of_folder(found, folders) or split
+        split = split or _split_of_image(found, folders, listed)
         labels = splits.setdefault(split, Labels(name.parent, split))
         _read(export, path, found, names, labels, findings)
     _add_unlabelled(export, used, splits, listed, folders, findings)
+    for split, labels in splits.items():
+        for name in (image["file_name"] for image in labels.images):
+            if listed.get(name, split) != split:
+                findings.add("image in a list of another split than its folder or data.yaml", name)
     return [labels.name_classes(names.values()) for labels in splits.values()]
 
 
@@ -104,17 +109,34 @@ def _folders(content: dict[str, Any]) -> dict[str, list[tuple[str, ...]]]:
     return found
 
 
-def _listed_images(export: Export) -> dict[str, str]:
+def _listed_images(export: Export, findings: Findings) -> dict[str, str]:
     """The split of every image in a list whose name says one."""
-    found = {}
+    found: dict[str, str] = {}
     for path in export.files(".txt"):
         split = split_of(PurePosixPath(path.stem))
         if split and path.name not in _NAMES and _is_list(lines := _lines(path)):
             export.read_too.add(path)
             labels = Labels(export.name(path), split)
-            images = (export.image(" ".join(line), labels) for line in lines)
-            found |= {image: split for image in images if image}
+            for name in map(" ".join, lines):
+                image = None
+                with suppress(UserError):  # it may be one of several
+                    image = export.image(name, labels)
+                if image is None:
+                    example = f"{export.name(path)}: {name}"
+                    findings.add("line of a list that fits no image, or several", example)
+                    continue
+                if found.get(image, split) != split:
+                    example = f"{image} is in those of {found[image]} and {split}"
+                    findings.add("image in the lists of several splits", example)
+                found[image] = split
     return found
+
+
+def _split_of_image(
+    image: str, folders: dict[str, list[tuple[str, ...]]], listed: dict[str, str]
+) -> str | None:
+    own = split_of(PurePosixPath(image).parent)
+    return own or _of_folder(image, folders) or listed.get(image)
 
 
 def _of_folder(image: str, folders: dict[str, list[tuple[str, ...]]]) -> str | None:
@@ -182,8 +204,7 @@ def _add_unlabelled(
     for path in export.pictures:
         name = export.image_name(path)
         if name.parent in beside and str(name) not in used:
-            split = listed.get(str(name)) or _of_folder(str(name), folders)
-            split = split or split_of(name.parent)
+            split = _split_of_image(str(name), folders, listed)
             labels = splits.setdefault(split, Labels(name.parent, split))
             labels.add_image(str(name))
             findings.add("image without a label file", str(name))
