@@ -51,6 +51,12 @@ class Axes(Model):
         allowed["classifier"] |= _installed_classifiers()
         found = {axis: pick(axis, getattr(self, axis), allowed[axis]) for axis in allowed}
         found["init"] = _init_source(self.init)
+        if self.layer == "normed_20" and _is_clamped(found["classifier"]):
+            raise UserError(
+                f"layer normed_20 with classifier {self.classifier}, whose rows begin in one "
+                "direction, where 20 times the cosine leaves Gumbel as published no gradient; "
+                "allowed: another layer, or a classifier such as gumbel_exact, seesaw or softmax"
+            )
         if self.detector == "faster_rcnn":
             for axis in ("mask_predictor", "masks"):
                 only = Axes.model_fields[axis].default
@@ -66,6 +72,12 @@ AXES = tuple(Axes.model_fields)
 _NO_INIT = ("init", "none")
 #: mmdet's zoo, like torch.hub, ends a file's name with the beginning of its SHA-256.
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+
+
+def _is_clamped(classifier: dict[str, Any]) -> bool:
+    """Whether a classifier has the published Gumbel's gradient, which ends where it is clamped."""
+    gumbel = {"gumbel", "class_relative"} & set(classifier["scorings"])
+    return bool(gumbel) and classifier["loss"].get("mode") != "exact"
 
 
 def _init_source(name: str) -> dict[str, Any] | None:

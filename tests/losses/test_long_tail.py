@@ -183,6 +183,7 @@ def test_counts_grow_in_training_alone_and_are_saved(name, build, rng):
 
 def test_seesaw_equals_mmdets(build, rng):
     """Where both can be asked: one process, every row counting; it goes on from mmdet's counts."""
+    pytest.importorskip("mmdet")
     from gol import compat
 
     compat.apply()
