@@ -28,7 +28,7 @@ from gol.results.runs import Run, scored_on
 
 IMAGES = 4
 MOST = 5  # objects of an image that are shown
-ROWS = 100  # of the tables
+ROWS = 30  # of the tables; with more the report page would be slow to open
 LONGEST = 800  # pixels of an image's longer side
 
 _START = b'{"image_id": '  # of a detection as `gol detect` writes it
@@ -189,7 +189,8 @@ def _read(path: Path, images: Sequence[int]) -> list[dict[str, Any]]:
         with open(path, "rb") as file:
             check_seal(path, file)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                if content.find(b"[" + _START) == 0 and content[-2:].rstrip().endswith(b"]"):
+                begins = content[: len(_START) + 1] == b"[" + _START
+                if begins and content[-2:].endswith((b"]\n", b"]")):
                     return _scanned(content, images)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
