@@ -212,7 +212,9 @@ def _refuse_overwriting(files: list[Path], stems: list[str], out: Path, crop: bo
         others += [out / _ANNOTATIONS, *(out / f"{stem}.jpg" for stem in stems)]
         others += [out / _CROPS] * crop
     for path in filter(os.path.exists, others):
-        raise UserError(f"{path} is there, and `gol predict` did not write it: give another --out")
+        raise UserError(
+            f"{path} is there, but not from a finished `gol predict`: give another --out"
+        )
 
 
 def _stems(files: list[Path]) -> list[str]:

@@ -291,7 +291,7 @@ def test_what_others_wrote_is_not_overwritten(photo, tmp_path, names):
     for name in names:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_text("somebody's")
-    with pytest.raises(UserError, match=r"did not write it: give another --out"):
+    with pytest.raises(UserError, match="not from a finished `gol predict`: give another --out"):
         pictures._refuse_overwriting([photo], ["mine"], out, crop=True)
     (out / "detections.json").write_text("[]")
     (out / "import.json").unlink(missing_ok=True)
