@@ -1,6 +1,7 @@
 """The verbs that find objects in photos and show them."""
 
 import glob
+import os
 import sys
 from collections import Counter
 from contextlib import suppress
@@ -11,8 +12,8 @@ from typing import Any, NamedTuple
 from gol.cli.verbs import JSON, OUT, Result, dataset_names, experiment_names, option, verb, whole
 from gol.errors import UserError, visible
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".jp2", ".ppm", ".gif"}
 _DETECTIONS, _ANNOTATIONS = "detections.json", "annotations.json"
+_CROPS = "crops"
 
 
 def _share(text: str) -> float:
@@ -81,7 +82,7 @@ def predict(
 
     files = _files(images, out)
     stems = _stems(files)
-    _refuse_overwriting(files, stems, out)
+    _refuse_overwriting(files, stems, out, crop)
     detector = load_detector(**chosen)
     record, unread = Record(detector.classes), 0
     named = progress(zip(files, stems, strict=True), "photos", len(files))
@@ -92,7 +93,7 @@ def predict(
         for photo, detections in zip(photos, found, strict=True):
             _write(photo, detections, out, crop, record)
     if not record.images:
-        raise UserError(f"none of {len(files)} photos can be read")
+        raise UserError("no photo can be read")
     write_json(out / _DETECTIONS, record.results())
     write_json(out / _ANNOTATIONS, record.dataset())
     return _said(record, unread, out, score)
@@ -144,6 +145,8 @@ class _Photo(NamedTuple):
 
 def _files(images: list[str], out: Path) -> list[Path]:
     """The photos that are named, each once; pictures of an earlier time are none."""
+    from gol.data.images import IMAGE_SUFFIXES
+
     found: dict[Path, None] = {}
     for name in images:
         for each in _listed(Path(name)) if _is_list(Path(name)) else [name]:
@@ -152,8 +155,8 @@ def _files(images: list[str], out: Path) -> list[Path]:
                 place = f"{each}, which {name} lists" if each != name else name
                 raise UserError(
                     f"no photo in {place}; allowed: files, folders with files that end in "
-                    f"{', '.join(sorted(_SUFFIXES))}, patterns such as 'photos/*.jpg', and text "
-                    "files (.txt) that list these, one a line"
+                    f"{', '.join(sorted(IMAGE_SUFFIXES))}, patterns such as 'photos/*.jpg', and "
+                    "text files (.txt) that list these, one a line"
                 )
             found.update(dict.fromkeys(within))
     return list(found)
@@ -161,17 +164,20 @@ def _files(images: list[str], out: Path) -> list[Path]:
 
 def _within(name: str, out: Path) -> list[Path]:
     """The photos of a file, a folder or a pattern."""
-    path = Path(name)
-    if path.is_dir():
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
-        return [p for p in inside if not p.resolve().is_relative_to(out.resolve())]
-    if path.is_file():
-        return [path]
-    return [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
+    from gol.data.images import IMAGE_SUFFIXES
+
+    # os.path, unlike Path, takes a name that is too long for one that is not there.
+    if os.path.isdir(name):
+        inside = sorted(p for p in Path(name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        own = out.resolve()
+        return [p for p in inside if p.is_file() and not p.resolve().is_relative_to(own)]
+    if os.path.isfile(name):
+        return [Path(name)]
+    return [Path(p) for p in sorted(glob.glob(name, recursive=True)) if os.path.isfile(p)]
 
 
 def _is_list(path: Path) -> bool:
-    return path.suffix.lower() == ".txt" and path.is_file()
+    return path.suffix.lower() == ".txt" and os.path.isfile(path)
 
 
 def _listed(path: Path) -> list[str]:
@@ -182,15 +188,33 @@ def _listed(path: Path) -> list[str]:
         raise UserError(f"cannot read the list {path}: {error}") from error
     if not any(lines):
         raise UserError(f"{path} lists no photo")
-    beside = [(path.parent / line, line) for line in lines if line]
-    return [str(near) if near.exists() else line for near, line in beside]
+    return [_beside(path.parent, line) for line in lines if line]
 
 
-def _refuse_overwriting(files: list[Path], stems: list[str], out: Path) -> None:
+def _beside(folder: Path, line: str) -> str:
+    """A line of a list as a file, folder or pattern in the list's folder, if it is there."""
+    if os.path.exists(folder / line):
+        return str(folder / line)
+    pattern = os.path.join(glob.escape(str(folder)), line)
+    return pattern if glob.glob(pattern, recursive=True) else line
+
+
+def _refuse_overwriting(files: list[Path], stems: list[str], out: Path, crop: bool) -> None:
+    """Refuses to write over photos, and over what is there and not of an earlier time."""
+    from gol.data.imports.door import REPORT
+
     photos = {file.resolve(): file for file in files}
     for stem in stems:
         if file := photos.get((out / f"{stem}.jpg").resolve()):
             raise UserError(f"{file} would be overwritten by a picture: name another --out")
+    others = [out / REPORT]  # beside which `gol import` has an annotations.json, too
+    if not os.path.exists(out / _DETECTIONS):
+        others += [out / _ANNOTATIONS, *(out / f"{stem}.jpg" for stem in stems)]
+        others += [out / _CROPS] * crop
+    for path in filter(os.path.exists, others):
+        raise UserError(
+            f"{path} is there, but not from a finished `gol predict`: give another --out"
+        )
 
 
 def _stems(files: list[Path]) -> list[str]:
@@ -228,24 +252,27 @@ def _write(photo: _Photo, found: Any, out: Path, crop: bool, record: Any) -> Non
     write_photo(picture, draw(photo.pixels, found))
     if crop:
         for number, part in enumerate(cut_outs(photo.pixels, found), 1):
-            write_photo(out / "crops" / f"{photo.stem}-{number}.jpg", part)
+            write_photo(out / _CROPS / f"{photo.stem}-{number}.jpg", part)
     record.add(photo.file, picture, photo.pixels.shape[:2], found)
+
+
+def _number(count: int, name: str, plural: str = "s") -> str:
+    return f"{count} {name}{'' if count == 1 else plural}"
 
 
 def _said(record: Any, unread: int, out: Path, score: float) -> Result:
     names = {category["id"]: category["name"] for category in record.categories}
     counts = Counter(names[entry["category_id"]] for entry in record.annotations)
     photos, objects = len(record.images), len(record.annotations)
-    lines = [
-        f"{objects} objects in {photos} photos: pictures, {_DETECTIONS} and {_ANNOTATIONS} in {out}"
-    ]
+    found = f"{_number(objects, 'object')} in {_number(photos, 'photo')}"
+    lines = [f"{found}: pictures, {_DETECTIONS} and {_ANNOTATIONS} in {out}"]
     lines += [f"  {count:5}  {name}" for name, count in counts.most_common(10)]
     if len(counts) > 10:
-        lines.append(f"         and {len(counts) - 10} more classes")
+        lines.append(f"         and {_number(len(counts) - 10, 'more class', 'es')}")
     if not objects:
         lines.append(f"nothing scores {score:g} or more; a lower --score shows what comes nearest")
     if unread:
-        lines.append(f"{unread} photos cannot be read and are left out")
+        lines.append(f"{_number(unread, 'photo')} left out: cannot be read")
     value = {
         "out": str(out),
         "photos": photos,

@@ -18,6 +18,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gol.errors import UserError
 
+#: What image files end in.
+IMAGE_SUFFIXES = {
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+    *(".avif", ".jp2", ".tga"),
+}
+#: Pillow's names of the formats that a stranger's photo may have. Others are decoded to learn the
+#: size (ICO), or run a program (EPS).
+PHOTOS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 #: mmdet leaves images with a shorter side out of training.
 MIN_SIDE = 32
 
@@ -115,18 +123,29 @@ def read_photo(path: Path) -> np.ndarray:
         raise UserError(f"cannot read the image {path}: {error.strerror or error}") from error
 
 
-def decode_photo(content: bytes, name: object) -> np.ndarray:
-    """A photo file's content as :func:`read_photo` returns it; ``name`` stands in the message."""
+def decode_photo(
+    content: bytes, name: object, formats: tuple[str, ...] | None = None
+) -> np.ndarray:
+    """A photo file's content as :func:`read_photo` returns it.
+
+    Args:
+        content: of the file.
+        name: stands in the message.
+        formats: those that Pillow may take it for; None: any.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     level = cv2.setLogLevel(0)  # OpenCV would tell the terminal what the message says
     try:
-        return _decoded(content, name)
+        return _decoded(content, name, formats)
     finally:
         cv2.setLogLevel(level)
 
 
-def _decoded(content: bytes, name: object) -> np.ndarray:
+def _decoded(content: bytes, name: object, formats: tuple[str, ...] | None) -> np.ndarray:
     try:
-        with any_size(), Image.open(BytesIO(content)) as image:
+        with any_size(), Image.open(BytesIO(content), formats=formats) as image:
             if image.format not in _TURNED and _orientation(image) != 1:
                 return upright_pixels(image)
     except Exception:  # OpenCV may know the format
@@ -135,7 +154,7 @@ def _decoded(content: bytes, name: object) -> np.ndarray:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
         if pixels is not None:
             return pixels
-        with any_size(), Image.open(BytesIO(content)) as image:
+        with any_size(), Image.open(BytesIO(content), formats=formats) as image:
             return upright_pixels(image)
     except Exception as error:  # each reader raises all kinds of them
         reason = "neither OpenCV nor Pillow can read it"
@@ -143,9 +162,9 @@ def _decoded(content: bytes, name: object) -> np.ndarray:
 
 
 def stated_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height in the header of a photo file's content; None if Pillow does not know it."""
+    """Width and height in the header of a photo file's content; None if it is none of PHOTOS."""
     try:
-        with any_size(), Image.open(BytesIO(content)) as image:
+        with any_size(), Image.open(BytesIO(content), formats=PHOTOS) as image:
             return image.size
     except Exception:  # Pillow's readers raise all kinds of them
         return None

@@ -28,12 +28,10 @@ from gol.results.runs import Run, scored_on
 
 IMAGES = 4
 MOST = 5  # objects of an image that are shown
-ROWS = 100  # of the tables
+ROWS = 30  # of the tables; with more the report page would be slow to open
 LONGEST = 800  # pixels of an image's longer side
 
-# A detection as `gol detect` writes it: the characters of an RLE include no brace.
-_ENTRY = rb'\{"image_id": (?:%b), [^{}]*(?:\{[^{}]*\}[^{}]*)?\}'
-_START = b'[{"image_id": '
+_START = b'{"image_id": '  # of a detection as `gol detect` writes it
 
 
 @dataclass(frozen=True)
@@ -114,8 +112,8 @@ def _block(annotations: Path, images: Path, methods: Sequence[tuple[str, Path]])
     categories = sorted(store.categories, key=lambda category: category["id"])
     counts = [category.get("image_count") for category in categories]
     rows = choose(store, [count or 0 for count in counts])
-    found = [_read(path, store.image_id[rows].tolist()) for _, path in methods]
     try:
+        found = [_read(path, store.image_id[rows].tolist()) for _, path in methods]
         examples = [_example(store, row, images, counts, found) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
@@ -191,15 +189,25 @@ def _read(path: Path, images: Sequence[int]) -> list[dict[str, Any]]:
         with open(path, "rb") as file:
             check_seal(path, file)
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                if content[: len(_START)] == _START and content[-2:].endswith((b"]\n", b"]")):
-                    entry = re.compile(_ENTRY % b"|".join(b"%d" % each for each in images))
-                    return [json.loads(match[0]) for match in entry.finditer(content)]
+                begins = content[: len(_START) + 1] == b"[" + _START
+                if begins and content[-2:].endswith((b"]\n", b"]")):
+                    return _scanned(content, images)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError:  # the reader below says what is wrong with it
+    except (ValueError, RecursionError):  # the reader below says what is wrong with it
         pass
     entries = read_json_list(path, "detections")
     return [entry for entry in entries if entry["image_id"] in images]
+
+
+def _scanned(content: mmap.mmap, images: Sequence[int]) -> list[dict[str, Any]]:
+    """The detections of some images, each decoded up to where the next one begins."""
+    decode, found = json.JSONDecoder().raw_decode, []
+    ids = b"|".join(b"%d" % each for each in images)
+    for match in re.finditer(re.escape(_START) + b"(?:%b)," % ids, content):
+        end = content.find(_START, match.end())
+        found.append(decode(content[match.start() : end if end > 0 else None].decode())[0])
+    return found
 
 
 def _best(

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gol.config.layout import Layout, file_name
 from gol.evaluation.diagnosis import Diagnosis
@@ -17,7 +17,12 @@ from gol.results.example_plot import plot_examples
 from gol.results.rows import ClassRow, Row, Tables
 from gol.results.runs import Run
 
-_LARGEST = 1_500_000  # bytes of an embedded picture
+if TYPE_CHECKING:
+    from PIL import Image
+
+_LARGEST = 1_500_000  # bytes of an embedded PNG
+_LARGEST_JPEG = 2_900_000  # bytes: below 4 MB as a data URI
+_QUALITIES = (85, 70, 55, 40)  # of a JPEG: the first that is small enough, or the last
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,8 @@ def result_drawings(runs: Sequence[Run], tables: Tables, classes: Sequence[Class
         ),
         "examples": (
             lambda path: plot_examples(runs, tables, path),
-            "Photos: four validation images, below each other the ground truth and what each "
-            "method finds, as masks with class names and scores",
+            "Validation images: the ground truth, and below it what each method finds, with class "
+            "names and scores",
             "Images with objects of the rarest classes; the first seed of each method.",
         ),
     }
@@ -142,10 +147,16 @@ def _embed(path: Path, alt: str, caption: str) -> Picture:
     content, kind = path.read_bytes(), "png"
     with Image.open(path) as image:
         if len(content) > _LARGEST:
-            image = image.convert("RGB")
-            buffer, kind = io.BytesIO(), "jpeg"
-            image.save(buffer, "JPEG", quality=85)
-            content = buffer.getvalue()
+            content, kind = _jpeg(image.convert("RGB")), "jpeg"
         width, height = image.size
     uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     return Picture(uri, alt, caption, width, height)
+
+
+def _jpeg(image: "Image.Image") -> bytes:
+    for quality in _QUALITIES:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=quality)
+        if buffer.tell() <= _LARGEST_JPEG:
+            break
+    return buffer.getvalue()

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import errno
 import ipaddress
+import logging
 import math
 import os
 import secrets
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import gol
-from gol.data.images import decode_photo, stated_size
-from gol.errors import UserError, one_line, visible
+from gol.data.images import PHOTOS, decode_photo, stated_size
+from gol.errors import UserError, one_line, shown, visible
 from gol.results.photos import Record, jpeg
 from gol.results.quoting import html
 
@@ -35,6 +36,7 @@ LEAST_SCORE = 0.05  # what scores less is not looked for, unless the threshold b
 MOST_BYTES = 64 << 20  # of a file
 MOST_PIXELS = 100_000_000  # of a photo
 _MASK_BYTES = 1 << 30  # of all masks of a photo, a byte for each pixel
+_PATIENCE = 3  # seconds that a request has to end after Ctrl-C; an upload may stall
 _SIDE = 1600  # pixels of the longer side of the picture that the browser shows
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -71,12 +73,14 @@ def build_app(
     from fastapi.responses import HTMLResponse, JSONResponse, Response
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    least, turn = min(score, LEAST_SCORE), asyncio.Lock()
+    # The slider has hundredths.
+    least, turn = math.floor(min(score, LEAST_SCORE) * 100) / 100, asyncio.Lock()
+    names = _own_names(host)
 
     @app.middleware("http")
     async def guard(request: Request, following: Callable) -> Response:
         try:
-            _check_origin(request.headers, host)
+            _check_origin(request.headers, names)
             response = await following(request)
         except _Refused as error:
             response = JSONResponse({"detail": str(error)}, error.status)
@@ -114,16 +118,24 @@ def _page_content(detector: "Detector", title: str, score: float, least: float) 
     }
 
 
-def _check_origin(headers: Mapping[str, str], host: str) -> None:
+def _own_names(host: str) -> set[str]:
+    """What browsers may call this machine; its full name, which may be slow to find, if asked."""
+    names = {"localhost", host.lower(), socket.gethostname().lower()}
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        names.add(socket.getfqdn().lower())
+    return names
+
+
+def _check_origin(headers: Mapping[str, str], names: set[str]) -> None:
     """Refuses what a page from elsewhere has a browser send.
 
     Such a page says so in ``Origin``, or has had its own name resolved to this machine, which
     ``Host`` shows.
     """
     asked, origin = headers.get("host", "").lower(), headers.get("origin")
-    known = {"localhost", host.lower(), socket.gethostname().lower()}
-    if (name := _host_name(asked)) not in known and not _is_address(name):
-        raise _Refused(403, f"the host {visible(asked)!r} is not this server's name")
+    if (name := _host_name(asked)) not in names and not _is_address(name):
+        text = f"the host {visible(asked)!r} is not this server's name; `--host NAME` allows a name"
+        raise _Refused(403, text)
     if origin is not None and origin.lower() not in (f"http://{asked}", f"https://{asked}"):
         raise _Refused(403, f"requests of {visible(origin)} are not answered")
 
@@ -143,15 +155,20 @@ def _is_address(name: str) -> bool:
 
 async def _body(request: "Request") -> bytes:
     """The file that a request brings, not read further than its limit."""
+    from starlette.requests import ClientDisconnect
+
     too_large = _Refused(413, f"the file is larger than {MOST_BYTES >> 20} MB")
     stated = request.headers.get("content-length", "0")
     if stated.isdecimal() and int(stated) > MOST_BYTES:
         raise too_large
     content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MOST_BYTES:
-            raise too_large
+    try:
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > MOST_BYTES:
+                raise too_large
+    except ClientDisconnect as error:
+        raise _Refused(400, "the file did not arrive whole") from error
     return bytes(content)
 
 
@@ -165,7 +182,7 @@ def _find(detector: "Detector", content: bytes, name: str, least: float) -> dict
     name = PurePosixPath(visible(name)).name or "photo"
     _check_size(content, name)
     try:
-        pixels = decode_photo(content, name)
+        pixels = decode_photo(content, name, PHOTOS)
         most = max(_MASK_BYTES // (pixels.shape[0] * pixels.shape[1]), 1)
         found = detector.predict(pixels, least, most)
     except UserError as error:
@@ -181,7 +198,7 @@ def _find(detector: "Detector", content: bytes, name: str, least: float) -> dict
 
 
 def _check_size(content: bytes, name: str) -> None:
-    """Refuses what is no photo, or too large to be decoded."""
+    """Refuses what is not a photo, or is too large to be decoded."""
     size = stated_size(content)
     if size is None:
         raise _Refused(422, f"{name} is not a photo that can be read: JPEG, PNG, WebP, TIFF …")
@@ -206,12 +223,17 @@ def listen(host: str, port: int) -> socket.socket:
         UserError: the port is in use or not allowed, or the host is not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    own = "--host must be an address of this machine"
     try:
+        if not host:  # Python would take it for all addresses
+            raise UserError(f"cannot listen on {host!r}; {own}, or 0.0.0.0 for all")
         return socket.create_server((host, port), family=family)
+    except (TypeError, UnicodeError) as error:
+        raise UserError(f"cannot listen on {shown(host)}: no such name; {own}") from error
     except OSError as error:
         named = isinstance(error, socket.gaierror)  # Python adds the address to the others' text
         reason = error.strerror if named else os.strerror(error.errno)
-        hint = "--host must be an address of this machine"
+        hint = own
         if error.errno in (errno.EADDRINUSE, errno.EACCES):
             hint = "--port takes another one, or 0 for any that is free"
         raise UserError(f"cannot listen on {address(host, port)}: {reason}; {hint}") from error
@@ -231,5 +253,11 @@ def build_server(app: "FastAPI", ready: Callable[[], None]) -> "uvicorn.Server":
             await super().startup(sockets)
             ready()
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # That a request is broken off then is no error.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            await super().shutdown(sockets)
+
     quiet = {"log_level": "warning", "access_log": False, "server_header": False}
-    return Server(uvicorn.Config(app, proxy_headers=False, **quiet))
+    config = uvicorn.Config(app, proxy_headers=False, timeout_graceful_shutdown=_PATIENCE, **quiet)
+    return Server(config)

@@ -274,11 +274,20 @@ def test_a_text_file_lists_photos(photo, tmp_path):
     """Beside itself or in the current folder; with a BOM and Windows' ends of lines."""
     shutil.copy(photo, tmp_path / "near.jpg")
     names = tmp_path / "names.txt"
-    names.write_bytes(f"\ufeffnear.jpg\r\n\r\n{photo}\r\n{photo.parent}/*7.jpg\r\n".encode())
+    folder = tmp_path / "near [1]"
+    (folder / "a folder.jpg").mkdir(parents=True)
+    shutil.copy(photo, folder / "1.JFIF")
+    lines = ["near.jpg", "", str(photo), f"{photo.parent}/*7.jpg", "near*/*.JFIF"]
+    names.write_bytes(("\ufeff" + "\r\n".join(lines)).encode())
     found = pictures._files([str(names)], tmp_path / "out")
-    assert found[:2] == [tmp_path / "near.jpg", photo] and len(found) > 2
+    assert found[:2] == [tmp_path / "near.jpg", photo] and len(found) > 3
+    assert found[-1] == folder / "1.JFIF"
+    (folder / "names.txt").write_text("*.JFIF")
+    for given in (folder, folder / "names.txt"):
+        assert pictures._files([str(given)], tmp_path / "out") == [folder / "1.JFIF"]
     for content, reason in (
         ("far.jpg", "no photo in far.jpg, which .*names.txt lists"),
+        ("x" * 300, "no photo in xxx.*, which .*names.txt lists"),
         ("\n", "no"),
     ):
         names.write_text(content)
@@ -287,6 +296,9 @@ def test_a_text_file_lists_photos(photo, tmp_path):
     names.write_bytes(b"\xff\xd8\xff")
     with pytest.raises(UserError, match=r"cannot read the list .*names.txt"):
         pictures._files([str(names)], tmp_path / "out")
+    for name in ("x" * 300, "x" * 300 + ".txt"):
+        with pytest.raises(UserError, match="no photo in x"):
+            pictures._files([name], tmp_path / "out")
 
 
 def test_no_photo_is_overwritten(alone, photo, tmp_path, capsys):
@@ -295,6 +307,28 @@ def test_no_photo_is_overwritten(alone, photo, tmp_path, capsys):
     assert main(["predict", str(alone), str(mine), "--out", str(tmp_path)]) == 2
     assert "mine.jpg would be overwritten" in capsys.readouterr().err
     assert mine.read_bytes() == photo.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["import.json", "annotations.json", "detections.json"],
+        ["annotations.json"],
+        ["mine.jpg"],
+        ["crops/mine-1.jpg"],
+    ],
+)
+def test_what_others_wrote_is_not_overwritten(photo, tmp_path, names):
+    """Such as the annotations.json of `gol import`; what it wrote itself it may."""
+    out = tmp_path / "out"
+    for name in names:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("somebody's")
+    with pytest.raises(UserError, match="not from a finished `gol predict`: give another --out"):
+        pictures._refuse_overwriting([photo], ["mine"], out, crop=True)
+    (out / "detections.json").write_text("[]")
+    (out / "import.json").unlink(missing_ok=True)
+    pictures._refuse_overwriting([photo], ["mine"], out, crop=True)
 
 
 def test_a_photo_that_is_too_narrow_is_left_out(alone, photo, tmp_path, capsys):
@@ -314,7 +348,7 @@ def test_nothing_found_is_said(alone, photo, tmp_path, capsys):
 def test_bad_input_is_one_line(alone, photos, tmp_path, capsys):
     out = ["--out", str(tmp_path / "out")]
     assert main(["predict", str(alone), str(photos / "bad.jpg"), *out]) == 2
-    assert "none of 1 photos can be read" in capsys.readouterr().err
+    assert "no photo can be read" in capsys.readouterr().err
     assert main(["predict", str(alone), str(tmp_path / "*.gif"), *out]) == 2
     assert "no photo in" in capsys.readouterr().err
     with pytest.raises(SystemExit) as ended:

@@ -103,6 +103,26 @@ def test_a_file_that_is_written_otherwise_shows_the_same(data, tmp_path, rng, ma
     assert first == second and any(found for (found,) in first)
 
 
+def test_an_entry_with_a_brace_in_a_text_is_not_lost(data, tmp_path):
+    folder, dataset = data
+    exact = [
+        {"image_id": a["image_id"], "by": 'a "{" or [', "score": 0.9}
+        | {key: a[key] for key in ("category_id", "bbox")}
+        for a in dataset["annotations"]
+    ]
+    (block,) = _blocks(_run(tmp_path / "run", folder, exact))
+    for example in block.examples:
+        assert len(example.found[0]) == min(len(example.objects), MOST)
+        assert all(thing.right for thing in example.found[0])
+
+
+@pytest.mark.parametrize("entry", [1, {"a": 1}, []])
+def test_what_is_no_detection_is_one_line(data, tmp_path, capsys, entry):
+    run = _run(tmp_path / "run", data[0], [entry])
+    said = plot_examples(read_runs([run]), {"": collect([run])}, tmp_path / "a.png")
+    assert "are damaged" in said and capsys.readouterr().err == said + "\n"
+
+
 @pytest.mark.slow
 def test_a_report_says_in_a_line_why_there_are_none(data, tmp_path, capfd):
     """The workflow expects the file; what was drawn of other runs must not stay in it."""

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from lvis_oracle import random_dataset, random_detections, write
 from numpy.random import default_rng
@@ -16,6 +17,7 @@ from gol.cli import main
 from gol.config.layout import Layout
 from gol.errors import UserError
 from gol.evaluation.lvis import evaluate_file
+from gol.results import page_figures
 from gol.results.page import headline, write_page
 from gol.results.page_tables import cost_lines, difference_lines
 from gol.results.rows import collect
@@ -191,3 +193,12 @@ def test_costs_and_differences_of_configurations(pipeline):
         cost = dict(zip(head, line, strict=True))
         assert float(cost["Hours"]) == pytest.approx(run.train.seconds / 3600, abs=0.005)
         assert cost["Parameters"] == "1,240,000" and cost["Memory, GB"] == "–"
+
+
+def test_a_picture_of_photos_is_embedded_in_less_than_4_mb(tmp_path, rng):
+    """Whatever the photos are; a browser has to open the page."""
+    noise = rng.integers(0, 256, (4500, 1200, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png", compress_level=1)
+    picture = page_figures._embed(tmp_path / "a.png", "", "")
+    assert picture.source.startswith("data:image/jpeg") and len(picture.source) < 4e6
+    assert (picture.width, picture.height) == (1200, 4500)

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import threading
 import time
 
@@ -24,6 +25,7 @@ from seeds import fresh_seed
 
 import gol
 from gol.cli import main
+from gol.errors import UserError
 from gol.models.state import load_checkpoint
 from gol.results import serve
 
@@ -108,6 +110,14 @@ def test_pages_from_elsewhere_get_no_answer(url, headers, status):
     assert (CLASS in answer.text) is False
 
 
+def test_others_may_call_this_machine_by_its_full_name(monkeypatch):
+    monkeypatch.setattr(socket, "getfqdn", lambda: "Mine.Example.org")
+    asked = {"host": "mine.example.org:8000"}
+    serve._check_origin(asked, serve._own_names("0.0.0.0"))
+    with pytest.raises(serve._Refused, match="`--host NAME` allows a name"):
+        serve._check_origin(asked, serve._own_names("127.0.0.1"))
+
+
 def noise():
     buffer = io.BytesIO()
     Image.fromarray(default_rng(0).integers(0, 256, (96, 96), np.uint8)).save(buffer, "PNG")
@@ -121,17 +131,28 @@ def bomb(width, height):
     return buffer.getvalue()
 
 
+def icon():
+    """Pillow decodes it to learn its size."""
+    place = struct.pack("<HHH4BHHII", 0, 1, 1, 0, 0, 0, 0, 1, 32, len(noise()), 22)
+    return place + noise()
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+
+
 @pytest.mark.parametrize(
     ("content", "status", "reason"),
     [
         (b"", 422, "is not a photo"),
         (b"no photo", 422, "is not a photo"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", 422, "is not a photo"),
+        (icon(), 422, "is not a photo"),
+        (POSTSCRIPT, 422, "is not a photo"),
         (noise()[:-4000], 422, "cannot read the image"),
         (bomb(20_000, 10_000), 413, "20000 × 10000 pixels; at most 100 million"),
         (bytes(serve.MOST_BYTES + 1), 413, "larger than 64 MB"),
     ],
-    ids=["empty", "text", "svg", "truncated", "bomb", "large"],
+    ids=["empty", "text", "svg", "icon", "postscript", "truncated", "bomb", "large"],
 )
 def test_what_is_no_photo_is_one_line(url, content, status, reason):
     chunks = (content[i : i + 2**20] for i in range(0, len(content), 2**20))
@@ -174,14 +195,25 @@ def test_a_port_in_use_and_a_bad_one_are_one_line(alone, capsys):
     assert "Address already in use; --port takes another one" in said and said.count("\n") == 1
     assert main(["serve", str(alone), "--host", "192.0.2.1"]) == 2
     assert "192.0.2.1:8000: Cannot assign requested address; --host must" in capsys.readouterr().err
+    for host, reason in (("", "''; --host must"), ("é" * 64, "no such name; --host must")):
+        with pytest.raises(UserError, match=reason):
+            serve.listen(host, 0)
     with pytest.raises(SystemExit):
         main(["serve", str(alone), "--port", "70000"])
     assert "from 0 to 65535" in capsys.readouterr().err
 
 
-def test_it_says_where_it_is_and_ends_by_ctrl_c(alone, capsys):
-    """In this process, which the signal reaches as a terminal's would."""
-    port, answers = free_port(), []
+def stalled(port):
+    """An upload that does not go on."""
+    upload = socket.create_connection(("127.0.0.1", port))
+    upload.sendall(b"POST /detect HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nabc")
+    return upload
+
+
+def test_it_says_where_it_is_and_ends_by_ctrl_c(alone, capsys, monkeypatch):
+    """In this process, which the signal reaches as a terminal's would; uploads may stall."""
+    monkeypatch.setattr(serve, "_PATIENCE", 1)
+    port, answers, uploads = free_port(), [], []
 
     def visit():
         for _ in range(300):
@@ -190,12 +222,16 @@ def test_it_says_where_it_is_and_ends_by_ctrl_c(alone, capsys):
                 break
             except requests.ConnectionError:
                 time.sleep(0.1)
+        stalled(port).close()
+        uploads.append(stalled(port))
+        assert requests.get(f"http://localhost:{port}/").ok  # they have begun
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=visit)
     thread.start()
     assert main(["serve", str(alone), "--port", str(port), "--device", "cpu"]) == 0
     thread.join()
+    uploads[0].close()
     said = capsys.readouterr()
     assert answers == [200] and said.out == f"http://127.0.0.1:{port}/\n" and said.err == ""
 

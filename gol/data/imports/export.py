@@ -15,12 +15,9 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
+from gol.data.images import IMAGE_SUFFIXES
 from gol.errors import UserError
 
-IMAGE_SUFFIXES = {
-    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"),
-    *(".avif", ".jp2", ".tga"),
-}
 #: Folders of VOC whose pictures are labels.
 MASK_FOLDERS = ("SegmentationClass", "SegmentationObject")
 _ORIENTATION, _SIDEWAYS = 0x0112, 5  # Exif tag; from this value on width and height are swapped

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from gol.data.imports.export import IMAGE_SUFFIXES, Export, Labels
+from gol.data.images import IMAGE_SUFFIXES
+from gol.data.imports.export import Export, Labels
 from gol.data.imports.findings import Findings
 from gol.data.imports.objects import Place, repair_object
 from gol.data.imports.values import flag, id_key, whole

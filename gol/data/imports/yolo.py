@@ -4,7 +4,8 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gol.data.imports.export import IMAGE_SUFFIXES, Export, Labels, split_of
+from gol.data.images import IMAGE_SUFFIXES
+from gol.data.imports.export import Export, Labels, split_of
 from gol.data.imports.findings import Findings
 from gol.data.imports.values import number, numbers, whole
 from gol.errors import UserError
