@@ -253,11 +253,12 @@ class APA:
 
     def bias(self, prior: float) -> float:
         """Returns the logit with probability ``prior``; see :meth:`Activation.bias`."""
-        lambda_ = float(self.lambda_)
-        return (
-            -math.log(math.expm1(-lambda_ * math.log(_checked(prior))) / lambda_)
-            / self.kappa.item()
-        )
+        lambda_, kappa = float(self.lambda_), float(self.kappa)
+        if not lambda_ > 0 or not kappa:
+            raise ValueError(f"lambda_ is {lambda_}, kappa {kappa}; allowed: above 0, and not 0")
+        power = -lambda_ * math.log(_checked(prior))
+        # log(expm1(power)), which itself may be too large
+        return (math.log(lambda_) - power - math.log(-math.expm1(-power))) / kappa
 
     def _log_probability(self, x: Tensor) -> Tensor:
         scaled = (self.kappa * x.double()).clamp(-88, 87)

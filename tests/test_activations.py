@@ -132,6 +132,12 @@ def test_apa_ends_in_gumbel_and_sigmoid(rng):
     assert math.isclose(
         APA(0.5, 2).probability(torch.tensor(APA(0.5, 2).bias(0.01))), 0.01, rel_tol=1e-6
     )
+    assert math.isclose(APA(1e-9).bias(0.01), ACTIVATIONS["gumbel"].bias(0.01), rel_tol=1e-6)
+    # 0.01 ** -200 is beyond float64
+    assert math.isclose(APA(200, 2).bias(0.01), (math.log(200) + 200 * math.log(0.01)) / 2)
+    for lambda_, kappa in ((0, 1), (-1, 1), (0.5, 0)):
+        with pytest.raises(ValueError, match="allowed: above 0, and not 0"):
+            APA(lambda_, kappa).bias(0.01)
 
 
 @pytest.mark.parametrize("method", METHODS)
