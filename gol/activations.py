@@ -24,7 +24,7 @@ an error of 1e-7 in ``u = 87`` into one of 1e-5), the step is taken in float64.
 import math
 from collections.abc import Callable
 from statistics import NormalDist
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -217,6 +217,45 @@ class Softmax:
         return Sigmoid().bias(prior)
 
 
+class _Adaptive(torch.autograd.Function):
+    """``log(p)`` or ``log(1 - p)`` of :class:`APA`, with derivatives by all that may be learned.
+
+    As in :class:`_Elementwise`, autograd would keep every intermediate, of which there are many.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        x: Tensor,
+        lambda_: Tensor,
+        kappa: Tensor,
+        complement: bool,
+    ) -> Tensor:
+        scaled = x * kappa
+        inside = (scaled >= -88) & (scaled <= 87)
+        e = scaled.clamp_(-88, 87).neg_().exp_()
+        scaled = e * lambda_
+        value = scaled.log1p().div_(-lambda_)
+        slope = e.div_(scaled.add_(1))  # of log(p) by kappa x
+        by_lambda = (value + slope).div_(-lambda_)
+        if complement:
+            p = value.exp()
+            q = value.expm1_().neg_()
+            odds = p.div(q).neg_()
+            slope, by_lambda = slope.mul_(odds), by_lambda.mul_(odds)
+            value = torch.where(p < 0.5, p.neg().log1p_(), q.log_())  # where p does not round to 1
+        ctx.save_for_backward(x, kappa, slope.mul_(inside), by_lambda)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Any, ...]:
+        x, kappa, slope, by_lambda = ctx.saved_tensors
+        pull = grad * slope
+        learned = (torch.dot(a.flatten(), b.flatten()) for a, b in ((grad, by_lambda), (pull, x)))
+        return pull * kappa, *learned, None
+
+
 class APA:
     """``p = (lambda exp(-kappa x) + 1) ** (-1 / lambda)``, the adaptive parametric activation.
 
@@ -237,31 +276,29 @@ class APA:
 
     def probability(self, x: Tensor) -> Tensor:
         """Returns ``p``; see the module's text for shapes, dtypes and accuracy."""
-        return self._log_probability(x).exp().to(torch.promote_types(x.dtype, torch.float32))
+        return (
+            self._apply(x, complement=False).exp().to(torch.promote_types(x.dtype, torch.float32))
+        )
 
     def log_probability(self, x: Tensor) -> Tensor:
         """Returns ``log(p)``."""
-        return self._log_probability(x).to(torch.promote_types(x.dtype, torch.float32))
+        return self._apply(x, complement=False).to(torch.promote_types(x.dtype, torch.float32))
 
     def log_complement(self, x: Tensor) -> Tensor:
         """Returns ``log(1 - p)``."""
-        log_p = self._log_probability(x)
-        half = -math.log(2)
-        small = log_p.clamp(max=half).exp().neg().log1p()  # where p does not round to 1
-        log_q = torch.where(log_p < half, small, log_p.expm1().neg().log())
-        return log_q.to(torch.promote_types(x.dtype, torch.float32))
+        return self._apply(x, complement=True).to(torch.promote_types(x.dtype, torch.float32))
 
     def bias(self, prior: float) -> float:
         """Returns the logit with probability ``prior``; see :meth:`Activation.bias`."""
-        lambda_ = float(self.lambda_)
-        return (
-            -math.log(math.expm1(-lambda_ * math.log(_checked(prior))) / lambda_)
-            / self.kappa.item()
-        )
+        lambda_, kappa = float(self.lambda_), float(self.kappa)
+        if not lambda_ > 0 or not kappa:
+            raise ValueError(f"lambda_ is {lambda_}, kappa {kappa}; allowed: above 0, and not 0")
+        power = -lambda_ * math.log(_checked(prior))
+        # log(expm1(power)), which itself may be too large
+        return (math.log(lambda_) - power - math.log(-math.expm1(-power))) / kappa
 
-    def _log_probability(self, x: Tensor) -> Tensor:
-        scaled = (self.kappa * x.double()).clamp(-88, 87)
-        return F.softplus(self.lambda_.log() - scaled) / -self.lambda_
+    def _apply(self, x: Tensor, complement: bool) -> Tensor:
+        return _Adaptive.apply(x.double(), self.lambda_, self.kappa, complement)
 
 
 def _log_odds(x: Tensor) -> Tensor:

@@ -125,13 +125,19 @@ def test_apa_and_its_three_derivatives_are_right_to_1e_6(method, lambda_, kappa,
 
 def test_apa_ends_in_gumbel_and_sigmoid(rng):
     x = torch.randn(50, generator=rng) * 3
-    for lambda_, name in ((1e-9, "gumbel"), (1, "sigmoid")):
+    for lambda_, name in ((1e-12, "gumbel"), (1, "sigmoid")):
         for method in METHODS:
             computed, expected = (getattr(a, method)(x) for a in (APA(lambda_), ACTIVATIONS[name]))
             torch.testing.assert_close(computed, expected, rtol=1e-5, atol=1e-9)
     assert math.isclose(
         APA(0.5, 2).probability(torch.tensor(APA(0.5, 2).bias(0.01))), 0.01, rel_tol=1e-6
     )
+    assert math.isclose(APA(1e-9).bias(0.01), ACTIVATIONS["gumbel"].bias(0.01), rel_tol=1e-6)
+    # 0.01 ** -200 is beyond float64
+    assert math.isclose(APA(200, 2).bias(0.01), (math.log(200) + 200 * math.log(0.01)) / 2)
+    for lambda_, kappa in ((0, 1), (-1, 1), (0.5, 0)):
+        with pytest.raises(ValueError, match="allowed: above 0, and not 0"):
+            APA(lambda_, kappa).bias(0.01)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gol.activations import ACTIVATIONS
+from gol.activations import ACTIVATIONS, Activation
 from gol.errors import UserError, choices, unknown
 from gol.losses import base
 from gol.losses.class_relative import normal_bce
@@ -30,8 +30,24 @@ def cross_entropy(activation: str, pred: Tensor, target: Tensor, mode: str = "pa
         return gumbel_bce(pred, target, mode)
     if activation == "normal":
         return normal_bce(pred, target)
-    other = ACTIVATIONS[activation]
-    return -torch.lerp(other.log_complement(pred), other.log_probability(pred), target)
+    return binary_cross_entropy(ACTIVATIONS[activation], pred, target)
+
+
+def binary_cross_entropy(activation: Activation, pred: Tensor, target: Tensor) -> Tensor:
+    """Per-element binary cross entropy (N, K) of any activation.
+
+    Each logarithm sees only the logits that need it: the other may have no bound there, and 0
+    times infinity is no gradient.
+
+    Args:
+        activation: of independent classes.
+        pred: logits, (N, K).
+        target: 0 or 1, (N, K), at most one 1 in a row.
+    """
+    hot = target > 0
+    own = pred.masked_fill(~hot, 0).sum(dim=1, keepdim=True)
+    others = activation.log_complement(pred.masked_fill(hot, 0))
+    return -torch.where(hot, activation.log_probability(own), others)
 
 
 class ActivatedLoss(base.ClassificationLoss):
@@ -107,14 +123,24 @@ class ActivatedLoss(base.ClassificationLoss):
         Args:
             cls_score: logits, (N, K).
             label: (N,) int64; negative ones and ``ignore_index`` are ignored.
-            weight: RoI weights, (N,).
+            weight: RoI weights, (N,); of rows that weigh 0 not even NaN matters.
             avg_factor: divisor of the sum for "mean", instead of N.
             reduction_override: replaces the constructor's reduction.
             ignore_index: a further label to ignore.
+
+        Raises:
+            UserError: another number of logits than K.
         """
+        wanted = self.get_cls_channels(self.num_classes)
+        if cls_score.shape[1] != wanted:
+            raise UserError(
+                f"{type(self).__name__}: {cls_score.shape[1]} logits per region; allowed: {wanted} "
+                f"for {self.num_classes} classes"
+            )
         pred = base.full_precision(cls_score)
         known = pred[:, : self.num_classes + 1]
         target, row_weight = base.prepare_labels(known, label, weight, ignore_index)
+        pred = pred.masked_fill((row_weight == 0)[:, None], 0)
         loss = self.elements(pred, target, row_weight)
         reduction = self._reduction(reduction_override)
         if reduction == "mean" and avg_factor is None:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from gol.activations import APA
 from gol.losses import base
-from gol.losses.activated import ActivatedLoss
+from gol.losses.activated import ActivatedLoss, binary_cross_entropy
 
 LEAST = 1e-4  # of lambda, where the activation is Gumbel's
 
@@ -16,7 +16,9 @@ class AdaptiveCE(ActivatedLoss):
     lambda and kappa, one number each, are learned with the detector, weight decay included, and are
     part of the checkpoint. While training lambda is kept from falling below 1e-4; the original
     clamps it, so that one below never comes back. Scores are those of the activation alone.
-    Gradients are Gumbel's in ``mode="exact"``: train it with gradient clipping.
+    Gradients of the logits are Gumbel's in ``mode="exact"``: train it with gradient clipping. Those
+    of lambda and kappa are sums over all elements; at the start, with 1,203 classes, lambda's has
+    twice the norm of the classifier's, so that clipping takes more from all else than with Gumbel.
 
     Args:
         first_lambda: where lambda starts: 1e-4, Gumbel; 1, the sigmoid.
@@ -42,10 +44,11 @@ class AdaptiveCE(ActivatedLoss):
         mode: str = "paper",
     ) -> None:
         super().__init__("gumbel", reduction, loss_weight, num_classes, mode)
-        self.lambda_ = nn.Parameter(
-            torch.tensor(base.at_least(LEAST, "first_lambda", first_lambda))
-        )
-        self.kappa = nn.Parameter(torch.tensor(base.above(0, "first_kappa", first_kappa)))
+        self.activation = "apa"
+        first_lambda = float(base.at_least(LEAST, "first_lambda", first_lambda))
+        self.lambda_ = nn.Parameter(torch.tensor(first_lambda))
+        self.kappa = nn.Parameter(torch.tensor(float(base.above(0, "first_kappa", first_kappa))))
+        self.register_state_dict_pre_hook(_keep_lambda)
 
     def get_activation(self, cls_score: Tensor) -> Tensor:
         """Returns the probabilities (N, C + 1) of logits (N, C + 1), float32."""
@@ -53,12 +56,17 @@ class AdaptiveCE(ActivatedLoss):
 
     def elements(self, pred: Tensor, target: Tensor, row_weight: Tensor) -> Tensor:
         """Returns the loss per element, (N, C + 1)."""
-        apa = self._activation()
-        return -torch.where(target > 0, apa.log_probability(pred), apa.log_complement(pred))
+        return binary_cross_entropy(self._activation(), pred, target)
 
     def _activation(self) -> APA:
         if not self.training:
             return APA(self.lambda_.clamp(min=LEAST), self.kappa)
-        with torch.no_grad():
-            self.lambda_.clamp_(min=LEAST)
-        return APA(self.lambda_, self.kappa)
+        _keep_lambda(self)
+        # Copies, because the next forward may come, and change lambda, before this one's backward.
+        return APA(self.lambda_.clone(), self.kappa.clone())
+
+
+@torch.no_grad()
+def _keep_lambda(loss: AdaptiveCE, *_: object) -> None:
+    """Brings lambda back to its least, before a forward and before it is saved."""
+    loss.lambda_.clamp_(min=LEAST)

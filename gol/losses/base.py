@@ -25,9 +25,9 @@ class ClassificationLoss(nn.Module):
     accuracy. A subclass defines ``background_channel``, ``get_activation`` and ``forward``.
 
     Attributes:
-        counts: names of the buffers that ``forward`` adds to while training. They alone are
-            persistent, so that checkpoints hold no other key of a loss, and the trainer sums what
-            the micro-batches of an iteration add, on all ranks.
+        counts: names of the buffers that ``forward`` adds to while training. They, and
+            parameters that the loss learns, are all that a checkpoint holds of a loss; the trainer
+            sums what the micro-batches of an iteration add, on all ranks.
         scores_by_counts: whether scores follow from the training set's class counts, too.
         background_channel: whether the background has a channel of its own, the last one.
         initial_bias: bias of a fresh classifier, where ``configs/axes.yaml`` gives none; None

@@ -16,8 +16,9 @@ class EQLv2(ActivatedLoss):
     binary problem of its own (K = C + 1). A class scores ``p_c (1 - p_background)``.
 
     ``pos_grad`` and ``neg_grad``, both (C,), are part of the checkpoint; the trainer adds up what
-    all ranks and micro-batches of an iteration contribute. The original updates them after every
-    micro-batch and leaves them out of the checkpoint, so that a resumed training begins anew.
+    all ranks and micro-batches of an iteration contribute. The original sums over processes after
+    every micro-batch. An element adds at most 1, the sigmoid's bound: of Gumbel's gradient, which
+    has none, one outlier would outweigh all that comes after.
 
     Args:
         gamma: slope of the weight's curve.
@@ -63,7 +64,7 @@ class EQLv2(ActivatedLoss):
         if self.training and loss.requires_grad:
             # For the sigmoid |p - t|; for others whatever pulls at the logit.
             (slope,) = torch.autograd.grad(loss.sum(), pred, retain_graph=True)
-            pull = (slope.abs() * weight * row_weight[:, None])[:, :-1]
+            pull = (slope.abs().clamp(max=1) * weight * row_weight[:, None]).double()[:, :-1]
             self.pos_grad += (pull * target[:, :-1]).sum(dim=0)
             self.neg_grad += (pull * (1 - target[:, :-1])).sum(dim=0)
         return weight * loss

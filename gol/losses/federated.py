@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gol.errors import UserError
 from gol.losses import base
 from gol.losses.activated import ActivatedLoss, cross_entropy
 
@@ -16,7 +17,8 @@ class Federated(ActivatedLoss):
     classes drawn without replacement with probability ~ ``n_c ** power``, n_c the number of
     training images with the class; one without images is never drawn. The loss is the sum over
     these classes. The draw is from torch's generator, which the trainer seeds for each
-    micro-batch. The background has no channel: the original's is trained by nothing.
+    micro-batch. The background has no channel: the original's is trained by nothing. With fewer
+    classes than ``sampled_classes`` it is plain binary cross entropy.
 
     Args:
         sampled_classes: size of the set, unless the batch shows more.
@@ -46,7 +48,11 @@ class Federated(ActivatedLoss):
         class_statistics: str | Path | None = None,
     ) -> None:
         super().__init__(activation, reduction, loss_weight, num_classes, mode)
-        self.sampled_classes = int(base.at_least(1, "sampled_classes", sampled_classes))
+        if not (sampled_classes >= 1 and float(sampled_classes).is_integer()):
+            raise UserError(
+                f"sampled_classes is {sampled_classes!r}; allowed: whole numbers from 1"
+            )
+        self.sampled_classes = int(sampled_classes)
         base.at_least(0, "power", power)
         counts = base.load_statistics(None, class_statistics, num_classes).image_counts
         scores = power * torch.tensor(counts).log()

@@ -28,7 +28,6 @@ class Focal(ActivatedLoss):
 
     competing = False
     reason = "it is a sum over binary problems"
-    initial_bias = -4.595  # a probability of 0.01, the source's prior
 
     def __init__(
         self,

@@ -37,6 +37,12 @@ def test_prior_bias_arrives_in_the_built_head(name, demo_data):
         assert head.fc_cls.weight.unique().item() == pytest.approx(classifier["weight"])
 
 
+def test_the_demos_federated_loss_leaves_classes_out(demo_data):
+    config = gol.load_experiment("demo/federated", None, demo_data)
+    loss = gol.build_detector(config).roi_head.bbox_head.loss_cls
+    assert loss.sampled_classes < loss.num_classes
+
+
 def test_gumbel_and_sigmoid_differ_in_nothing_but_the_classifier():
     first, second = (
         json.loads(json.dumps(gol.load_experiment(f"demo/{name}")._cfg_dict))

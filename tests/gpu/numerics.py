@@ -1,6 +1,7 @@
 """Operators, activations and losses on the device against the CPU and float64."""
 
 import argparse
+import copy
 import sys
 import warnings
 from pathlib import Path
@@ -116,25 +117,33 @@ def _activation(name: str, dtype: torch.dtype, device: str) -> float:
 
 
 def _loss(name: str, dtype: torch.dtype, device: str) -> float:
-    loss = LOSSES[name](num_classes=CLASSES, **({"version": "v1"} if name in _VERSIONED else {}))
+    loss = LOSSES[name](num_classes=CLASSES, **_ARGUMENTS.get(name, {}))
     width = loss.get_cls_channels(CLASSES)
     half = (3 * torch.randn(256, width)).to(dtype)
     labels = torch.randint(CLASSES + 1, (256,))
     values = []
     for place, logits in ((device, half.to(device)), ("cpu", half.float())):
         logits = logits.detach().requires_grad_()
+        used = copy.deepcopy(loss).to(place)  # which counts, so that a second call would differ
         torch.manual_seed(1)
         with torch.autocast(torch.device(place).type, dtype, enabled=place == device):
-            value = loss.to(place)(logits, labels.to(place))
+            value = used(logits, labels.to(place))
         value.backward()
         # DropLoss draws on the device, so that only its expectation can agree with the CPU's.
-        values.append((value.detach().cpu(), logits.grad.float().cpu()))
+        state = [tensor.cpu() for tensor in used.state_dict().values()]
+        values.append((value.detach().cpu(), logits.grad.float().cpu(), state))
     if name == "DropLoss" and device != "cpu":
         finite = torch.isfinite(values[0][0]) and torch.isfinite(values[0][1]).all()
         return 0.0 if finite else float("nan")
     exact = _distance(values[0][0], values[1][0])
     gradient = _distance(values[0][1], values[1][1].to(dtype).float())
-    return max(exact, gradient)
+    kept = [_distance(*pair) for pair in zip(values[0][2], values[1][2], strict=True)]
+    return max(exact, gradient, *kept)
 
 
-_VERSIONED = ("EQL", "DropLoss")
+#: Federated draws no class by chance here: a device's draws are its own.
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "EQL": {"version": "v1"},
+    "DropLoss": {"version": "v1"},
+    "Federated": {"sampled_classes": CLASSES + 1},
+}

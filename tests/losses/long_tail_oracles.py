@@ -61,7 +61,7 @@ def eqlv2(x, labels, pull, activation="sigmoid", gamma=12, mu=0.8, alpha=4):
         r = 1 if plus + minus == 0 else 1 / (1 + math.exp(-gamma * (plus / minus - mu)))
         for i in range(len(x)):
             weight[i, c] = 1 + alpha * (1 - r) if t[i, c] else r
-            added[0 if t[i, c] else 1][c] += abs(slope[i, c]) * weight[i, c]
+            added[0 if t[i, c] else 1][c] += min(abs(slope[i, c]), 1) * weight[i, c]
     return value * weight, slope * weight, added
 
 
@@ -78,13 +78,23 @@ def balanced(x, labels, activation="softmax", tau=1.0):
 
 
 def ecm(x, labels):
+    """Of the source's scores w+ e^z / (w+ e^z + w- e^-z), with w the inverse of a margin."""
     n = [*IMAGE_COUNTS, 6.3313 * sum(IMAGE_COUNTS)]
-    n = torch.tensor(n, dtype=torch.float64)
-    total = n.sum()
-    value, slope = sigmoid_ce(2 * x + (n / (total - n)).log() / 4, one_hot(x, labels))
-    a = (total - n) / n
-    weight = a * ((1 + a) / a).log()
-    return weight * value, 2 * weight * slope
+    value, slope, t = torch.zeros_like(x), torch.zeros_like(x), one_hot(x, labels)
+    for c in range(C + 1):
+        roots = n[c] ** 0.25, (sum(n) - n[c]) ** 0.25
+        margin = roots[1] / sum(roots), roots[0] / sum(roots)  # of positives, of negatives
+        rest = 1 - n[c] / sum(n)
+        weight = -rest * math.log(rest) / (1 - rest)
+        for i in range(len(x)):
+            plus, minus = (
+                math.exp(float(x[i, c])) / margin[0],
+                math.exp(-float(x[i, c])) / margin[1],
+            )
+            s = plus / (plus + minus)
+            value[i, c] = -weight * (math.log(s) if t[i, c] else math.log(1 - s))
+            slope[i, c] = 2 * weight * (s - float(t[i, c]))
+    return value, slope
 
 
 def focal(x, labels, activation="sigmoid", alpha=0.25, gamma=2.0):

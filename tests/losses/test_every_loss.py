@@ -4,6 +4,7 @@ Losses of installed packages too: ``pytest tests/losses/test_every_loss.py -k My
 """
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from loss_oracles import IMAGE_COUNTS, IMAGES, MODES, C, batch, channels
 
 from gol.errors import UserError
 from gol.losses import LOSSES
+from gol.losses.activated import ActivatedLoss
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
+ACTIVATED = [name for name, loss in LOSSES.own.items() if issubclass(loss, ActivatedLoss)]
 every_mode = pytest.mark.parametrize("mode", MODES)
 
 
@@ -38,15 +41,28 @@ def test_degenerate_batches(name, mode, n, label, build, rng):
 def test_an_ignored_row_changes_nothing(name, mode, build, rng):
     logits, labels, weight = batch(rng, n=20, channels=channels(name))
     labels[:5] = torch.tensor([-1, -100, 3, 3, 3])
-    loss = build(name, mode=mode).eval()  # counts nothing, so that it may be called twice
-    torch.manual_seed(1)
-    elements = loss(logits, labels, weight, reduction_override="none", ignore_index=3)
-    assert elements.shape == logits.shape
-    assert not elements[(labels < 0) | (labels == 3)].any()
-    torch.manual_seed(1)
-    shifted = torch.where(((labels < 0) | (labels == 3))[:, None], 5 - logits, logits)
-    again = loss(shifted, labels, weight, reduction_override="none", ignore_index=3)
-    assert torch.equal(elements, again)
+    weight[5] = 0
+    ignored = (labels < 0) | (labels == 3) | (weight == 0)
+    changed = logits.detach().clone()
+    changed[ignored] = 5 - changed[ignored]
+    if isinstance(build(name), ActivatedLoss):
+        changed[:3] = torch.tensor([math.nan, math.inf, -math.inf])[:, None]
+    losses, found = (build(name, mode=mode), build(name, mode=mode)), []
+    for loss, x in zip(losses, (logits, changed.requires_grad_()), strict=True):
+        torch.manual_seed(1)
+        found.append(loss(x, labels, weight, reduction_override="none", ignore_index=3))
+        found[-1].sum().backward()
+    assert found[0].shape == logits.shape and not found[0][ignored].any()
+    assert torch.equal(*found) and torch.equal(logits.grad, changed.grad)
+    assert_same_state(*losses)
+
+
+def assert_same_state(first, second, **tolerance):
+    """What two losses have counted, which happens while training alone."""
+    state = second.state_dict()
+    for key, value in first.state_dict().items():
+        torch.testing.assert_close(value.cpu(), state[key].cpu(), **tolerance)
+    assert all(getattr(first, name).any() for name in first.counts)
 
 
 @every_loss
@@ -56,19 +72,20 @@ def test_autocast_and_half_logits_compute_in_float32(name, mode, dtype, build, r
     logits, labels, weight = batch(rng, n=20, channels=channels(name))
     half = logits.detach().to(dtype).requires_grad_()
     wide = half.detach().float().requires_grad_()
-    loss = build(name, mode=mode).eval()
+    loss, other = build(name, mode=mode), build(name, mode=mode)
     torch.manual_seed(2)
     with torch.autocast("cpu", dtype=dtype):
         computed = loss(half, labels, weight.to(dtype), avg_factor=20)
         scores = loss.get_activation(half)
     torch.manual_seed(2)
-    expected = loss(wide, labels, weight.to(dtype).float(), avg_factor=20)
+    expected = other(wide, labels, weight.to(dtype).float(), avg_factor=20)
     assert computed.dtype == scores.dtype == torch.float32
     torch.testing.assert_close(computed, expected, rtol=1e-6, atol=0)
     computed.backward()
     expected.backward()
     assert half.grad.dtype == dtype
     torch.testing.assert_close(half.grad, wide.grad.to(dtype), rtol=1e-2, atol=1e-6)
+    assert_same_state(loss, other, rtol=1e-6, atol=0)
 
 
 @every_loss
@@ -163,19 +180,37 @@ def test_on_the_gpu(name, mode, build, rng):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     logits, labels, weight = batch(rng, n=30, channels=channels(name))
-    kwargs = {"use_classif": "sigmoid"} if name == "DropLoss" else {}
-    labels[labels == C] = 0  # DropLoss's draws differ between devices
-    loss = build(name, mode=mode, **kwargs).eval()
+    kwargs = {"use_classif": "sigmoid"} if name == "DropLoss" else {"sampled_classes": C + 1}
+    labels[labels == C] = 0  # the draws of DropLoss, and of Federated, differ between devices
+    loss = build(name, mode=mode, **kwargs)
     loss(logits, labels, weight, avg_factor=30).backward()
     remote = logits.detach().cuda().requires_grad_()
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        remote.grad = None
+        remote.grad, other = None, build(name, mode=mode, **kwargs).cuda()
         with torch.autocast("cuda", dtype=dtype, enabled=dtype != torch.float32):
-            loss.cuda()(remote, labels.cuda(), weight.cuda(), avg_factor=30).backward()
+            other(remote, labels.cuda(), weight.cuda(), avg_factor=30).backward()
         torch.testing.assert_close(remote.grad.cpu(), logits.grad, rtol=1e-4, atol=1e-6)
+        assert_same_state(loss, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["Seesaw", "EQLv2"])
+def test_the_gpu_check_agrees_with_itself_on_the_cpu(name, monkeypatch):
+    """Losses that count: a second call of the same one gives another value."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "gpu")
+    import numerics
+
+    assert numerics._loss(name, torch.bfloat16, "cpu") < 1e-4
 
 
 @every_loss
 def test_a_label_beyond_the_channels_is_an_error(name, build):
     with pytest.raises(RuntimeError, match="out of bounds"):
         build(name)(torch.zeros(2, channels(name)), torch.tensor([0, C + 2]))
+
+
+@pytest.mark.parametrize("name", ACTIVATED)
+@pytest.mark.parametrize("more", [-1, 1])
+def test_another_number_of_logits_is_an_error(name, more, build):
+    k = channels(name)
+    with pytest.raises(UserError, match=f"{k + more} logits per region; allowed: {k} for {C} cl"):
+        build(name)(torch.zeros(2, k + more), torch.tensor([0, C]))

@@ -20,7 +20,7 @@ from loss_oracles import (
 
 from gol.errors import UserError
 from gol.losses import LOSSES, Balanced, Federated, Seesaw
-from gol.losses.activated import ActivatedLoss
+from gol.losses.activated import ActivatedLoss, binary_cross_entropy
 from gol.losses.class_statistics import ClassStatistics
 from gol.losses.iif import VARIANTS
 
@@ -157,14 +157,51 @@ def test_adaptive_starts_at_gumbel_and_learns_away_from_it(build, rng):
     assert loss.lambda_.item() == pytest.approx(1e-4) and loss.lambda_.grad.item() != 0
 
 
+def test_adaptive_keeps_lambda_between_forwards_and_in_checkpoints(build, rng):
+    """In float64, whose parameters are not copied by a change of precision."""
+    logits, labels, weight = batch(rng)
+    loss = build("AdaptiveCE", first_lambda=1, first_kappa=2).double()
+    assert (loss.activation, loss.lambda_.item(), loss.kappa.item()) == ("apa", 1, 2)
+    sum(loss(logits.double(), labels, weight) for _ in range(2)).backward()
+    loss.lambda_.data.fill_(-0.5)
+    assert loss.state_dict()["lambda_"].item() == pytest.approx(1e-4)
+
+
+def test_an_activation_without_bound_keeps_loss_and_gradient_finite(rng):
+    """Its logarithms and their slopes are infinite where the other one is asked for."""
+
+    class Uniform:
+        def log_probability(self, x):
+            return x.clamp(0, 1).log()
+
+        def log_complement(self, x):
+            return (1 - x.clamp(0, 1)).log()
+
+    target = one_hot(torch.zeros(3, C), torch.tensor([0, 3, C]))
+    logits = target.clone().requires_grad_()  # certain, and right
+    loss = binary_cross_entropy(Uniform(), logits, target)
+    loss.sum().backward()
+    assert not loss.any() and logits.grad.isfinite().all()
+
+
+def test_eqlv2_counts_an_outlier_as_one(build):
+    loss = build("EQLv2", activation="gumbel", mode="exact")
+    for logit in (-1e4, 0.0):
+        logits = torch.full((2, C + 1), logit, requires_grad=True)
+        loss(logits, torch.tensor([0, C])).backward()
+    assert loss.pos_grad[0] <= 2 * 5 and loss._negative_weight().isfinite().all()
+
+
 @pytest.mark.parametrize("name", ACTIVATED)
 def test_logits_of_ten_thousand_stay_finite(name, build):
     signs = torch.tensor([[1, 1], [-1, -1], [1, -1], [-1, 1]]).repeat(1, C)[:, : channels(name)]
     logits = (1e4 * signs).requires_grad_()
-    loss = build(name)(logits, torch.tensor([0, 2, C, 1]))
-    loss.backward()
-    scores = build(name).get_activation(logits)
-    assert loss.isfinite() and logits.grad.isfinite().all() and scores.isfinite().all()
+    loss = build(name)
+    value = loss(logits, torch.tensor([0, 2, C, 1]))
+    value.backward()
+    scores = loss.get_activation(logits)
+    assert value.isfinite() and logits.grad.isfinite().all() and scores.isfinite().all()
+    assert all(tensor.isfinite().all() for tensor in loss.state_dict().values())
 
 
 @pytest.mark.parametrize("name", ["Seesaw", "EQLv2"])
@@ -262,6 +299,8 @@ def test_iif_refuses_a_class_that_is_everywhere(variant, build, statistics):
         ("ClassBalanced", {"beta": 1}, "beta is 1; allowed: from 0 to below 1"),
         ("IIF", {"variant": "base3"}, "unknown variant 'base3'; .*allowed: .*base2_obj"),
         ("Federated", {"sampled_classes": 0}, "sampled_classes is 0; allowed"),
+        ("Federated", {"sampled_classes": 2.7}, "sampled_classes is 2.7; allowed: whole numbers"),
+        ("Federated", {"sampled_classes": math.inf}, "sampled_classes is inf; allowed"),
     ],
 )
 def test_senseless_pairs_and_constants_are_one_line(name, arguments, message, build):
