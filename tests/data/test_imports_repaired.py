@@ -140,7 +140,7 @@ def test_lists_of_images_say_the_split_of_yolo(truth, folder, tmp_path):
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_folders_and_then_the_settings_say_the_split_of_yolo_before_lists(
+def test_settings_and_then_folders_say_the_split_of_yolo_before_lists(
     labelled, truth, folder, tmp_path
 ):
     WRITERS["yolo"](truth, folder)

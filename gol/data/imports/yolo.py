@@ -50,7 +50,7 @@ def _is_object(line: list[str]) -> bool:
 
 
 def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
-    """One entry for each split, which the folders, ``data.yaml`` or a list of its images say.
+    """One entry for each split, which ``data.yaml``, the folders or a list of its images say.
 
     Raises:
         UserError: no file has the classes' names.
@@ -70,7 +70,7 @@ def read(export: Export, files: list[Path], findings: Findings) -> list[Labels]:
                 findings.add("object of an image that is left out", str(name), len(lines))
             continue
         used.add(found)
-        split = split or _split_of_image(found, folders, listed)
+        split = _split_of_image(found, folders, listed, split)
         labels = splits.setdefault(split, Labels(name.parent, split))
         _read(export, path, found, names, labels, findings)
     _add_unlabelled(export, used, splits, listed, folders, findings)
@@ -134,10 +134,14 @@ def _listed_images(export: Export, findings: Findings) -> dict[str, str]:
 
 
 def _split_of_image(
-    image: str, folders: dict[str, list[tuple[str, ...]]], listed: dict[str, str]
+    image: str,
+    folders: dict[str, list[tuple[str, ...]]],
+    listed: dict[str, str],
+    of_labels: str | None = None,
 ) -> str | None:
-    own = split_of(PurePosixPath(image).parent)
-    return own or _of_folder(image, folders) or listed.get(image)
+    """What ``data.yaml`` says of an image's folder, else its own or its labels' name, else a list."""
+    own = of_labels or split_of(PurePosixPath(image).parent)
+    return _of_folder(image, folders) or own or listed.get(image)
 
 
 def _of_folder(image: str, folders: dict[str, list[tuple[str, ...]]]) -> str | None:
