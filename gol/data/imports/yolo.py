@@ -139,7 +139,7 @@ def _split_of_image(
     listed: dict[str, str],
     of_labels: str | None = None,
 ) -> str | None:
-    """What ``data.yaml`` says of an image's folder, else its own or its labels' name, else a list."""
+    """What ``data.yaml`` says of an image's folder, else the folders' names, else a list."""
     own = of_labels or split_of(PurePosixPath(image).parent)
     return _of_folder(image, folders) or own or listed.get(image)
 
