@@ -158,6 +158,7 @@ def test_table_and_track(call, store, undrawn, tmp_path):
     assert call(*arguments) == (0, first)
 
 
+@pytest.mark.slow
 def test_a_failure_leaves_stdout_empty(tmp_path):
     command = ("-m", "gol", "train", tmp_path / "none", "--json")
     code, out, errors = Process(*command).finish()

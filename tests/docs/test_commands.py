@@ -160,6 +160,7 @@ def test_every_command_runs_or_says_why_not(folder, monkeypatch, capsys):
     assert ran >= {"import", "split", "config", "train", "detect", "evaluate", "plan", "doctor"}
 
 
+@pytest.mark.slow
 def test_the_three_commands_of_own_data_print_each_other(folder, monkeypatch, capsys):
     """And lead up to a dry run; a second `gol split` keeps what was changed by hand."""
     monkeypatch.chdir(folder)

@@ -257,6 +257,7 @@ def published_r50(cache, r50_file, monkeypatch):
         yield server
 
 
+@pytest.mark.slow
 def test_a_run_fetches_its_backbone_once_and_before_it_trains(
     published_r50, cache, resnet50, tmp_path, monkeypatch
 ):
