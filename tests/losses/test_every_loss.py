@@ -4,6 +4,7 @@ Losses of installed packages too: ``pytest tests/losses/test_every_loss.py -k My
 """
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,7 @@ def test_on_the_gpu(name, mode, build, rng):
         assert_same_state(loss, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.skipif(find_spec("mmdet") is None, reason="without mmdet")
 @pytest.mark.parametrize("name", ["Seesaw", "EQLv2"])
 def test_the_gpu_check_agrees_with_itself_on_the_cpu(name, monkeypatch):
     """Losses that count: a second call of the same one gives another value."""

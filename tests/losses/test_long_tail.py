@@ -5,6 +5,7 @@ import json
 import math
 import random
 from functools import partial
+from importlib.util import find_spec
 
 import long_tail_oracles as oracles
 import pytest
@@ -218,9 +219,9 @@ def test_counts_grow_in_training_alone_and_are_saved(name, build, rng):
     assert torch.equal(other.eval()(logits, labels), loss(logits, labels))
 
 
+@pytest.mark.skipif(find_spec("mmdet") is None, reason="without mmdet")
 def test_seesaw_equals_mmdets(build, rng):
     """Where both can be asked: one process, every row counting; it goes on from mmdet's counts."""
-    pytest.importorskip("mmdet")
     from gol import compat
 
     compat.apply()
