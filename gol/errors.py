@@ -51,6 +51,10 @@ class LostJobError(UserError):
     """A process or its machine is gone, or the others did not come: trying again may help."""
 
 
+class NodeError(LostJobError):
+    """A machine or its GPU does not work: trying again on another may help."""
+
+
 class PeerError(UserError):
     """Another rank of the job failed; it is the one that says why on the command line."""
 

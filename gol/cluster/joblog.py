@@ -8,23 +8,26 @@ import tempfile
 from pathlib import Path
 
 from gol.cluster.outcome import Cause, Outcome
+from gol.engine.health import BROKEN
 
 _PROBE = 1 << 20  # bytes that must fit beside a log
 _LINES = 12  # last lines of a log in a message
 _BEGIN = "Starting with "  # submitit's first line of every attempt
 _NOTICE = "submitit "  # begins submitit's own lines
+_NODE_FAILURE, _BROKEN_GPU = "node failure", "the GPU or its driver does not work"
 #: What an end is called, by Slurm's state.
 _STATES = {
     "OUT_OF_MEMORY": "out of memory (more with mem_mb)",
     "TIMEOUT": "time-out before it could make room (more with runtime or signal_delay)",
-    "NODE_FAIL": "node failure",
-    "BOOT_FAIL": "node failure",
+    "NODE_FAIL": _NODE_FAILURE,
+    "BOOT_FAIL": _NODE_FAILURE,
     "PREEMPTED": "preempted",
     "DEADLINE": "deadline",
     "CANCELLED": "cancelled from outside",
 }
 #: What the system writes into the log of a process that could not say more itself.
 _KILLED = {
+    BROKEN.pattern: _BROKEN_GPU,
     r"oom.kill|Out Of Memory|MemoryError|Cannot allocate memory": "out of memory",
     r"No space left on device": "the disk is full",
     r"Disk quota exceeded": str(Cause.QUOTA),
@@ -82,6 +85,20 @@ def explain(state: str, outcome: Outcome | None, folder: Path, identity: str) ->
         if any(re.search(pattern, text) for text in texts):
             return reason
     return "killed without a word" if state == "GONE" else state.lower()
+
+
+def bad_node(outcome: Outcome | None, reason: str, nodes: str) -> str:
+    """The node that made a job end, by Slurm's name; empty where it was not, or which is unknown.
+
+    Args:
+        outcome: what the job's processes could say themselves.
+        reason: as :func:`explain` gave it.
+        nodes: all that the job had, as Slurm lists them.
+    """
+    if outcome and outcome.node:
+        return outcome.node
+    alone = "[" not in nodes and "," not in nodes
+    return nodes if alone and reason in (_NODE_FAILURE, _BROKEN_GPU) else ""
 
 
 def _unwritable(folder: Path) -> str:

@@ -12,6 +12,7 @@ from gol.files import read_model, write_json
 if TYPE_CHECKING:
     from gol.cluster.tasks import Task
 
+_EXCLUDED = 4  # most nodes that a task is kept from
 _SKEW = 600  # seconds by which Slurm's clock may be behind ours
 GONE = "GONE"  # the state of a job that Slurm has forgotten, or whose process is gone
 #: States in which nothing more happens to a job. All others may still lead to a requeue.
@@ -31,6 +32,7 @@ class JobInfo(NamedTuple):
     reason: str = ""
     submitted: float = 0.0
     comment: str = ""
+    nodes: str = ""  # as Slurm lists them: n7, or n[1-4]
 
 
 NO_JOB = JobInfo("", GONE)
@@ -48,6 +50,7 @@ class JobRecord(BaseModel):
         id: Slurm's, or the process id; None until it is known.
         started: when the process of a local job started (Unix seconds).
         host: the machine of a local job.
+        excluded: Slurm's names of nodes that made jobs of this task fail, the latest last.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,6 +64,7 @@ class JobRecord(BaseModel):
     id: str | None = None
     started: float | None = None
     host: str | None = None
+    excluded: tuple[str, ...] | None = None
 
     @classmethod
     def read(cls, file: Path) -> "JobRecord | None":
@@ -72,6 +76,11 @@ class JobRecord(BaseModel):
         if not file.exists():
             return None
         return read_model(file, cls).model_copy(update={"file": file})
+
+    def excluding(self, node: str) -> "JobRecord":
+        """The record with one node more that the task is kept from; the oldest is forgotten."""
+        others = [name for name in self.excluded or () if name != node]
+        return self.model_copy(update={"excluded": (*others, node)[-_EXCLUDED:]})
 
     def write(self) -> None:
         """Writes the record to its file."""

@@ -9,7 +9,7 @@ import re
 import time
 from typing import Any
 
-from gol.cluster.joblog import Tail, explain, last_lines, log_path, say
+from gol.cluster.joblog import Tail, bad_node, explain, last_lines, log_path, say
 from gol.cluster.jobs import FINAL, GONE, NO_JOB, JobInfo, JobRecord, Jobs
 from gol.cluster.judgement import Action, Sight, Tally, Verdict, judge
 from gol.cluster.local import LocalJobs
@@ -151,6 +151,7 @@ class _Launcher:
             outcome = read_outcome(self.folder, self._job)
         if self.followed and (requeued or (over and settled)):
             reason = explain(state if over else "REQUEUED", outcome, self.folder, self._job)
+            self._avoid(bad_node(outcome, reason, info.nodes if over else ""))
         other = bool(self.record) and self.record.fingerprint != self.fingerprint
         return Sight(
             title=self.task.title,
@@ -173,6 +174,12 @@ class _Launcher:
             tally=self.tally,
             tries=self.settings.tries,
         )
+
+    def _avoid(self, node: str) -> None:
+        """Writes down that later jobs of the task are kept from a node."""
+        if node and self.record.cluster == "slurm":
+            self.record = self.record.excluding(node)
+            self.record.write()
 
     @property
     def _restart(self) -> bool:
@@ -224,6 +231,7 @@ class _Launcher:
             name=job_name(self.task),
             fingerprint=self.fingerprint,
             submitted=time.time(),
+            excluded=before.excluded if before else None,
         )
         self.record.write()
         try:
@@ -236,7 +244,8 @@ class _Launcher:
             raise
         self.record.write()
         self.answered = True
-        say(f"job {self._job} submitted for {self.task.title}")
+        kept = f", kept from {', '.join(nodes)}" if (nodes := self.record.excluded) else ""
+        say(f"job {self._job} submitted for {self.task.title}{kept}")
         self._meet(followed=True)
 
     def _cancel(self) -> bool:

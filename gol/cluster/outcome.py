@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from gol.errors import Interrupted, LostJobError, PeerError, UserError
+from gol.engine.health import BROKEN, this_node
+from gol.errors import Interrupted, LostJobError, NodeError, PeerError, UserError
 from gol.files import read_model, write_json
 
 _SUFFIX = ".outcome.json"
@@ -17,6 +18,7 @@ class Cause(StrEnum):
     """What kind of reason it is; of several ranks' causes the first one here is the job's."""
 
     INPUT = "input"  # what the job was told to do cannot be done: the same again will fail
+    NODE = "node"  # the machine does not work: another may
     GPU_MEMORY = "out of GPU memory"
     MEMORY = "out of memory"
     DISK = "the disk is full"
@@ -36,12 +38,14 @@ class Outcome(BaseModel):
     Attributes:
         cause: the kind.
         message: one line for people.
+        node: the machine that does not work, if that is the reason.
     """
 
     model_config = ConfigDict(frozen=True)
 
     cause: Cause
     message: str
+    node: str = ""
 
     @classmethod
     def of(cls, error: BaseException) -> "Outcome | None":
@@ -49,9 +53,14 @@ class Outcome(BaseModel):
         if isinstance(error, PeerError | Interrupted):
             return None
         text = " ".join(str(error).split())
+        if isinstance(error, NodeError):
+            return cls(cause=Cause.NODE, message=text, node=this_node())
         if isinstance(error, UserError):
             lost = isinstance(error, LostJobError)
             return cls(cause=Cause.LOST if lost else Cause.INPUT, message=text)
+        if BROKEN.search(text):
+            message = f"{this_node()}: {str(error).splitlines()[0]}"
+            return cls(cause=Cause.NODE, message=message, node=this_node())
         return cls(cause=_kind(error), message=f"{type(error).__name__}: {text}")
 
     def write(self, folder: Path, identity: str, rank: int) -> None:
@@ -64,7 +73,7 @@ class Outcome(BaseModel):
 
     def __str__(self) -> str:
         """A few words."""
-        if self.cause in (Cause.INPUT, Cause.LOST):
+        if self.cause in (Cause.INPUT, Cause.NODE, Cause.LOST):
             return self.message
         return f"exception {self.message}" if self.cause == Cause.EXCEPTION else self.cause
 

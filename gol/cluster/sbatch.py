@@ -109,7 +109,7 @@ def make_executor(
 
     Args:
         task: whose logs the job writes.
-        record: has its name.
+        record: has its name, and the nodes that it is kept from.
         settings: where and how it runs.
         forget: cancels what was submitted without an answer.
 
@@ -120,7 +120,7 @@ def make_executor(
     step = ["--kill-on-bad-exit=1", *shlex.split(settings.srun_extra)]
     if settings.cpus_per_task:  # srun does not take it from sbatch any more
         step.append(f"--cpus-per-task={settings.cpus_per_task}")
-    options = settings.sbatch_options
+    options, kept_from = settings.sbatch_options, record.excluded
     executor.update_parameters(
         job_name=record.name,
         time=settings.runtime,
@@ -133,14 +133,19 @@ def make_executor(
         additional_parameters={
             "requeue": True,
             **options,
+            **({"exclude": _listed(options.get("exclude"), *kept_from)} if kept_from else {}),
             # Two jobs of one name never run at once.
-            "dependency": ",".join(filter(None, ["singleton", options.get("dependency")])),
+            "dependency": _listed("singleton", options.get("dependency")),
             # Ours comes first, since the job is known by it.
             "comment": " ".join(filter(None, [record.comment, options.get("comment")])),
         },
         **wishes(settings),
     )
     return executor
+
+
+def _listed(*values: str | None) -> str:
+    return ",".join(filter(None, values))
 
 
 def wishes(settings: Settings) -> dict[str, Any]:

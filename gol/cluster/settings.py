@@ -15,7 +15,7 @@ _OURS = {
     *("signal", "test-only", "time", "wait", "wrap"),
 }
 #: Options to whose value ours is added.
-_SHARED = ("comment", "dependency")
+_SHARED = ("comment", "dependency", "exclude")
 #: Variables by which a user's environment would override those in a job's script.
 VARIABLES = {f"SBATCH_{name.replace('-', '_').upper()}" for name in (*_OURS, *_SHARED)}
 VARIABLES |= {"SBATCH_TIMELIMIT", "SBATCH_ARRAY_INX"}

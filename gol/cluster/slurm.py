@@ -30,6 +30,7 @@ _FIELDS = {
     "Comment": 21,
     "Name": 280,
     "Reason": 120,
+    "NodeList": 60,
 }
 
 
@@ -97,6 +98,7 @@ def _parse(lines: list[str] | None) -> list[JobInfo] | None:
                 reason=values["Reason"],
                 submitted=float(values["SubmitTime"]),
                 comment=values["Comment"],
+                nodes=values["NodeList"],
             )
         )
     return found

@@ -1,6 +1,7 @@
 """Jobs of Slurm; two of one name never run at once."""
 
 import shutil
+from functools import partial
 
 from gol.cluster import slurm
 from gol.cluster.jobs import NO_JOB, JobInfo, JobRecord, Jobs
@@ -23,8 +24,16 @@ class SlurmJobs(Jobs):
 
         with slurm.clean_environment([*wishes(settings), *settings.sbatch_options]):
             # Without an answer it may have been taken all the same; that job lacks its input.
-            executor = make_executor(task, record, settings, lambda: self.cancel(record))
-            return record.model_copy(update={"id": executor.submit(Payload(task)).job_id})
+            forget = partial(self.cancel, record)
+            while True:
+                executor = make_executor(task, record, settings, forget)
+                try:
+                    return record.model_copy(update={"id": executor.submit(Payload(task)).job_id})
+                except UserError:
+                    # Slurm refuses to leave no node, and to leave out one that it has no more.
+                    if not record.excluded:
+                        raise
+                    record = record.model_copy(update={"excluded": record.excluded[1:]})
 
     def find(self, record: JobRecord) -> JobInfo | None:
         """The job as Slurm sees it."""

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from gol.engine.failures import Watch
+from gol.engine.health import check_device, check_granted
 from gol.errors import LostJobError, UserError, choices, visible
 
 _MEETING = timedelta(minutes=10)  # for all ranks to be there, and for one exchange of gradients
@@ -167,15 +168,17 @@ def join(device: str | None = None) -> Iterator[Ranks]:
 
     Raises:
         UserError: no such device, or the other ranks did not come.
+        NodeError: the GPU does not work.
         PeerError: another rank failed, with its reason; that rank raises the error itself.
     """
     address = find_address()
+    chosen = _working_device(device, address.local_rank)
     if address.world == 1:
-        yield Ranks(0, 1, find_device(device, address.local_rank))
+        yield Ranks(0, 1, chosen)
         return
     rendezvous = dist.PrefixStore(f"gol{next(_joins)}", _meet(address))
     with Watch(rendezvous, address.rank, address.world) as watch:
-        ranks = _initialise(rendezvous, address, find_device(device, address.local_rank))
+        ranks = _initialise(rendezvous, address, chosen)
         try:
             yield ranks
             ranks.barrier()
@@ -187,6 +190,16 @@ def join(device: str | None = None) -> Iterator[Ranks]:
         finally:
             with suppress(Exception):
                 dist.destroy_process_group()
+
+
+def _working_device(name: str | None, local_rank: int) -> torch.device:
+    """As :func:`find_device`; a GPU has passed its health check."""
+    if name != "cpu":
+        check_granted()
+    device = find_device(name, local_rank)
+    if device.type == "cuda":
+        check_device(device)
+    return device
 
 
 def _meet(address: Address) -> dist.Store:

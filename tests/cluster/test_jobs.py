@@ -8,7 +8,7 @@ import pytest
 from run_folders import bare_config
 
 from gol.cluster import slurm
-from gol.cluster.joblog import Tail, explain, last_lines
+from gol.cluster.joblog import Tail, bad_node, explain, last_lines
 from gol.cluster.jobs import JobRecord
 from gol.cluster.outcome import Cause, Outcome
 from gol.cluster.settings import Settings, setting_names
@@ -112,6 +112,7 @@ def log(folder, text, rank=0):
         ("FAILED", "OSError: [Errno 122] Disk quota exceeded", "over quota"),
         ("FAILED", "File size limit exceeded (core dumped)", "a file is larger"),
         ("FAILED", "Python's own\nMemoryError", "out of memory"),
+        ("FAILED", "what():  CUDA error: uncorrectable ECC error encountered", "the GPU or its"),
         ("GONE", "iteration 3/9", "killed without a word"),
         ("FAILED", "iteration 3/9", "failed"),
     ],
@@ -121,6 +122,21 @@ def test_the_reason_of_an_end_that_the_job_could_not_give(tmp_path, state, text,
     log(tmp_path, text, rank=1)
     assert explain(state, None, tmp_path, "7").startswith(reason)
     assert last_lines(tmp_path, "7") == "  iteration 1/9"
+
+
+@pytest.mark.parametrize(
+    ("state", "text", "nodes", "bad"),
+    [
+        ("NODE_FAIL", "", "n7", "n7"),
+        ("NODE_FAIL", "", "n[7-8]", ""),  # one of them
+        ("FAILED", "what():  CUDA error: uncorrectable ECC error encountered", "n7", "n7"),
+        ("FAILED", "MemoryError", "n7", ""),
+        ("TIMEOUT", "", "n7", ""),
+    ],
+)
+def test_the_node_is_blamed_for_what_is_its_fault(tmp_path, state, text, nodes, bad):
+    log(tmp_path, text)
+    assert bad_node(None, explain(state, None, tmp_path, "7"), nodes) == bad
 
 
 def test_a_job_whose_log_could_not_be_written_has_not_died_without_a_word(tmp_path):

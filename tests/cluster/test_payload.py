@@ -8,7 +8,7 @@ import torch
 from gol.cluster.outcome import Cause, Outcome, read_outcome
 from gol.cluster.payload import Payload
 from gol.cluster.tasks import Training
-from gol.errors import Interrupted, LostJobError, PeerError, UserError
+from gol.errors import Interrupted, LostJobError, NodeError, PeerError, UserError
 
 
 @pytest.fixture
@@ -57,6 +57,24 @@ def test_a_failure_is_typed_where_it_arises(job, capsys, error, code, cause, mes
         assert caught.value.code == code
         # By these words a launcher of 0.2.0 knows bad input.
         assert said.startswith("gol: error: ") == (code == 2) and message in said
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (NodeError("n7: cuda:0 fails its health check"), "n7: cuda:0 fails its health check"),
+        (
+            RuntimeError("CUDA error: uncorrectable ECC error encountered\nCompile with …"),
+            "n7: CUDA error: uncorrectable ECC error encountered",
+        ),
+    ],
+)
+def test_a_machine_that_does_not_work_is_named(job, monkeypatch, error, message):
+    monkeypatch.setenv("SLURMD_NODENAME", "n7")
+    with pytest.raises((SystemExit, RuntimeError)) as caught:
+        Payload(Failing(job.parent, error))()
+    assert getattr(caught.value, "code", 1) == 1
+    assert read_outcome(job, "7") == Outcome(cause=Cause.NODE, message=message, node="n7")
 
 
 def test_a_rank_whose_peer_failed_or_makes_room_says_nothing_of_its_own(job):

@@ -1,5 +1,7 @@
 """Slurm's jobs as squeue and sacct tell of them: which are ours, why they wait, how they end."""
 
+from itertools import zip_longest
+
 import pytest
 from run_folders import bare_config
 
@@ -17,18 +19,20 @@ from gol.files import write_json
 
 def squeue_line(*values):
     widths = slurm._FIELDS.values()
-    pairs = zip(values, widths, strict=True)
+    pairs = zip_longest(values, widths, fillvalue="")
     return b"".join(text.encode().ljust(width) for text, width in pairs).decode()
 
 
 def test_what_squeue_prints_is_read_by_column():
     lines = [
-        squeue_line("7", "RUNNING", "2", "1795913390", "gol:0123456789abcdef", "gol.ä", "Nöne"),
+        squeue_line(
+            "7", "RUNNING", "2", "1795913390", "gol:0123456789abcdef", "gol.ä", "Nöne", "n1"
+        ),
         squeue_line("8", "PENDING", "", "1795913391", "(null)", "a|b", "held, a reason"),
         "of the last job's name",
     ]
     assert slurm._parse(lines) == [
-        JobInfo("7", "RUNNING", 2, "gol.ä", "Nöne", 1795913390.0, "gol:0123456789abcdef"),
+        JobInfo("7", "RUNNING", 2, "gol.ä", "Nöne", 1795913390.0, "gol:0123456789abcdef", "n1"),
         JobInfo("8", "PENDING", 0, "a|b", "held, a reason", 1795913391.0, "(null)"),
     ]
     assert slurm._parse(None) is None
@@ -64,6 +68,14 @@ def test_a_job_is_ours_by_id_name_and_time(changes, ours):
     late = job.submitted < 1000 and job.comment != RECORD.comment
     unknown = RECORD.model_copy(update={"id": None})
     assert unknown.is_of(job) == ((ours or "id" in changes) and not late)
+
+
+def test_a_task_is_kept_from_the_last_few_nodes_that_failed(tmp_path):
+    record = RECORD.model_copy(update={"file": tmp_path / "job.json"})
+    for node in ("n1", "n2", "n3", "n1", "n4", "n5"):
+        record = record.excluding(node)
+    record.write()
+    assert JobRecord.read(record.file).excluded == ("n3", "n1", "n4", "n5")
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 Sections, each of which may be asked for alone with ``--only``:
 
+- ``health``: the check of a GPU at the start of a job, and how long it takes;
 - ``operators``: NMS and RoIAlign on the device against the CPU;
 - ``detections``: an image's detections against mmdet's, and how often each waits for the device;
 - ``losses``: every activation and loss under bfloat16 and float16 autocast, against float64;
@@ -36,6 +37,7 @@ import speed
 from gol.files import read_json, write_json, write_text
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], Any]] = {
+    "health": numerics.health,
     "operators": numerics.operators,
     "detections": numerics.detections,
     "losses": numerics.losses,

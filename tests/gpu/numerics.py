@@ -3,6 +3,7 @@
 import argparse
 import copy
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,27 @@ import torch
 
 import gol.models  # noqa: F401  (installs the operators)
 from gol.activations import ACTIVATIONS
+from gol.engine.health import check_device
+from gol.errors import NodeError
 from gol.losses import LOSSES
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import bench_nms
 
 CLASSES = 1203
+
+
+def health(args: argparse.Namespace) -> dict[str, Any]:
+    """A GPU that works passes the check of every job's start in less than two seconds."""
+    torch.zeros(1, device=args.device)  # the job makes CUDA's context anyhow
+    begin = time.perf_counter()
+    try:
+        check_device(torch.device(args.device))
+    except NodeError as error:
+        return {"lines": [str(error)], "failed": [str(error)]}
+    seconds = time.perf_counter() - begin
+    failed = [] if seconds < 2 or args.device == "cpu" else [f"it takes {seconds:.1f} s"]
+    return {"lines": [f"{args.device} passes in {seconds:.2f} s"], "failed": failed}
 
 
 def operators(args: argparse.Namespace) -> dict[str, Any]:

@@ -224,6 +224,25 @@ def a_job_that_keeps_failing_ends_with_the_reason(bench):
     assert refused.wait() == 2 and "invalid partition" in refused.said()
 
 
+def a_node_whose_gpu_does_not_work_is_left_out(bench):
+    """CUDA finds no driver behind the fake GPUs, which is what a broken node looks like."""
+    run = prepare(bench.folder / "run", bench.data, **{"runner.max_epochs": 1})
+    broken = Launcher(bench, run, "--device=cuda", "--gpus-per-node=1", "--tries=2")
+    assert broken.wait() == 1
+    said = broken.said()
+    first, second = re.findall(r"ended: (n\d): Slurm granted GPU", said) + re.findall(
+        r"at last: (n\d): Slurm granted GPU \d, but CUDA finds none: Found no NVIDIA driver", said
+    )
+    assert first != second and f"kept from {first}\n" in said
+    assert json.loads((run / "job.json").read_text())["excluded"] == [first, second]
+    # Slurm refuses to leave out every node of the partition: the one that failed first is tried.
+    working = Launcher(bench, run)
+    assert working.wait() == 0, working.said()
+    assert f"kept from {second}\n" in working.said()
+    node = bench.cluster.call("squeue", "-h", "--states=all", "-j", working.job, "-o", "%N")
+    assert node.strip() == first
+
+
 @scenarios(
     requeued_by_a_warning_by_hand_and_for_an_urgent_job,
     a_lost_node_and_a_controller_that_is_away,
@@ -233,6 +252,7 @@ def a_job_that_keeps_failing_ends_with_the_reason(bench):
     ctrl_c_cancels_the_job,
     a_full_disk_is_named_and_space_is_all_it_takes,
     a_job_that_keeps_failing_ends_with_the_reason,
+    a_node_whose_gpu_does_not_work_is_left_out,
 )
 def test_faults(laboratory, scenario):
     laboratory.outcome(scenario)
