@@ -41,6 +41,13 @@ def lent() -> list[str]:
     return [name for name, folder in _LENT.items() if os.environ.get(name) == folder]
 
 
+def is_private(folder: Path) -> bool:
+    """Whether a folder, no link to one, is this user's and nobody else's."""
+    state = folder.lstat()
+    ours = stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid()
+    return ours and not state.st_mode & 0o077
+
+
 def _private_folder() -> str:
     """This user's own folder for all processes of this machine; empty where there can be none.
 
@@ -50,9 +57,7 @@ def _private_folder() -> str:
         folder = Path(tempfile.gettempdir(), f"gol-{os.getuid()}")
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        state = folder.lstat()
-        ours = stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid()
-        if ours and not state.st_mode & 0o077:
+        if is_private(folder):
             return str(folder)
         own = tempfile.mkdtemp(prefix=f"{folder.name}-")
     except OSError:

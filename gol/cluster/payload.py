@@ -21,20 +21,25 @@ class Payload:
 
     Args:
         task: what to do.
+        stage: where images are copied first, see :func:`gol.cluster.staging.staged`.
         gpus: the value that ``CUDA_VISIBLE_DEVICES`` is to have, None for unset; empty: as it is.
     """
 
-    def __init__(self, task: "Task", gpus: tuple[str | None, ...] = ()) -> None:
-        self.task, self.gpus = task, gpus
+    stage = ""  # of jobs that 0.6.0 has submitted
+
+    def __init__(self, task: "Task", stage: str = "", gpus: tuple[str | None, ...] = ()) -> None:
+        self.task, self.stage, self.gpus = task, stage, gpus
 
     @classmethod
-    def with_own_gpus(cls, task: "Task") -> "Payload":
+    def with_own_gpus(cls, task: "Task", stage: str) -> "Payload":
         """Lets the job see this process's GPUs; submitit's local executor hides them."""
-        return cls(task, (os.environ.get(_GPUS),))
+        return cls(task, stage, (os.environ.get(_GPUS),))
 
     def __call__(self) -> None:
         """Does it; exit code 2 after bad input, 1 after the loss of another process."""
         from submitit import JobEnvironment
+
+        from gol.cluster.staging import staged  # imports torch
 
         supply_home()
         if self.gpus:
@@ -45,7 +50,8 @@ class Payload:
         place = (Path(os.environ["SUBMITIT_FOLDER"]), job.job_id, job.global_rank)
         outcome_path(*place).unlink(missing_ok=True)  # an earlier attempt's
         try:
-            self.task.do()
+            with staged(self.task, self.stage):
+                self.task.do()
         except Exception as error:
             if outcome := Outcome.of(error):
                 with suppress(UserError):  # a full disk; the log has the reason too

@@ -62,6 +62,9 @@ class Settings(BaseModel):
         "", description="more options of sbatch, e.g. '--qos=high --exclude=n7'"
     )
     srun_extra: str = Field("", description="more options of srun")
+    stage: str = Field(
+        "", description="copy images to the node's disk first: auto ($SLURM_TMPDIR) or a folder"
+    )
     setup: str = Field("", description="shell commands first, e.g. 'module load cuda'")
     python: str = Field("", description="command instead of this python, e.g. one in a container")
     signal_delay: int = Field(
@@ -83,6 +86,8 @@ class Settings(BaseModel):
     def _check(self) -> "Settings":
         if self.cluster == "local" and self.nodes > 1:
             raise ValueError("nodes must be 1 with cluster 'local'")
+        if self.stage not in ("", "auto") and not self.stage.startswith(("/", "$")):
+            raise ValueError(f"stage must be auto, /FOLDER or $VARIABLE, not {shown(self.stage)}")
         if self.cluster == "slurm" and self.signal_delay >= 60 * self.runtime:
             raise ValueError(
                 f"signal_delay ({self.signal_delay} seconds) must be shorter than runtime "

@@ -24,11 +24,12 @@ class SlurmJobs(Jobs):
 
         with slurm.clean_environment([*wishes(settings), *settings.sbatch_options]):
             # Without an answer it may have been taken all the same; that job lacks its input.
+            payload = Payload(task, settings.stage)
             forget = partial(self.cancel, record)
             while True:
                 executor = make_executor(task, record, settings, forget)
                 try:
-                    return record.model_copy(update={"id": executor.submit(Payload(task)).job_id})
+                    return record.model_copy(update={"id": executor.submit(payload).job_id})
                 except UserError:
                     # Slurm refuses to leave no node, and to leave out one that it has no more.
                     if not record.excluded:

@@ -21,16 +21,21 @@ class Task(Protocol):
         run: the run that it belongs to, whose logs the job writes.
         title: what it is, for people.
         rule: the workflow's rule that does it.
+        device: on which each process does it; None: the GPU if there is one.
         record: the file that says which job does it.
     """
 
     run: RunFolder
     title: str
     rule: str
+    device: str | None
     record: Path
 
     def do(self) -> None:
         """Does it; called in every process of the job."""
+
+    def splits(self, config: dict[str, Any]) -> list[dict[str, Any]]:
+        """The parts of a resolved config's ``data`` whose images it reads."""
 
     def fingerprint(self) -> str:
         """Hash of all that the result depends on.
@@ -96,6 +101,12 @@ class Training:
         fetch_for(self.run)  # where this machine does not share the other's cache
         train(self.run.path, self.device)
 
+    def splits(self, config: dict[str, Any]) -> list[dict[str, Any]]:
+        """The training split, and the test split where it validates."""
+        data = config["data"]
+        train = data["train"].get("dataset", data["train"])
+        return [train, data["test"]] if config["gol"].get("validate_every") else [train]
+
     def fingerprint(self) -> str:
         """Fingerprint of the config."""
         return fingerprint(read_config(self.run.path))
@@ -149,6 +160,10 @@ class Detection:
         from gol.engine.detect import detect
 
         detect(self.run.path, self.out, self.scoring, device=self.device, last=self.last)
+
+    def splits(self, config: dict[str, Any]) -> list[dict[str, Any]]:
+        """The test split."""
+        return [config["data"]["test"]]
 
     def fingerprint(self) -> str:
         """Hash of the config, the weights and the test annotations."""

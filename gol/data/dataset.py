@@ -11,6 +11,7 @@ from mmdet.datasets.api_wrappers import COCO
 from pycocotools import mask as coco_mask
 
 from gol.data.images import MIN_SIDE, trained_size
+from gol.data.local import nearest
 from gol.data.masks import mask_to_polygons
 from gol.data.store import AnnotationStore
 from gol.errors import UserError
@@ -67,6 +68,11 @@ class InstanceDataset(CocoDataset):
         if self._polygons:  # mmdet knows no RLE then
             annotations = [_with_polygons(annotation) for annotation in annotations]
         return self._parse_ann_info(self.data_infos[idx], annotations)
+
+    def pre_pipeline(self, results: dict) -> None:
+        """mmdet's, but a copy of the image on this machine's own disk is read instead."""
+        super().pre_pipeline(results)
+        results["img_prefix"] = nearest(self.img_prefix, results["img_info"]["filename"])
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """The category id of each annotation of one image."""

@@ -172,7 +172,7 @@ def join(device: str | None = None) -> Iterator[Ranks]:
         PeerError: another rank failed, with its reason; that rank raises the error itself.
     """
     address = find_address()
-    chosen = _working_device(device, address.local_rank)
+    chosen = working_device(device, address.local_rank)
     if address.world == 1:
         yield Ranks(0, 1, chosen)
         return
@@ -192,8 +192,13 @@ def join(device: str | None = None) -> Iterator[Ranks]:
                 dist.destroy_process_group()
 
 
-def _working_device(name: str | None, local_rank: int) -> torch.device:
-    """As :func:`find_device`; a GPU has passed its health check."""
+def working_device(name: str | None, local_rank: int) -> torch.device:
+    """As :func:`find_device`, for a process of a job; a GPU has passed its health check.
+
+    Raises:
+        UserError: there is no such device.
+        NodeError: it does not work.
+    """
     if name != "cpu":
         check_granted()
     device = find_device(name, local_rank)

@@ -243,6 +243,22 @@ def a_node_whose_gpu_does_not_work_is_left_out(bench):
     assert node.strip() == first
 
 
+def images_on_the_nodes_own_disk(bench):
+    """Copied by the job, again after a requeue, and gone with it; the weights are the same."""
+    with small_disk(bench.folder / "disk", 100):
+        run = prepare(bench.folder / "run", bench.data)
+        launcher = Launcher(bench, run, f"--stage={bench.folder}/disk/$SLURM_JOB_ID")
+        launcher.wait_for_progress()
+        copies = bench.folder / "disk" / launcher.job
+        assert len([*copies.rglob("*.jpg")]) == len([*(bench.data / "raw/train").iterdir()])
+        bench.cluster.call("scancel", "--signal=USR2", launcher.job)
+        launcher.wait_for_restart(1)
+        assert launcher.wait() == 0, launcher.said()
+        assert "not copied to this node" not in launcher.said()
+        assert not [*copies.glob("*/*")]
+        assert_nothing_lost(bench, run)
+
+
 @scenarios(
     requeued_by_a_warning_by_hand_and_for_an_urgent_job,
     a_lost_node_and_a_controller_that_is_away,
@@ -253,6 +269,7 @@ def a_node_whose_gpu_does_not_work_is_left_out(bench):
     a_full_disk_is_named_and_space_is_all_it_takes,
     a_job_that_keeps_failing_ends_with_the_reason,
     a_node_whose_gpu_does_not_work_is_left_out,
+    images_on_the_nodes_own_disk,
 )
 def test_faults(laboratory, scenario):
     laboratory.outcome(scenario)
