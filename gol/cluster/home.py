@@ -27,7 +27,7 @@ def supply_home() -> None:
         return
     if home.is_absolute() and "MPLCONFIGDIR" in os.environ:
         return
-    if not (folder := _private_folder()):
+    if not (folder := private_folder()):
         return
     if "MPLCONFIGDIR" not in os.environ:
         _LENT["MPLCONFIGDIR"] = folder
@@ -48,7 +48,7 @@ def is_private(folder: Path) -> bool:
     return ours and not state.st_mode & 0o077
 
 
-def _private_folder() -> str:
+def private_folder() -> str:
     """This user's own folder for all processes of this machine; empty where there can be none.
 
     Where its name is taken by something else, this process gets a folder that goes with it.

@@ -37,7 +37,7 @@ class LocalJobs(Jobs):
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             with clean_environment(), environment_variables(**{_NAME: record.name}):
-                process = int(executor.submit(Payload.with_own_gpus(task, settings.stage)).job_id)
+                process = int(executor.submit(Payload.with_own_gpus(task, settings)).job_id)
         finally:
             signal.signal(signal.SIGHUP, before)
         place = {"started": _started(process), "host": socket.gethostname()}

@@ -2,12 +2,13 @@
 
 import os
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gol.cluster.home import supply_home
 from gol.cluster.outcome import Outcome, outcome_path
+from gol.cluster.settings import Settings
 from gol.errors import LostJobError, PeerError, UserError
 
 if TYPE_CHECKING:
@@ -22,24 +23,31 @@ class Payload:
     Args:
         task: what to do.
         stage: where images are copied first, see :func:`gol.cluster.staging.staged`.
+        share: most runs on each of this machine's GPUs, see :func:`gol.cluster.gpus.pinned`; None
+            where they are not chosen here.
         gpus: the value that ``CUDA_VISIBLE_DEVICES`` is to have, None for unset; empty: as it is.
     """
 
-    stage = ""  # of jobs that 0.6.0 has submitted
+    stage, share = "", None  # of jobs that 0.6.0 has submitted
 
-    def __init__(self, task: "Task", stage: str = "", gpus: tuple[str | None, ...] = ()) -> None:
-        self.task, self.stage, self.gpus = task, stage, gpus
+    def __init__(
+        self,
+        task: "Task",
+        stage: str = "",
+        share: int | None = None,
+        gpus: tuple[str | None, ...] = (),
+    ) -> None:
+        self.task, self.stage, self.share, self.gpus = task, stage, share, gpus
 
     @classmethod
-    def with_own_gpus(cls, task: "Task", stage: str) -> "Payload":
+    def with_own_gpus(cls, task: "Task", settings: Settings) -> "Payload":
         """Lets the job see this process's GPUs; submitit's local executor hides them."""
-        return cls(task, stage, (os.environ.get(_GPUS),))
+        share = settings.runs_per_gpu if settings.tasks_per_node == 1 else None
+        return cls(task, settings.stage, share, (os.environ.get(_GPUS),))
 
     def __call__(self) -> None:
         """Does it; exit code 2 after bad input, 1 after the loss of another process."""
         from submitit import JobEnvironment
-
-        from gol.cluster.staging import staged  # imports torch
 
         supply_home()
         if self.gpus:
@@ -50,8 +58,7 @@ class Payload:
         place = (Path(os.environ["SUBMITIT_FOLDER"]), job.job_id, job.global_rank)
         outcome_path(*place).unlink(missing_ok=True)  # an earlier attempt's
         try:
-            with staged(self.task, self.stage):
-                self.task.do()
+            self._do()
         except Exception as error:
             if outcome := Outcome.of(error):
                 with suppress(UserError):  # a full disk; the log has the reason too
@@ -62,6 +69,14 @@ class Payload:
             text = f"{'' if elsewhere else 'error: '}{' '.join(str(error).split())}"
             print(f"gol: {text}", file=sys.stderr, flush=True)
             sys.exit(1 if elsewhere else 2)
+
+    def _do(self) -> None:
+        from gol.cluster.gpus import pinned
+        from gol.cluster.staging import staged  # imports torch
+
+        own_gpu = nullcontext(self.task) if self.share is None else pinned(self.task, self.share)
+        with own_gpu as task, staged(task, self.stage):
+            task.do()
 
     def checkpoint(self) -> Any:
         """What submitit queues again after a preemption: the same, which finds its checkpoint."""

@@ -158,7 +158,7 @@ def wishes(settings: Settings) -> dict[str, Any]:
         "constraint": settings.constraint,
         "gres": settings.gres,
         # Slurm refuses two statements about the memory, and adds up two about the GPUs.
-        "gpus_per_node": 0 if "gpu" in settings.gres else settings.gpus_per_node,
+        "gpus_per_node": 0 if re.search("gpu|shard", settings.gres) else settings.gpus_per_node,
         "cpus_per_task": settings.cpus_per_task,
         "mem": f"{settings.mem_mb}MB" if settings.mem_mb and not per_cpu else "",
         "mem_per_cpu": f"{per_cpu}MB" if per_cpu else "",

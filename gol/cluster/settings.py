@@ -54,6 +54,9 @@ class Settings(BaseModel):
     tasks_per_node: int = Field(1, ge=1, description="processes per machine: one per GPU")
     gpus_per_node: int = Field(0, ge=0, description="GPUs per machine")
     gres: str = Field("", description="generic resources, e.g. gpu:a100:4 instead of the former")
+    runs_per_gpu: int = Field(
+        0, ge=0, description="most runs at once on one GPU (default: one on Slurm, here no limit)"
+    )
     cpus_per_task: int = Field(0, ge=0, description="CPU cores per process")
     mem_mb: int = Field(0, ge=0, description="memory per machine, in MB")
     mem_mb_per_cpu: int = Field(0, ge=0, description="memory per core instead, in MB")
@@ -88,6 +91,10 @@ class Settings(BaseModel):
             raise ValueError("nodes must be 1 with cluster 'local'")
         if self.stage not in ("", "auto") and not self.stage.startswith(("/", "$")):
             raise ValueError(f"stage must be auto, /FOLDER or $VARIABLE, not {shown(self.stage)}")
+        if self.runs_per_gpu > 1 and (self.nodes > 1 or self.tasks_per_node > 1):
+            raise ValueError("runs_per_gpu above 1 is for runs with nodes 1 and tasks_per_node 1")
+        if self.runs_per_gpu > 1 and self.gres:
+            raise ValueError("runs_per_gpu above 1 asks for shards itself: gres must be empty")
         if self.cluster == "slurm" and self.signal_delay >= 60 * self.runtime:
             raise ValueError(
                 f"signal_delay ({self.signal_delay} seconds) must be shorter than runtime "

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
@@ -150,6 +151,23 @@ def _accounted(record: JobRecord) -> list[JobInfo]:
         state = (state.split() or [""])[0]  # "CANCELLED by 1000"
         if submitted.isdecimal() and state in FINAL:
             found.append(JobInfo(identity, state, name=name, submitted=float(submitted)))
+    return found
+
+
+def shards(partition: str) -> int:
+    """The most parts into which Slurm divides a GPU of a partition; 0 where it shares none.
+
+    Args:
+        partition: empty for all.
+    """
+    where = (f"--partition={partition}",) if partition else ()
+    found = 0
+    for line in (_call("sinfo", "--noheader", "-o", "%G", *where) or "").splitlines():
+        gpus, parts = (
+            sum(map(int, re.findall(rf"(?:^|,){name}:(?:[^:,(]+:)?(\d+)", line)))
+            for name in ("gpu", "shard")
+        )
+        found = max(found, parts // gpus if gpus else 0)
     return found
 
 

@@ -1,5 +1,6 @@
 """Jobs of Slurm; two of one name never run at once."""
 
+import math
 import shutil
 from functools import partial
 
@@ -9,6 +10,24 @@ from gol.cluster.payload import Payload
 from gol.cluster.settings import Settings
 from gol.cluster.tasks import Task
 from gol.errors import UserError
+
+
+def _sharing(settings: Settings) -> Settings:
+    """The settings with as large a part of a GPU as lets ``runs_per_gpu`` runs share one.
+
+    Raises:
+        UserError: the cluster does not divide its GPUs.
+    """
+    if settings.runs_per_gpu < 2:
+        return settings
+    parts = slurm.shards(settings.slurm_partition)
+    if not parts:
+        raise UserError(
+            f"runs_per_gpu {settings.runs_per_gpu}: this cluster does not divide its GPUs "
+            "(GresTypes=shard); docs/cluster.md says how several runs share a job's GPU instead"
+        )
+    part = math.ceil(parts / settings.runs_per_gpu)
+    return settings.model_copy(update={"gres": f"shard:{part}"})
 
 
 class SlurmJobs(Jobs):
@@ -22,6 +41,7 @@ class SlurmJobs(Jobs):
             raise UserError("no sbatch here: type this on a cluster's login node")
         from gol.cluster.sbatch import make_executor, wishes
 
+        settings = _sharing(settings)
         with slurm.clean_environment([*wishes(settings), *settings.sbatch_options]):
             # Without an answer it may have been taken all the same; that job lacks its input.
             payload = Payload(task, settings.stage)

@@ -9,9 +9,9 @@ from gol.cluster import slurm
 from gol.cluster.jobs import JobInfo, JobRecord
 from gol.cluster.local import LocalJobs
 from gol.cluster.reasons import pending
-from gol.cluster.sbatch import judge_refusal
+from gol.cluster.sbatch import judge_refusal, wishes
 from gol.cluster.settings import Settings
-from gol.cluster.slurm_jobs import SlurmJobs
+from gol.cluster.slurm_jobs import SlurmJobs, _sharing
 from gol.cluster.tasks import Training, job_name
 from gol.errors import JobFailed, UserError
 from gol.files import write_json
@@ -87,7 +87,7 @@ def programs(monkeypatch, tmp_path):
     (tmp_path / "bin").mkdir()
 
     def install(**outputs):
-        for name in ("squeue", "sacct", "scancel"):
+        for name in ("squeue", "sacct", "scancel", "sinfo"):
             text = outputs.get(name, "")
             script = tmp_path / "bin" / name
             answer = "exit 1" if text is None else f"cat <<'END'\n{text}\nEND"
@@ -129,6 +129,29 @@ def test_squeue_is_believed_and_sacct_only_of_our_own_ends(programs, squeue, sac
     programs(squeue=squeue, sacct=sacct)
     found = slurm.find(RECORD)
     assert (found and found.state) == state
+
+
+@pytest.mark.parametrize(
+    ("gres", "runs", "part"),
+    [
+        ("gpu:a100:4,shard:a100:16", 2, "shard:2"),
+        ("gpu:4(S:0-1),shard:16(S:0-1)", 3, "shard:2"),  # three quarters of a GPU do not exist
+        ("gpu:2,shard:4\ngpu:a100:1,gpu:h100:1,shard:16", 4, "shard:2"),
+        ("gpu:4,shard:8", 9, "shard:1"),
+        ("gpu:4,shard:8", 1, ""),
+    ],
+)
+def test_a_run_asks_for_the_part_of_a_gpu_that_lets_others_share_it(programs, gres, runs, part):
+    programs(sinfo=gres)
+    found = _sharing(Settings(cluster="slurm", runs_per_gpu=runs, gpus_per_node=1))
+    assert found.gres == part and wishes(found).get("gpus_per_node") == (None if part else 1)
+
+
+@pytest.mark.parametrize("answer", ["gpu:4", "(null)", None])
+def test_a_cluster_without_parts_of_gpus_is_named(programs, answer):
+    programs(sinfo=answer)
+    with pytest.raises(UserError, match="runs_per_gpu 2: this cluster does not divide its GPUs"):
+        _sharing(Settings(cluster="slurm", runs_per_gpu=2))
 
 
 @pytest.mark.parametrize("line", [FOREIGN, TOO_OLD, MINE])

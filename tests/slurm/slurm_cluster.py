@@ -17,7 +17,7 @@ from typing import Any
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "sinfo")
 ACCOUNTANTS = ("slurmdbd", "sacctmgr", "sacct", "mariadbd", "mariadb-install-db")
-CPUS, GPUS = 4, 4  # of each node
+CPUS, GPUS, SHARDS = 4, 4, 16  # of each node
 
 CONF = """
 ClusterName=lab
@@ -45,7 +45,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
 JobRequeue=1
-GresTypes=gpu
+GresTypes=gpu,shard
 ReturnToService=2
 SlurmdParameters=config_overrides
 InactiveLimit=0
@@ -147,7 +147,8 @@ class Cluster:
         for node, port in zip(self.nodes, ports, strict=True):
             lines.append(
                 f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
-                f"CPUs={CPUS} RealMemory=8000 Gres=gpu:fake:{GPUS} State=UNKNOWN"
+                f"CPUs={CPUS} RealMemory=8000 Gres=gpu:fake:{GPUS},shard:{SHARDS} "
+                "State=UNKNOWN"
             )
         left, default = iter(self.nodes), "YES"
         for name, count in self.partitions.items():
@@ -163,6 +164,7 @@ class Cluster:
         )
         self.conf.write_text("\n".join(lines) + "\n")
         gres = f"Name=gpu Type=fake File={self.root}/run/gpu[0-{GPUS - 1}]\n"
+        gres += f"Name=shard Count={SHARDS}\n"
         (self.root / "etc/gres.conf").write_text(gres)
         (self.root / "etc/cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
 

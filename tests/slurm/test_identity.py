@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from collections import Counter
 
 import pytest
 from laboratory import scenarios
@@ -56,6 +57,24 @@ def a_job_that_waits_for_ever_says_why_and_what_helps(bench):
     assert launcher.said().count("JobHeldUser") == 1
 
 
+def two_runs_share_a_gpu_and_the_third_takes_another(bench):
+    bench.own_cluster(nodes=1)
+    launchers, seen = [], []
+    for number in range(3):
+        run, place = prepare(bench.folder / f"run{number}", bench.data), bench.folder / str(number)
+        setup = f"--setup=echo $CUDA_VISIBLE_DEVICES > {place}"
+        options = ("--runs-per-gpu=2", "--gpus-per-node=1", "--cpus-per-task=1", setup)
+        launchers.append(Launcher(bench, run, SLEEPING, *options))
+        launchers[-1].wait_for(lambda: place.exists() and place.read_text().strip())  # noqa: B023
+        seen.append(place.read_text().strip())
+    assert sorted(Counter(seen).values()) == [1, 2] and set(seen) <= set("0123"), seen
+    # The end of one is none of the others' business.
+    launchers[0].process.send_signal(signal.SIGINT)
+    assert launchers[0].wait() == 130
+    jobs = [launcher.job for launcher in launchers]
+    assert [states(bench, *jobs)[job] for job in jobs] == ["CANCELLED", "RUNNING", "RUNNING"]
+
+
 #: Prints what sacct knows of a record's job.
 ACCOUNTED = """
 import sys
@@ -89,6 +108,7 @@ def a_limit_on_submitted_jobs_is_waited_for(bench):
 @scenarios(
     an_id_that_the_controller_gave_to_somebody_else,
     a_job_that_waits_for_ever_says_why_and_what_helps,
+    two_runs_share_a_gpu_and_the_third_takes_another,
     a_limit_on_submitted_jobs_is_waited_for,
 )
 def test_jobs(laboratory, scenario):
