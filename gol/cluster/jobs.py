@@ -50,6 +50,7 @@ class JobRecord(BaseModel):
         id: Slurm's, or the process id; None until it is known.
         started: when the process of a local job started (Unix seconds).
         host: the machine of a local job.
+        inside: Slurm's job in which a local job was started, and its requeues by then: 7.0.
         excluded: Slurm's names of nodes that made jobs of this task fail, the latest last.
     """
 
@@ -64,6 +65,7 @@ class JobRecord(BaseModel):
     id: str | None = None
     started: float | None = None
     host: str | None = None
+    inside: str | None = None
     excluded: tuple[str, ...] | None = None
 
     @classmethod

@@ -5,10 +5,10 @@ import os
 import signal
 import socket
 
+from gol.cluster import slurm
 from gol.cluster.jobs import GONE, JobInfo, JobRecord, Jobs
 from gol.cluster.payload import Payload
 from gol.cluster.settings import Settings
-from gol.cluster.slurm import clean_environment
 from gol.cluster.tasks import Task
 from gol.errors import UserError
 
@@ -36,11 +36,11 @@ class LocalJobs(Jobs):
         # A terminal that is closed must not take the job along.
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
-            with clean_environment(), environment_variables(**{_NAME: record.name}):
+            with slurm.clean_environment(), environment_variables(**{_NAME: record.name}):
                 process = int(executor.submit(Payload.with_own_gpus(task, settings)).job_id)
         finally:
             signal.signal(signal.SIGHUP, before)
-        place = {"started": _started(process), "host": socket.gethostname()}
+        place = {"started": _started(process), "host": socket.gethostname(), "inside": _inside()}
         return record.model_copy(update={"id": str(process), **place})
 
     def find(self, record: JobRecord) -> JobInfo | None:
@@ -49,6 +49,8 @@ class LocalJobs(Jobs):
         if record.id is None:
             self.cancel(record)
             state = "COMPLETING" if _controllers(record.name) else GONE
+        elif record.host not in (None, here) and slurm.is_over(record.inside):
+            state = GONE
         elif record.host not in (None, here):
             raise UserError(
                 f"{record.name} was started on {record.host} as process {record.id}: type the "
@@ -68,6 +70,12 @@ class LocalJobs(Jobs):
     def remedy(self, record: JobRecord) -> str:
         """An interrupt."""
         return f"kill -INT {record.id or ' '.join(map(str, _controllers(record.name)))}"
+
+
+def _inside() -> str | None:
+    """This process's Slurm job, and how often it was requeued."""
+    job = os.environ.get("SLURM_JOB_ID")
+    return job and f"{job}.{os.environ.get('SLURM_RESTART_COUNT', 0)}"
 
 
 def _processes(record: JobRecord) -> list[int]:

@@ -171,6 +171,14 @@ def shards(partition: str) -> int:
     return found
 
 
+def is_over(attempt: str | None) -> bool:
+    """Whether Slurm knows that a job, say 7, has ended or was requeued since its attempt 7.0."""
+    found = jobs("", fresh=True) if attempt else None
+    return found is not None and attempt not in {
+        f"{info.id}.{info.restarts}" for info in found if info.state not in FINAL
+    }
+
+
 def alive(record: JobRecord) -> list[JobInfo] | None:
     """The record's jobs that have not ended, by name where it lacks the id; None for no answer."""
     found = jobs(record.name, fresh=True)

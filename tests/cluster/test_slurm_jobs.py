@@ -154,6 +154,28 @@ def test_a_cluster_without_parts_of_gpus_is_named(programs, answer):
         _sharing(Settings(cluster="slurm", runs_per_gpu=2))
 
 
+@pytest.mark.parametrize(
+    ("state", "restarts", "over"),
+    [
+        ("RUNNING", "1", False),
+        ("RUNNING", "2", True),
+        ("PENDING", "2", True),
+        ("FAILED", "1", True),
+    ],
+)
+def test_a_local_job_of_another_node_is_gone_with_its_slurm_job(
+    programs, tmp_path, state, restarts, over
+):
+    programs(squeue=squeue_line("5", state, restarts, "1001", "", "sbatch", "None"))
+    record = RECORD.model_copy(update={"cluster": "local", "host": "elsewhere", "started": 1.0})
+    inside = record.model_copy(update={"inside": "5.1"})
+    if over:
+        assert LocalJobs().find(inside).state == "GONE"
+    for refused in (record, *([] if over else [inside])):
+        with pytest.raises(UserError, match="was started on elsewhere as process 7"):
+            LocalJobs().find(refused)
+
+
 @pytest.mark.parametrize("line", [FOREIGN, TOO_OLD, MINE])
 @pytest.mark.parametrize("identity", ["7", None])
 def test_what_is_not_ours_or_over_is_never_cancelled(programs, line, identity):

@@ -50,6 +50,7 @@ NOT_RUN = {
     "gol serve": "a server; tests/results/test_serve.py",
     "curl": "asks that server",
     "gol predict CHECKPOINT": "as pretrained; tests/engine/test_predict.py",
+    "sbatch": "a cluster's; tests/slurm starts several runs in one job",
     "gol launch": "a process; tests/cluster/test_launch.py",
 }
 

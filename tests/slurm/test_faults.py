@@ -12,8 +12,9 @@ import time
 import pytest
 import torch
 from laboratory import ASKING, scenarios
-from launchers import ITERATIONS, Launcher, prepare
+from launchers import ITERATIONS, Launcher, checkpoint, prepare
 
+from gol.cluster.jobs import JobRecord
 from gol.files.digests import seal_path
 
 pytestmark = pytest.mark.slow
@@ -259,6 +260,30 @@ def images_on_the_nodes_own_disk(bench):
         assert_nothing_lost(bench, run)
 
 
+def several_runs_inside_one_job(bench):
+    """Local launches on a granted node, as a cluster without shards lets several share a GPU."""
+    good, better = (
+        prepare(bench.folder / name, bench.data, **{"runner.max_epochs": 2}) for name in "ab"
+    )
+    launch = f"{sys.executable} -m gol launch --runs-per-gpu=3 --device"
+    bad = f"{launch}=cuda:7 {prepare(bench.folder / 'bad', bench.data)}"
+    script = f"{bad} & {launch}=cpu {good} & {launch}=cpu {better} & wait"
+    log = bench.folder / "log"
+    options = ("--requeue", "--gres=gpu:1", "--open-mode=append", f"--output={log}")
+    job = bench.cluster.call("sbatch", "--parsable", *options, f"--wrap={script}").strip()
+    bench.wait_for(lambda: min(checkpoint(good), checkpoint(better)) >= 10)
+    bench.cluster.call("scontrol", "requeue", job)
+    for run in (good, better):  # where control groups end all processes, on another node
+        record = JobRecord.read(run / "job.json")
+        bench.cluster.signal(signal.SIGKILL, f"GOL_JOB={record.name}")
+        record.model_copy(update={"host": "elsewhere"}).write()
+    done = [run / "train.json" for run in (good, better)]
+    bench.wait_for(lambda: all(path.exists() for path in done), log.read_text)
+    said = log.read_text()
+    assert "no device 'cuda:7'; allowed: cpu" in said
+    assert said.count("continues after iteration") == 2, said
+
+
 @scenarios(
     requeued_by_a_warning_by_hand_and_for_an_urgent_job,
     a_lost_node_and_a_controller_that_is_away,
@@ -270,6 +295,7 @@ def images_on_the_nodes_own_disk(bench):
     a_job_that_keeps_failing_ends_with_the_reason,
     a_node_whose_gpu_does_not_work_is_left_out,
     images_on_the_nodes_own_disk,
+    several_runs_inside_one_job,
 )
 def test_faults(laboratory, scenario):
     laboratory.outcome(scenario)
