@@ -66,9 +66,9 @@ def staged(task: Task, place: str) -> Iterator[None]:
 def _copied(images: Path, annotations: str, place: str) -> Iterator[None]:
     root = _root(place, images)
     begin = time.time()
-    _remove_unused(root)
     key = f"{file_digest(annotations)} {images.resolve()}"
     folder = root / hashlib.sha256(key.encode()).hexdigest()[:16]
+    _remove_unused(root, folder)
     with _used(folder):
         copy = folder / "images"
         with exclusive(copy, f"waiting for the process that copies {images} to {copy}"):
@@ -117,10 +117,14 @@ def _on_own_disk(folder: Path) -> bool:
     return str(place) in mounted
 
 
+def _lock_of(folder: Path) -> Path:
+    return folder.with_suffix(".lock")
+
+
 @contextmanager
 def _used(folder: Path) -> Iterator[None]:
     """Keeps others from removing a folder; the last one who does removes it."""
-    path = folder.with_suffix(".lock")
+    path = _lock_of(folder)
     while True:
         with open(path, "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
@@ -134,9 +138,9 @@ def _used(folder: Path) -> Iterator[None]:
             return
 
 
-def _remove_unused(root: Path) -> None:
-    """Removes what killed processes have left."""
-    for path in root.glob("*.lock"):
+def _remove_unused(root: Path, wanted: Path) -> None:
+    """Removes what killed processes have left, but not the folder that is wanted again."""
+    for path in {*root.glob("*.lock")} - {_lock_of(wanted)}:
         with suppress(OSError), open(path, "ab") as lock:
             _remove_if_alone(lock, path)
 

@@ -12,7 +12,7 @@ import torch
 
 import gol.models  # noqa: F401  (installs the operators)
 from gol.activations import ACTIVATIONS
-from gol.engine.health import check_device
+from gol.engine.health import check_device, ecc_errors
 from gol.errors import NodeError
 from gol.losses import LOSSES
 
@@ -32,7 +32,11 @@ def health(args: argparse.Namespace) -> dict[str, Any]:
         return {"lines": [str(error)], "failed": [str(error)]}
     seconds = time.perf_counter() - begin
     failed = [] if seconds < 2 or args.device == "cpu" else [f"it takes {seconds:.1f} s"]
-    return {"lines": [f"{args.device} passes in {seconds:.2f} s"], "failed": failed}
+    lines = [f"{args.device} passes in {seconds:.2f} s"]
+    if args.device != "cpu":
+        errors = ecc_errors(f"GPU-{torch.cuda.get_device_properties(args.device).uuid}")
+        lines.append(f"uncorrectable ECC errors: {'unknown' if errors is None else errors}")
+    return {"lines": lines, "failed": failed}
 
 
 def operators(args: argparse.Namespace) -> dict[str, Any]:
