@@ -174,7 +174,8 @@ def shards(partition: str) -> int:
 def is_over(attempt: str | None) -> bool:
     """Whether Slurm knows that a job, say 7, has ended or was requeued since its attempt 7.0."""
     found = jobs("", fresh=True) if attempt else None
-    return found is not None and attempt not in {
+    # A user without a name is told of no job, not even of the one in which this runs.
+    return bool(found) and attempt not in {
         f"{info.id}.{info.restarts}" for info in found if info.state not in FINAL
     }
 
