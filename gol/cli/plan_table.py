@@ -4,6 +4,7 @@ import shlex
 import textwrap
 
 from gol.cli.plan import ASSUMED, ASSUMED_FOR, Cost, Plan
+from gol.errors import plural
 from gol.progress import format_bytes
 
 _UNKNOWN = "–"
@@ -18,7 +19,7 @@ def format_plan(plan: Plan, options: list[str]) -> str:
         options: what tells snakemake the pipeline, for the command that the text names.
     """
     seeds, exact = plan.costs[0].seeds, all(map(_is_exact, plan.costs))
-    factors = f"{_count(len(plan.costs), 'experiment')} × {_count(seeds, 'seed')}"
+    factors = f"{plural(len(plan.costs), 'experiment')} × {plural(seeds, 'seed')}"
     totals = {
         "runs": f"{plan.runs:,} ({factors})",
         "images": _at_least(plan.images(), exact),
@@ -30,7 +31,7 @@ def format_plan(plan: Plan, options: list[str]) -> str:
         totals["downloads"] = f"{_size(plan.download)}{rest if plan.unsized else ''}"
     if plan.gpus:
         days = _span(plan.days(), plan.days("most"), digits=1)
-        totals[f"on {_count(plan.gpus, 'GPU')}"] = f"{days} days, if none ever waits"
+        totals[f"on {plural(plan.gpus, 'GPU')}"] = f"{days} days, if none ever waits"
     width = max(map(len, totals))
     return "\n".join(
         [
@@ -91,10 +92,6 @@ def _advice(plan: Plan, options: list[str]) -> list[str]:
         return []
     command = ["snakemake", *plan.unprepared, *options]
     return [f"{_UNKNOWN}: not known before the data is prepared:", f"`{shlex.join(command)}`"]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _is_exact(cost: Cost) -> bool:
