@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from gol.errors import validated
 from gol.files import read_json, write_json
 from gol.files.digests import log_lines
-from gol.run_folder import RunFolder
+from gol.run_folder import RunFolder, RunSummary
 
 UNITS = ("GPU", "CPU")
 
@@ -92,6 +92,26 @@ def known_sum(values: Iterable[float | None]) -> tuple[float | None, bool]:
     return (sum(known) if known else None), len(known) == len(values)
 
 
+def total(costs: Iterable[Cost]) -> dict[str, float]:
+    """Of several trainings and detections together, as far as it is known.
+
+    Returns:
+        ``gpu_hours``, ``cpu_hours`` and ``energy_kwh``, sums, and ``peak_memory_gb``, the highest;
+        what is unknown or 0 is left out.
+    """
+    costs = list(costs)
+    sums = {f"{unit.lower()}_hours": [cost.hours_of(unit) for cost in costs] for unit in UNITS}
+    sums["energy_kwh"] = [cost.energy_kwh for cost in costs]
+    found = {key: known_sum(values)[0] for key, values in sums.items()}
+    found["peak_memory_gb"] = peak(cost.memory_gb for cost in costs)
+    return {key: value for key, value in found.items() if value}
+
+
+def peak(values: Iterable[float | None]) -> float | None:
+    """The highest of the values that are known, None if there are none."""
+    return max((value for value in values if value is not None), default=None)
+
+
 def read_attempts(path: Path) -> list[Attempt]:
     """The starts that a file lists; none where there is no file, as before 0.7.0.
 
@@ -126,10 +146,9 @@ def training_cost(run: RunFolder) -> Cost:
     """
     train = run.read_summary()
     found = _cost(read_attempts(run.cost))
-    seconds, unit = train.seconds, unit_of(train.device.partition(":")[0])
-    hours = seconds * train.ranks * (1 if unit == "GPU" else cores(run)) / 3600
+    hours = train.seconds * devices_of(run, train) / 3600
     if hours > sum(found.hours.values()):  # it began before 0.7.0
-        found = Cost({unit: hours}, memory_gb=_logged_memory(run))
+        found = Cost({unit_of(train.device): hours}, memory_gb=_logged_memory(run))
     return Cost(found.hours, train.images_per_second, found.memory_gb, found.energy_kwh)
 
 
@@ -142,13 +161,14 @@ def detection_cost(run: RunFolder, scoring: str) -> Cost:
     return _cost(read_attempts(run.cost_of(run.detections(scoring))))
 
 
-def cores(run: RunFolder) -> int:
-    """CPU cores that one rank of a run computes with.
+def devices_of(run: RunFolder, train: RunSummary) -> int:
+    """How many GPUs a run was trained on, or CPU cores: as many as its ranks have threads.
 
     Raises:
-        UserError: the config is damaged.
+        UserError: the config cannot be read.
     """
-    return read_json(run.config)["gol"].get("threads", 1)
+    threads = read_json(run.config)["gol"].get("threads", 1)
+    return train.ranks * (threads if unit_of(train.device) == "CPU" else 1)
 
 
 def _cost(attempts: list[Attempt]) -> Cost:
@@ -159,7 +179,7 @@ def _cost(attempts: list[Attempt]) -> Cost:
     return Cost(
         hours,
         next((a.images_per_second for a in reversed(attempts) if a.images_per_second), None),
-        max((a.memory_gb for a in attempts if a.memory_gb is not None), default=None),
+        peak(attempt.memory_gb for attempt in attempts),
         energy if complete else None,
     )
 
@@ -168,5 +188,5 @@ def _logged_memory(run: RunFolder) -> float | None:
     """The peak that ``metrics.jsonl`` tells, which knows none before 0.5.0."""
     if not run.metrics.exists():
         return None
-    points = (point.get("memory_gb") for _, point in log_lines(run.metrics) if point)
-    return max((float(value) for value in points if isinstance(value, Real)), default=None)
+    found = (point.get("memory_gb") for _, point in log_lines(run.metrics) if point)
+    return peak(float(value) for value in found if isinstance(value, Real))

@@ -32,6 +32,10 @@ def format_plan(plan: Plan, options: list[str]) -> str:
     if plan.gpus:
         days = _span(plan.days(), plan.days("most"), digits=1)
         totals[f"on {plural(plan.gpus, 'GPU')}"] = f"{days} days, if none ever waits"
+    if done := sum(plan.spent.runs.values()):
+        totals["done"] = f"{done} of {plural(plan.runs, 'run')}: " + plan.spent.text(
+            plan.hours_of_done
+        )
     width = max(map(len, totals))
     return "\n".join(
         [
@@ -82,7 +86,7 @@ def _notes(plan: Plan) -> list[str]:
             "RUN, a finished (short) run of that detector and backbone."
         )
     if any(cost.device == "cpu" for cost in costs):
-        notes.append("The throughput was measured on the CPU: the hours are those of a CPU.")
+        notes.append("The throughput was measured on the CPU: the hours are those of one core.")
     return notes
 
 

@@ -128,7 +128,7 @@ def _train(
         if ranks.is_main and (stop or due):
             trainer.save(run, done, wanted, clock.started, clock.spent())
             clock.saved = time.monotonic()
-        if tally:
+        if stop or due or tally:
             bill.add_up()
         if stop or due:
             ranks.barrier()  # a slow disk must not count against an exchange of gradients

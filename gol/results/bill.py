@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from gol.costs import UNITS, Cost, known_sum
+from gol.costs import UNITS, Cost, known_sum, peak
 from gol.results.rows import ABSENT, mean_text
 
 
@@ -29,7 +29,7 @@ class Bill:
             costs: of these.
             alike: whether they are seeds of one experiment, whose throughput has a mean.
         """
-        memory = max((c.memory_gb for c in costs if c.memory_gb is not None), default=None)
+        memory = peak(cost.memory_gb for cost in costs)
         return [
             *(_sum(cost.hours_of(unit) for cost in costs) for unit in self.units),
             mean_text(cost.images_per_second for cost in costs) if alike else "",
