@@ -4,23 +4,16 @@ import json
 import shutil
 
 import pytest
-from run_folders import edit, edit_gol, make_run
+from run_folders import bill, edit, edit_gol, make_run
 
-from gol.costs import Attempt, Cost, detection_cost, total, training_cost, write_attempts
+from gol.costs import Cost, detection_cost, total, training_cost
 from gol.errors import UserError
 from gol.run_folder import RunFolder
-
-GPU = {"started": 1.0, "device": "NVIDIA A100", "devices": 4}
 
 
 @pytest.fixture
 def run(tmp_path):
     return RunFolder(make_run(tmp_path / "run"))
-
-
-def bill(path, *starts):
-    path.parent.mkdir(exist_ok=True)
-    write_attempts(path, [Attempt(**{**GPU, **start}) for start in starts], "gol train")
 
 
 def test_all_starts_are_added_and_the_highest_memory_counts(run):

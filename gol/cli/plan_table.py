@@ -8,7 +8,7 @@ from gol.errors import plural
 from gol.progress import format_bytes
 
 _UNKNOWN = "–"
-_HEAD = ["experiment", "img/epoch", "epochs", "iterations", "img/s", "GPU-h", "params", "disk"]
+_HEAD = ["experiment", "img/epoch", "epochs", "iterations", "img/s", "{}-h", "params", "disk"]
 
 
 def format_plan(plan: Plan, options: list[str]) -> str:
@@ -20,10 +20,11 @@ def format_plan(plan: Plan, options: list[str]) -> str:
     """
     seeds, exact = plan.costs[0].seeds, all(map(_is_exact, plan.costs))
     factors = f"{plural(len(plan.costs), 'experiment')} × {plural(seeds, 'seed')}"
+    unit = "CPU" if {cost.device for cost in plan.costs} == {"cpu"} else "GPU"
     totals = {
         "runs": f"{plan.runs:,} ({factors})",
         "images": _at_least(plan.images(), exact),
-        "GPU-hours": _span(plan.hours(), plan.hours("most"), digits=0),
+        f"{unit}-hours": _span(plan.hours(), plan.hours("most"), digits=0),
         "disk": f"{_size(plan.disk)} of checkpoints and weights; data and detections come on top",
     }
     if plan.download or plan.unsized:
@@ -39,7 +40,7 @@ def format_plan(plan: Plan, options: list[str]) -> str:
     width = max(map(len, totals))
     return "\n".join(
         [
-            _aligned([_HEAD, *map(_line, plan.costs)]),
+            _aligned([[word.format(unit) for word in _HEAD], *map(_line, plan.costs)]),
             "",
             *(f"{key:<{width}}  {value}" for key, value in totals.items()),
             "",
