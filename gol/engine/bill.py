@@ -27,7 +27,7 @@ class Bill:
     """What one start takes, added to the list of those before; a context that ends with the work.
 
     Args:
-        path: the list; rank 0 writes it.
+        path: the list; rank 0 writes it. None: nobody will read one.
         ranks: this process among the others.
         writer: the command that works.
 
@@ -35,7 +35,7 @@ class Bill:
         images_per_second: throughput of all ranks, as far as the work says it.
     """
 
-    def __init__(self, path: Path, ranks: Ranks, writer: str) -> None:
+    def __init__(self, path: Path | None, ranks: Ranks, writer: str) -> None:
         self.path, self.ranks, self.writer = path, ranks, writer
         self.before: list[Attempt] = []
         self.attempt: Attempt | None = None
@@ -58,7 +58,7 @@ class Bill:
             device=torch.cuda.get_device_name(device) if gpu else device.type,
             devices=world if gpu else world * threads,
         )
-        if self.ranks.is_main:
+        if self.path and self.ranks.is_main:
             try:
                 self.before = read_attempts(self.path)
             except UserError as error:
@@ -96,7 +96,7 @@ class Bill:
             "images_per_second": self.images_per_second,
         }
         self.attempt = self.attempt.model_copy(update=found)
-        if self.ranks.is_main:
+        if self.path and self.ranks.is_main:
             write_attempts(self.path, [*self.before, self.attempt], self.writer)
 
     def __enter__(self) -> Self:

@@ -67,11 +67,7 @@ def detect(
     """
     if checkpoint and last:
         raise UserError("--checkpoint and --last both name weights: give one of them")
-    with (
-        Preemption() as preemption,
-        join(device) as ranks,
-        Bill(RunFolder.cost_of(Path(out)), ranks, "gol detect") as bill,
-    ):
+    with Preemption() as preemption, join(device) as ranks:
         config = load_config(run)
         own = own_part(config)
         scoring = own.scoring(scoring)
@@ -82,6 +78,9 @@ def detect(
         if weights == folder.best and ranks.is_main:
             text = f"{own.experiment}  {_OPTIMISTIC.format(name=weights.name)}"
             print(text, file=sys.stderr, flush=True)
+
+        of_run = Path(out).resolve() == folder.detections(scoring).resolve()
+        bill = Bill(folder.cost_of(Path(out)) if of_run else None, ranks, "gol detect")
 
         def check() -> None:
             if preemption.requested:
@@ -104,7 +103,8 @@ def detect(
                 where = f"{error.filename}: " if error.filename else ""
                 raise UserError(f"cannot detect: {where}{error.strerror or error}") from error
 
-        return write_sharded(out, chunks(), ranks, preemption.at_once(_STOPPED))
+        with bill:
+            return write_sharded(out, chunks(), ranks, preemption.at_once(_STOPPED))
 
 
 def build_scorer(config: Any, scoring: str, device: torch.device) -> torch.nn.Module:

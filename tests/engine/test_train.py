@@ -14,11 +14,13 @@ from rank_processes import assert_same_training, losses, prepare, weights
 
 from gol.config.axes import axis_values
 from gol.config.resolve import fingerprint, load_config
+from gol.costs import read_attempts
 from gol.data.store import AnnotationStore
 from gol.engine.checkpoints import checkpoint_path, save_checkpoint
 from gol.engine.train import train
 from gol.errors import UserError
 from gol.models.state import load_checkpoint
+from gol.run_folder import RunFolder
 
 #: Three iterations on the tiny data, each of one micro-batch as on a GPU with enough memory.
 SHORT = {"data.samples_per_gpu": 8, "runner.max_epochs": 1}
@@ -68,6 +70,9 @@ def test_killed_training_ends_with_identical_weights(alone, tmp_path, demo_data,
     train(run, "cpu")
     assert_same_training(run, alone)
     assert losses(run) == losses(alone)
+    # Each start that lived to a checkpoint (every 5 iterations) is known until then.
+    *killed, _ = read_attempts(RunFolder(run).cost)
+    assert len(killed) == sum(iteration > 5 for iteration in kills)
 
 
 @pytest.mark.slow
