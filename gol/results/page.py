@@ -6,7 +6,7 @@ from pathlib import Path
 import gol
 from gol.config.layout import Layout
 from gol.data.prepared import Prepared
-from gol.errors import UserError, choices, shown
+from gol.errors import UserError, choices, plural, shown
 from gol.evaluation.diagnosis import Diagnosis, diagnose
 from gol.files import write_text
 from gol.results import page_figures, page_tables
@@ -133,7 +133,8 @@ def _diagnosis(run: Run) -> tuple[Diagnosis | None, str]:
 def _background(diagnosis: Diagnosis | None) -> str:
     if diagnosis is None:
         return ""
-    return f"{int(diagnosis.confusion[-1].sum()):,} detections are where no object is annotated."
+    lone = int(diagnosis.confusion[-1].sum())
+    return f"{plural(lone, 'detection')} where no object is annotated."
 
 
 def _title(runs: Sequence[Run]) -> str:

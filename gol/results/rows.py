@@ -9,7 +9,7 @@ from typing import Any
 from gol.config.experiments import experiment
 from gol.config.own import Identity
 from gol.costs import Cost
-from gol.errors import UserError
+from gol.errors import UserError, plural
 from gol.results.runs import Evaluation, Run, read_runs
 
 METRICS = ("AP", "APr", "APc", "APf", "APb")
@@ -219,7 +219,7 @@ def _setting(axes: dict[str, Any], result: Evaluation) -> str:
             value = f"{value[0]}–{value[-1]}"
         if not isinstance(value, dict):
             protocol.append(str(value) if key == "name" else f"{key.replace('_', ' ')} {value}")
-    parts = [f"dataset {Path(str(axes.get('dataset', '–'))).stem}", f"{result.images:,} images"]
+    parts = [f"dataset {Path(str(axes.get('dataset', '–'))).stem}", plural(result.images, "image")]
     return f"{', '.join([*parts, result.engine])}; protocol: {', '.join(protocol)}"
 
 

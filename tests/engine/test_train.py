@@ -30,6 +30,8 @@ def test_what_a_training_writes(alone):
     summary = json.loads((alone / "train.json").read_text())
     assert summary["iterations"] == 16 and summary["device"] == "cpu"
     assert summary["seconds"] > 0 and summary["images_per_second"] > 0
+    (took,) = read_attempts(RunFolder(alone).cost)
+    assert took.seconds > summary["seconds"] and took.devices == 1 and took.memory_gb > 0.1
     assert [line["iteration"] for line in losses(alone)] == [10, 16]
     assert {*summary["raw_annotations"]} == {"train", "val"}
     assert all({"loss_cls", "loss_bbox", "loss_mask"} <= line.keys() for line in losses(alone))
@@ -45,8 +47,10 @@ def finished(alone, tmp_path):
 
 def test_a_finished_training_is_not_repeated(finished):
     before = (finished / "model.pth").stat().st_mtime_ns
+    took = read_attempts(RunFolder(finished).cost)
     train(finished, "cpu")
     assert (finished / "model.pth").stat().st_mtime_ns == before
+    assert read_attempts(RunFolder(finished).cost) == took
 
 
 @pytest.mark.slow
