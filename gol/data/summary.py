@@ -84,8 +84,9 @@ def _losses(part: dict[str, Any], split: str) -> list[str]:
         lines.append(f"{ignored} to be ignored (ignore), not counted as objects")
     if part["small_images"] and split == "train":
         lines.append(
-            f"{part['small_images']} of {part['images']} images have a side under {MIN_SIDE} px: "
-            f"training leaves them out, with {plural(part['objects_in_small_images'], 'object')}"
+            f"left out of training for a side under {MIN_SIDE} px: {part['small_images']} of "
+            f"{plural(part['images'], 'image')}, with "
+            f"{plural(part['objects_in_small_images'], 'object')}"
         )
     if part["thin_objects"] and split == "train":
         thin = plural(part["thin_objects"], "object")

@@ -136,6 +136,6 @@ class EQL(base.ClassificationLoss):
         if channels != len(self.rare):
             raise UserError(
                 f"{type(self).__name__}: {plural(channels, 'class')}, but the class statistics "
-                f"have {len(self.rare)} (version {self.version!r}); set version, num_classes or "
+                f"have {len(self.rare):,} (version {self.version!r}); set version, num_classes or "
                 "class_statistics"
             )
