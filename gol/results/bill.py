@@ -40,27 +40,22 @@ class Bill:
     @property
     def words(self) -> str:
         """What the columns are, as sentences."""
-        text = "Failed and interrupted starts are counted."
+        parts = ["Failed and interrupted starts are included."]
         if "GPU" in self.units:
-            text += (
-                " GPU-h: hours of one GPU. GB: peak memory of a GPU. kWh: what the GPUs took, as "
-                "NVML measures it; runs that share a GPU each count all of it."
+            parts.append(
+                "GPU-h: hours of one GPU. GB: peak memory of one GPU. kWh: energy of the GPUs, as "
+                "NVML measures it. Runs that share a GPU each count all of it."
             )
         if "CPU" in self.units:
-            text += " CPU-h: hours of one core"
-            text += (
-                "; there, GB are those of the process."
-                if "GPU" in self.units
-                else (". GB: peak memory of the process. kWh is measured on GPUs alone.")
-            )
-        return text
+            parts.append("CPU-h: hours of one core; GB: peak memory of one process; no kWh.")
+        parts.append(f"{ABSENT}: not known; ≥: not all of it is known.")
+        return " ".join(parts)
 
 
 def _sum(values: Iterable[float | None]) -> str:
-    """≥: not all are known."""
     total, complete = known_sum(values)
     if total is None:
         return ABSENT
-    text = f"{total:,.0f}" if total >= 100 else f"{total:.3g}"
-    text = "< 0.001" if 0 < total < 0.001 else text
+    digits = 3 if total < 1 else 2 if total < 10 else 1 if total < 100 else 0
+    text = "< 0.001" if 0 < total < 0.001 else f"{total:,.{digits}f}"
     return text if complete else f"≥ {text}"

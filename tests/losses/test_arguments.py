@@ -36,7 +36,7 @@ def test_version_and_num_classes_must_agree_when_the_loss_is_used():
     loss = DropLoss()
     with pytest.raises(UserError, match=r"1,203 classes.*1,230.*'v0_5'"):
         loss.get_cls_channels(1203)
-    with pytest.raises(UserError, match="1203 classes"):
+    with pytest.raises(UserError, match="1,203 classes"):
         loss(torch.zeros(2, 1203), torch.tensor([0, 1203]))
 
 

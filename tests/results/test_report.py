@@ -241,8 +241,8 @@ def test_the_cost_of_seeds_is_added_and_what_is_not_known_makes_it_a_bound(folde
         *("Sigmoid", "↳ detection, scored with softmax", "↳ detection, scored with sigmoid"),
         *("Softmax", "↳ detection", "Gumbel", "↳ detection", "All"),
     ]
-    assert [lines[i][2] for i in (0, 3, 5)] == [f"{each:.3g}" for each in hours]
-    assert lines[-1][1:] == ["9", f"≥ {sum(hours):.3g}", "", "–", "–", "", ""]
+    assert [lines[i][2] for i in (0, 3, 5)] == [f"{each:.3f}" for each in hours]
+    assert lines[-1][1:] == ["9", f"≥ {sum(hours):.3f}", "", "–", "–", "", ""]
     for folder in folders:
         run = RunFolder(folder)
         start = {"seconds": 900.0, "energy_kwh": 0.5, "memory_gb": 30.0}
@@ -252,9 +252,9 @@ def test_the_cost_of_seeds_is_added_and_what_is_not_known_makes_it_a_bound(folde
             bill(run.cost_of(run.detections(scoring)), start)
     head, _, *lines = _costs(markdown({"": collect(folders)}))
     assert head[2] == "GPU-h"
-    assert lines[0][2:3] + lines[0][4:6] == ["6", "30.0", "3"]
+    assert lines[0][2:3] + lines[0][4:6] == ["6.00", "30.0", "3.00"]
     assert lines[1][2:] == ["0.075", "50.0 ± 0.0", "–", "0.075", "", ""]
-    assert lines[-1][1:] == ["9", "18.3", "", "30.0", "9.3", "", ""]
+    assert lines[-1][1:] == ["9", "18.3", "", "30.0", "9.30", "", ""]
     record = records({"": collect(folders)})[1]
     assert record["training_gpu_hours"] == pytest.approx(6) and record["training_cpu_hours"] == 0
     assert record["detection_images_per_second"] == 50
@@ -262,7 +262,7 @@ def test_the_cost_of_seeds_is_added_and_what_is_not_known_makes_it_a_bound(folde
     (folders[0] / "cost.json").unlink()  # a seed of an older version
     assert records({"": collect(folders)})[0]["training_energy_kwh"] is None
     head, _, line, *_ = _costs(markdown({"": collect(folders)}))
-    assert head[2:4] == ["GPU-h", "CPU-h"] and line[head.index("kWh")] == "≥ 2"
+    assert head[2:4] == ["GPU-h", "CPU-h"] and line[head.index("kWh")] == "≥ 2.00"
 
 
 def test_older_readers_find_their_columns_where_they_were(folders):
