@@ -6,7 +6,7 @@ it here.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 
@@ -68,12 +68,14 @@ class Cost:
         images_per_second: throughput of all devices together.
         memory_gb: as of :class:`Attempt`.
         energy_kwh: as of :class:`Attempt`; None where a start does not know it.
+        device: what the last start ran on, as of :class:`Attempt`.
     """
 
     hours: Mapping[str, float]
     images_per_second: float | None = None
     memory_gb: float | None = None
     energy_kwh: float | None = None
+    device: str | None = None
 
     def hours_of(self, unit: str) -> float | None:
         """Hours of GPUs or of CPU cores; None if unknown."""
@@ -149,7 +151,7 @@ def training_cost(run: RunFolder) -> Cost:
     hours = train.seconds * devices_of(run, train) / 3600
     if hours > sum(found.hours.values()):  # it began before 0.7.0
         found = Cost({unit_of(train.device): hours}, memory_gb=_logged_memory(run))
-    return Cost(found.hours, train.images_per_second, found.memory_gb, found.energy_kwh)
+    return replace(found, images_per_second=train.images_per_second)
 
 
 def detection_cost(run: RunFolder, scoring: str) -> Cost:
@@ -181,6 +183,7 @@ def _cost(attempts: list[Attempt]) -> Cost:
         next((a.images_per_second for a in reversed(attempts) if a.images_per_second), None),
         peak(attempt.memory_gb for attempt in attempts),
         energy if complete else None,
+        attempts[-1].device if attempts else None,
     )
 
 

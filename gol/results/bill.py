@@ -6,6 +6,16 @@ from gol.costs import UNITS, Cost, known_sum, peak
 from gol.results.rows import ABSENT, mean_text
 
 
+def detection_label(scoring: str, only: bool) -> str:
+    """What the line of a detection is called, below its training.
+
+    Args:
+        scoring: its activation.
+        only: whether the training has no other detection.
+    """
+    return "↳ detection" if only else f"↳ detection, scored with {scoring}"
+
+
 class Bill:
     """The columns that a table of costs needs.
 
@@ -57,5 +67,5 @@ def _sum(values: Iterable[float | None]) -> str:
     if total is None:
         return ABSENT
     digits = 3 if total < 1 else 2 if total < 10 else 1 if total < 100 else 0
-    text = "< 0.001" if 0 < total < 0.001 else f"{total:,.{digits}f}"
+    text = f"{total:,.{digits}f}" if total >= 0.001 else "< 0.001" if total else "0"
     return text if complete else f"≥ {text}"

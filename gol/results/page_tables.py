@@ -65,13 +65,16 @@ def cost_lines(runs: Sequence[Run]) -> Lines:
     everything = [cost for run in runs for cost in run.costs]
     bill = Bill(everything)
     rest = ["Iterations", "Parameters", "Device", "Processes"]
-    lines = [["Run", *bill.heads, *rest]]
+    lines = [["Training", *bill.heads, *rest]]
     for run in runs:
         train, who = run.train, run.identity
-        facts = [f"{train.iterations:,}", f"{train.parameters:,}", train.device, str(train.ranks)]
+        device = run.training_cost.device or train.device
+        facts = [f"{train.iterations:,}", f"{train.parameters:,}", device, str(train.ranks)]
         lines.append([f"{who.label}, seed {who.seed}", *bill.cells([run.training_cost]), *facts])
         for scoring, cost in run.detection_costs.items():
-            label = f"↳ detection, {scoring}" if len(run.evaluations) > 1 else "↳ detection"
+            label = (
+                f"↳ detection, scored with {scoring}" if len(run.evaluations) > 1 else "↳ detection"
+            )
             lines.append([label, *bill.cells([cost]), *("" for _ in rest)])
     total = bill.cells(everything, alike=False)
     return [*lines, [f"All {plural(len(runs), 'run')}", *total, *("" for _ in rest)]]
