@@ -67,6 +67,15 @@ class Interrupted(Exception):
     """SIGUSR2 asked the work to stop; the same command continues it; exit code 75."""
 
 
+def plural(number: int, noun: str) -> str:
+    """A number and what it counts: "1 class", "1,203 classes", "2 entries"."""
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        noun = f"{noun[:-1]}ie"
+    return f"{number:,} {noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+
+
 def choices(names: object) -> str:
     """The allowed names as one readable phrase, for an error message."""
     return ", ".join(str(name) for name in names)  # type: ignore[attr-defined]

@@ -14,7 +14,9 @@ name                  holds                                          written by
 ``best.pth``          the weights that scored best, as ``model.pth`` ``gol train``
 ``.validation/``      detections of a validation that goes on        ``gol train``
 ``train.json``        the :class:`RunSummary`, last of all           ``gol train``
+``cost.json``         what each start of the training took           ``gol train``
 ``detections/S.json`` detections scored with activation S            ``gol detect``
+``…/S.cost.json``     what each start of that detection took         ``gol detect``
 ``evaluation/S.json`` their scores                                   ``gol evaluate``
 ``tracked.txt``       the id of the MLflow run                       the workflow
 ``.train.lock``       nothing; held by the process that trains       ``gol train``
@@ -173,6 +175,11 @@ class RunFolder:
         return self.path / "train.json"
 
     @property
+    def cost(self) -> Path:
+        """What each start of the training took: ``gol.costs``."""
+        return self.path / "cost.json"
+
+    @property
     def training_lock(self) -> Path:
         """Held by the one process that trains."""
         return self.path / ".train.lock"
@@ -189,6 +196,11 @@ class RunFolder:
     def detections(self, scoring: str) -> Path:
         """The detections that were scored with an activation."""
         return self.path / "detections" / f"{scoring}.json"
+
+    @staticmethod
+    def cost_of(detections: Path) -> Path:
+        """What each start of a detection took, beside what it found."""
+        return detections.with_suffix(".cost.json")
 
     def evaluation(self, scoring: str) -> Path:
         """The scores of the detections that were scored with an activation."""
@@ -263,6 +275,6 @@ class RunFolder:
         shutil.rmtree(self.validating, ignore_errors=True)
         for path in (
             *(self.summary, self.weights, self.metrics, self.job),
-            *(self.best, self.validations),
+            *(self.best, self.validations, self.cost),
         ):
             remove(path)

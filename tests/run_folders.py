@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from gol.costs import Attempt, write_attempts
 from gol.data.store import AnnotationStore
 
 PUBLISHED = {"AP": 16.4, "APr": 0.8, "APc": 12.7, "APf": 27.3, "APb": 17.2}
@@ -136,6 +137,13 @@ def _curve(rng: random.Random, lines: int, started: float) -> str:
         }
         text += json.dumps(point) + "\n"
     return text
+
+
+def bill(path: Path, *starts: dict) -> None:
+    """Lists what the starts of a training or a detection took, by default of 4 GPUs."""
+    path.parent.mkdir(exist_ok=True)
+    usual = {"started": 1.0, "device": "NVIDIA A100", "devices": 4}
+    write_attempts(path, [Attempt(**{**usual, **start}) for start in starts], "gol train")
 
 
 def draw_images(rng: np.random.Generator, dataset: dict, folder: Path) -> None:

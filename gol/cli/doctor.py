@@ -14,7 +14,7 @@ from typing import NamedTuple
 from gol.config.datasets import export_files, load_dataset
 from gol.data.images import file_names, find_image
 from gol.data.sample import sample_images
-from gol.errors import UserError, without_secrets
+from gol.errors import UserError, plural, without_secrets
 from gol.progress import format_bytes
 
 OK, NOTE, MISSING = "ok", "note", "missing"
@@ -206,4 +206,4 @@ def _store(store: str) -> Check:
             count = len(connect(uri).search_experiments())
     except UserError as error:
         return Check(MISSING, "mlflow", str(error))
-    return Check(OK, "mlflow", f"{without_secrets(uri)}: {count} experiments")
+    return Check(OK, "mlflow", f"{without_secrets(uri)}: {plural(count, 'experiment')}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gol.cli.verbs import JSON, OUT, Result, dataset_names, option, verb, whole
-from gol.errors import UserError
+from gol.errors import UserError, plural
 
 
 @verb(
@@ -60,7 +60,7 @@ def import_(
     splits = summary["splits"]
     if all(file_name(split) in splits for split in SPLITS):
         if rest := splits.get(file_name(None)):
-            unused = f"{rest['images']} images are in neither train nor val and are not used"
+            unused = f"{plural(rest['images'], 'image')} in neither train nor val, not used"
             summary["text"] += f"\n{out / file_name(None)}: {unused}"
         return _ready(summary, out, summary["images"])
     remove_dataset_file(out)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gol.cli.verbs import JSON, OUT, RUN, Option, Result, option, verb, whole
+from gol.errors import plural
 
 if TYPE_CHECKING:
     from gol.run_folder import RunSummary
@@ -94,12 +95,12 @@ def detect(
     count = detect(run, out, scoring, checkpoint, device, last)
     if not _is_main():
         return None
-    return Result({"out": str(out), "detections": count}, f"{count} detections in {out}")
+    return Result({"out": str(out), "detections": count}, f"{plural(count, 'detection')} in {out}")
 
 
 def _trained(summary: "RunSummary") -> Result:
     text = (
-        f"{summary.iterations} iterations in {summary.seconds:.0f} s, "
+        f"{plural(summary.iterations, 'iteration')} in {summary.seconds:.0f} s, "
         f"{summary.images_per_second:.1f} img/s on {summary.device}"
     )
     if found := summary.validation:

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from gol.cli.epochs import EpochLength, epoch_length
+from gol.cli.spent import Spent, spent
 from gol.config.axes import axis_values
 from gol.config.datasets import load_dataset
 from gol.config.pipeline import Pipeline
 from gol.config.resolve import read_config
+from gol.costs import devices_of
 from gol.data.prepared import Prepared
 from gol.engine.checkpoints import KEEP
 from gol.errors import UserError
@@ -85,6 +87,7 @@ class Plan:
         download: bytes of the files to download, each file once.
         unsized: the files among them whose size is not published.
         unprepared: files that the pipeline writes when it prepares the datasets that are missing.
+        spent: what the runs that are done took.
         gpus: devices that work at once, or None.
     """
 
@@ -92,6 +95,7 @@ class Plan:
     download: int
     unsized: list[str]
     unprepared: list[str]
+    spent: Spent
     gpus: int | None = None
 
     @property
@@ -106,6 +110,16 @@ class Plan:
     def hours(self, bound: str = "least") -> float | None:
         """Hours of one device for all runs."""
         return _sum(cost.hours(bound) for cost in self.costs)
+
+    @property
+    def hours_of_done(self) -> float | None:
+        """Hours of one device that the plan has, at least, for the runs that are done."""
+        done = [(cost, self.spent.runs[cost.experiment]) for cost in self.costs]
+        return _sum(
+            None if (hours := cost.hours()) is None else hours * runs / cost.seeds
+            for cost, runs in done
+            if runs
+        )
 
     def days(self, bound: str = "least") -> float | None:
         """Days until all runs are done, if no device ever waits."""
@@ -145,6 +159,7 @@ class Plan:
             "download_bytes": self.download,
             "downloads_of_unknown_size": self.unsized,
             "unprepared": self.unprepared,
+            "spent": self.spent.values(),
         }
 
 
@@ -182,7 +197,7 @@ def estimate(
     unsized += _missing_inits(pipeline)
     incomplete = [cost.experiment for cost in costs if cost.epoch is None or cost.disk is None]
     unprepared = dict.fromkeys(str(_prepared(pipeline, name).classes) for name in incomplete)
-    return Plan(costs, download, unsized, list(unprepared), gpus)
+    return Plan(costs, download, unsized, list(unprepared), spent(pipeline), gpus)
 
 
 def check_counted(pipeline: Pipeline, options: list[str]) -> None:
@@ -310,7 +325,7 @@ def _kind(axes: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _speeds(pipeline: Pipeline, measured: Iterable[str | Path]) -> dict[tuple, tuple[float, str]]:
-    """Images per second of one device in finished runs (their mean), and the device."""
+    """Images per second of a GPU or a core in finished runs (their mean), and which it is."""
     own = (RunFolder(run) for name in pipeline.experiments for run in pipeline.runs(name))
     found: dict[tuple, list[float]] = {}
     devices = {}
@@ -318,5 +333,5 @@ def _speeds(pipeline: Pipeline, measured: Iterable[str | Path]) -> dict[tuple, t
         kind = _kind(read_config(run.path)["gol"]["axes"])
         train = run.read_summary()
         devices[kind] = train.device.partition(":")[0]
-        found.setdefault(kind, []).append(train.images_per_second / train.ranks)
+        found.setdefault(kind, []).append(train.images_per_second / devices_of(run, train))
     return {kind: (statistics.fmean(speeds), devices[kind]) for kind, speeds in found.items()}

@@ -4,10 +4,11 @@ import shlex
 import textwrap
 
 from gol.cli.plan import ASSUMED, ASSUMED_FOR, Cost, Plan
+from gol.errors import plural
 from gol.progress import format_bytes
 
 _UNKNOWN = "–"
-_HEAD = ["experiment", "img/epoch", "epochs", "iterations", "img/s", "GPU-h", "params", "disk"]
+_HEAD = ["experiment", "img/epoch", "epochs", "iterations", "img/s", "{}-h", "params", "disk"]
 
 
 def format_plan(plan: Plan, options: list[str]) -> str:
@@ -18,11 +19,12 @@ def format_plan(plan: Plan, options: list[str]) -> str:
         options: what tells snakemake the pipeline, for the command that the text names.
     """
     seeds, exact = plan.costs[0].seeds, all(map(_is_exact, plan.costs))
-    factors = f"{_count(len(plan.costs), 'experiment')} × {_count(seeds, 'seed')}"
+    factors = f"{plural(len(plan.costs), 'experiment')} × {plural(seeds, 'seed')}"
+    unit = "CPU" if {cost.device for cost in plan.costs} == {"cpu"} else "GPU"
     totals = {
         "runs": f"{plan.runs:,} ({factors})",
         "images": _at_least(plan.images(), exact),
-        "GPU-hours": _span(plan.hours(), plan.hours("most"), digits=0),
+        f"{unit}-hours": _span(plan.hours(), plan.hours("most"), digits=0),
         "disk": f"{_size(plan.disk)} of checkpoints and weights; data and detections come on top",
     }
     if plan.download or plan.unsized:
@@ -30,11 +32,15 @@ def format_plan(plan: Plan, options: list[str]) -> str:
         totals["downloads"] = f"{_size(plan.download)}{rest if plan.unsized else ''}"
     if plan.gpus:
         days = _span(plan.days(), plan.days("most"), digits=1)
-        totals[f"on {_count(plan.gpus, 'GPU')}"] = f"{days} days, if none ever waits"
+        totals[f"on {plural(plan.gpus, 'GPU')}"] = f"{days} days, if none ever waits"
+    if done := sum(plan.spent.runs.values()):
+        totals["done"] = f"{done} of {plural(plan.runs, 'run')}: " + plan.spent.text(
+            plan.hours_of_done
+        )
     width = max(map(len, totals))
     return "\n".join(
         [
-            _aligned([_HEAD, *map(_line, plan.costs)]),
+            _aligned([[word.format(unit) for word in _HEAD], *map(_line, plan.costs)]),
             "",
             *(f"{key:<{width}}  {value}" for key, value in totals.items()),
             "",
@@ -81,7 +87,7 @@ def _notes(plan: Plan) -> list[str]:
             "RUN, a finished (short) run of that detector and backbone."
         )
     if any(cost.device == "cpu" for cost in costs):
-        notes.append("The throughput was measured on the CPU: the hours are those of a CPU.")
+        notes.append("The throughput was measured on the CPU: the hours are those of one core.")
     return notes
 
 
@@ -91,10 +97,6 @@ def _advice(plan: Plan, options: list[str]) -> list[str]:
         return []
     command = ["snakemake", *plan.unprepared, *options]
     return [f"{_UNKNOWN}: not known before the data is prepared:", f"`{shlex.join(command)}`"]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _is_exact(cost: Cost) -> bool:

@@ -11,6 +11,7 @@ from gol.cluster.jobs import JobRecord
 from gol.config.backbones import fetch_for
 from gol.config.resolve import fingerprint, read_config
 from gol.errors import UserError
+from gol.files import remove
 from gol.run_folder import RunFolder, RunSummary
 
 
@@ -197,3 +198,5 @@ class Detection:
     def prepare(self, fingerprint: str, before: str | None, restart: bool) -> None:
         """Removes the output of another configuration: it is simply done again."""
         self.out.unlink(missing_ok=True)
+        if before != fingerprint:
+            remove(self.run.cost_of(self.out))

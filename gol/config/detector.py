@@ -11,7 +11,7 @@ from typing import Any
 from gol.config.datasets import Dataset
 from gol.data.constants import Constants
 from gol.data.prepared import Prepared
-from gol.errors import UserError
+from gol.errors import UserError, plural
 
 
 def mmcv_config() -> type:
@@ -84,7 +84,7 @@ def class_statistics(dataset: Dataset, name: str, prepared: Prepared) -> dict[st
         found = len(ClassStatistics.load(path).ids)
         if count not in (None, found):
             raise UserError(
-                f"{path} has {found} classes, but the dataset says num_classes: {count}"
+                f"{path} has {plural(found, 'class')}, but the dataset says num_classes: {count}"
             )
         count = found
     if count is None:

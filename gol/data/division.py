@@ -12,9 +12,9 @@ from typing import Any
 
 #: Lists in the report of the classes that are not in both parts, and what is said of them.
 ONE_SIDED = {
-    "classes_of_one_group": "are in one image or group only, and so in train alone",
-    "classes_not_in_both": "are in train alone, though in several images or groups",
-    "classes_in_val_alone": "are in val alone, where nothing was learned of them",
+    "classes_of_one_group": "in one image or group only, and so in train alone",
+    "classes_not_in_both": "in train alone, though in several images or groups",
+    "classes_in_val_alone": "in val alone, and so never learned",
 }
 _STEPS = 2000  # of the search for a division that has all classes on both sides
 

@@ -17,7 +17,7 @@ from gol.data.imports.copies import copies
 from gol.data.imports.output import check_own, write_own
 from gol.data.imports.values import flag, id_key
 from gol.data.objects import plain
-from gol.errors import UserError, choices, first_few, shown
+from gol.errors import UserError, choices, first_few, plural, shown
 from gol.files import uncollected
 
 #: Keys that tools give images of one video or place.
@@ -211,13 +211,16 @@ def _notes(data: dict[str, Any], by: str | None) -> list[str]:
     if by:
         without = sum(image.get(by) is None for image in data["images"])
         if without:
-            notes.append(f"{without} images have no {by}: only copies of one file stay together")
+            notes.append(
+                f"{plural(without, 'image')} without {by}: only copies of one file stay together"
+            )
     for key in GROUP_KEYS:
         if key == by:
             continue
         values = [str(image[key]) for image in data["images"] if image.get(key) is not None]
         if len(set(values)) < len(values):
-            shared = f"{len(values)} images share {len(set(values))} values of {key}"
+            number = plural(len(set(values)), "value")
+            shared = f"{len(values)} images share {number} of {key}"
             notes.append(f"{shared} and may look alike: --by {key} keeps them together")
     return notes
 
@@ -233,11 +236,11 @@ def _image_folder(file: Path) -> str | None:
 
 def _text(summary: dict[str, Any], targets: dict[str, Path]) -> str:
     lines = [
-        f"{targets[name]}: {part['objects']} objects of {part['classes']} classes in "
-        f"{part['images']} images"
+        f"{targets[name]}: {plural(part['objects'], 'object')} of "
+        f"{plural(part['classes'], 'class')} in {plural(part['images'], 'image')}"
         for name, part in summary["splits"].items()
     ]
     for key, reason in ONE_SIDED.items():
         if names := summary[key]:
-            lines.append(f"{len(names)} classes {reason}: {first_few(names)}")
+            lines.append(f"{plural(len(names), 'class')} {reason}: {first_few(names)}")
     return "\n".join([*lines, *summary["notes"]])

@@ -8,7 +8,7 @@ from gol.data.annotations import Problem
 from gol.data.images import MIN_SIDE
 from gol.data.objects import is_object
 from gol.data.prepared import SPLITS
-from gol.errors import first_few
+from gol.errors import first_few, plural
 from gol.groups import GROUPS
 
 
@@ -56,12 +56,13 @@ def text(summary: dict[str, Any]) -> str:
     def named(counts: dict[str, int]) -> str:
         return ", ".join(f"{count} {GROUPS[group]}" for group, count in counts.items())
 
-    lines = [f"{sum(summary['classes'].values())} classes: {named(summary['classes'])}"]
+    classes = plural(sum(summary["classes"].values()), "class")
+    lines = [f"{classes}: {named(summary['classes'])}"]
     for split in SPLITS:
         part = summary[split]
         lines.append(
-            f"{split}: {part['objects']} objects in {part['images']} images "
-            f"({part['images_without_object']} without); "
+            f"{split}: {plural(part['objects'], 'object')} in "
+            f"{plural(part['images'], 'image')} ({part['images_without_object']} without); "
             f"classes with objects: {named(part['classes_with_objects'])}"
         )
         lines += [f"{split}: {loss}" for loss in _losses(part, split)]
@@ -76,16 +77,20 @@ def _losses(part: dict[str, Any], split: str) -> list[str]:
     """In words, what a split's file holds that does not count."""
     lines = []
     if part["crowds"]:
-        lines.append(f"{part['crowds']} crowd regions (iscrowd), which are no objects")
+        crowds = plural(part["crowds"], "crowd region")
+        lines.append(f"{crowds} (iscrowd), not counted as objects")
     if part["ignored"]:
-        lines.append(f"{part['ignored']} annotations to be ignored (ignore), which are no objects")
+        ignored = plural(part["ignored"], "annotation")
+        lines.append(f"{ignored} to be ignored (ignore), not counted as objects")
     if part["small_images"] and split == "train":
         lines.append(
-            f"{part['small_images']} of {part['images']} images have a side under {MIN_SIDE} px: "
-            f"training leaves them out, with {part['objects_in_small_images']} objects"
+            f"left out of training for a side under {MIN_SIDE} px: {part['small_images']} of "
+            f"{plural(part['images'], 'image')}, with "
+            f"{plural(part['objects_in_small_images'], 'object')}"
         )
     if part["thin_objects"] and split == "train":
-        lines.append(f"{part['thin_objects']} objects under 1 px, which training leaves out")
+        thin = plural(part["thin_objects"], "object")
+        lines.append(f"{thin} under 1 px, which training leaves out")
     if names := part["classes_without_object"]:
-        lines.append(f"{len(names)} classes without an object: {first_few(names)}")
+        lines.append(f"{plural(len(names), 'class')} without an object: {first_few(names)}")
     return lines

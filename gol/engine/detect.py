@@ -19,6 +19,7 @@ import torch
 
 from gol.config.own import own_part
 from gol.config.resolve import fingerprint, load_config
+from gol.engine.bill import Bill
 from gol.engine.distributed import Ranks, join
 from gol.engine.preemption import Preemption
 from gol.engine.shards import write_sharded
@@ -78,6 +79,9 @@ def detect(
             text = f"{own.experiment}  {_OPTIMISTIC.format(name=weights.name)}"
             print(text, file=sys.stderr, flush=True)
 
+        of_run = Path(out).resolve() == folder.detections(scoring).resolve()
+        bill = Bill(folder.cost_of(Path(out)) if of_run else None, ranks, "gol detect")
+
         def check() -> None:
             if preemption.requested:
                 preemption.obey(_STOPPED)
@@ -85,18 +89,22 @@ def detect(
         def chunks() -> Iterator[Iterator[dict]]:
             # Begins when the list is this job's, so that no GPU is held while it waits.
             try:
+                bill.start(own.threads)
                 detector = build_scorer(config, scoring, ranks.device)
                 _load(detector, weights, wanted)
                 images = ImageShare(config, ranks)
                 progress = _Progress(own.experiment, images.count, ranks)
                 for count, entries in images.detections(detector, check):
                     yield entries
-                    progress.add(count)
+                    bill.images_per_second = progress.add(count)
+                    if bill.due:
+                        bill.note()
             except OSError as error:  # of reading; the list's own are named where it is written
                 where = f"{error.filename}: " if error.filename else ""
                 raise UserError(f"cannot detect: {where}{error.strerror or error}") from error
 
-        return write_sharded(out, chunks(), ranks, preemption.at_once(_STOPPED))
+        with bill:
+            return write_sharded(out, chunks(), ranks, preemption.at_once(_STOPPED))
 
 
 def build_scorer(config: Any, scoring: str, device: torch.device) -> torch.nn.Module:
@@ -222,12 +230,13 @@ class _Progress:
         self.done = 0
         self.begin = self.printed = time.monotonic()
 
-    def add(self, images: int) -> None:
+    def add(self, images: int) -> float:
+        """Returns the throughput of all ranks."""
         self.done += images
         now, world = time.monotonic(), self.ranks.world
+        rate = world * self.done / (now - self.begin)
         if self.ranks.is_main and (now - self.printed > 5 or self.done == self.total):
             self.printed = now
-            rate = world * self.done / (now - self.begin)
             of = f" on each of {world} ranks" if world > 1 else ""
             left = timedelta(seconds=round((self.total - self.done) * world / rate))
             print(
@@ -236,6 +245,7 @@ class _Progress:
                 file=sys.stderr,
                 flush=True,
             )
+        return rate
 
 
 def _entries(result: Any, image_id: int, category_ids: list[int]) -> list[dict]:

@@ -137,6 +137,10 @@ class Ranks:
         """For each flag whether it is set on any rank."""
         return [count > 0 for count in self.sum([float(flag) for flag in flags])]
 
+    def each(self, value: float) -> list[float]:
+        """The value of every rank, in their order."""
+        return self.sum([value if rank == self.rank else 0.0 for rank in range(self.world)])
+
     def broadcast(self, value: Any) -> Any:
         """Rank 0's value; those of the other ranks are ignored."""
         if self.world == 1:

@@ -60,7 +60,7 @@ class RunLog:
             **values,
             "images_per_second": rate,
             "eta_seconds": eta,
-            "memory_gb": _peak_memory() / 1e9,
+            "memory_gb": peak_memory() / 1e9,
         }
         if iteration % _LINE_EVERY == 0 or end:
             append(self.path, line)
@@ -93,7 +93,7 @@ def append(path: Path, line: dict) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """Most bytes that this process has held: of the GPU's memory where it uses one."""
     import torch
 

@@ -10,7 +10,7 @@ from typing import Any
 from gol.config.datasets import load_dataset
 from gol.config.experiments import experiment as find_experiment
 from gol.config.resolve import load_config, load_experiment
-from gol.errors import UserError
+from gol.errors import UserError, plural
 from gol.losses import LOSSES
 from gol.losses.class_statistics import ClassStatistics
 from gol.models.init import file_classes
@@ -61,7 +61,7 @@ def detector_of(
     found = load_config(config or path)
     names = _names(weights, classes)
     if len(names) != (count := _heads(found)[0].num_classes):
-        raise UserError(f"{weights} names {len(names)} classes, the config has {count}")
+        raise UserError(f"{weights} names {plural(len(names), 'class')}, the config has {count}")
     return found, weights, names
 
 
@@ -77,8 +77,8 @@ def _resolve(weights: Path, name: str, dataset: str | None, classes: Sequence[st
     count = load_dataset(dataset).num_classes
     if count not in (None, len(classes)):
         raise UserError(
-            f"{weights} names {len(classes)} classes, dataset {dataset} has {count}: name another "
-            "--dataset, at whose image size to detect"
+            f"{weights} names {plural(len(classes), 'class')}, dataset {dataset} has {count}: "
+            "name another --dataset, at whose image size to detect"
         )
     with TemporaryDirectory() as folder:
         _equal_counts(classes).save(Path(folder) / "classes.json")

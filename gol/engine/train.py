@@ -18,6 +18,7 @@ from gol import __version__
 from gol.config.own import Identity, Own, own_part
 from gol.config.resolve import fingerprint, load_config, training_annotations
 from gol.data.prepared import raw_digests
+from gol.engine.bill import Bill
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.distributed import Ranks, join
 from gol.engine.preemption import Preemption
@@ -56,8 +57,8 @@ def train(run: str | Path, device: str | None = None) -> RunSummary:
     run = RunFolder(run)
     with Preemption() as preemption, join(device) as ranks:
         config = load_config(run.path)
-        with _sole_writer(run, ranks):
-            summary = _train(run, config, ranks, preemption)
+        with _sole_writer(run, ranks), Bill(run.cost, ranks, "gol train") as bill:
+            summary = _train(run, config, ranks, preemption, bill)
     if summary is None:
         preemption.obey(f"{run} was asked to stop (SIGUSR2); the same command continues it")
     return summary
@@ -81,7 +82,9 @@ def _sole_writer(run: RunFolder, ranks: Ranks) -> Iterator[None]:
         lock.release()
 
 
-def _train(run: RunFolder, config: Any, ranks: Ranks, preemption: Preemption) -> RunSummary | None:
+def _train(
+    run: RunFolder, config: Any, ranks: Ranks, preemption: Preemption, bill: Bill
+) -> RunSummary | None:
     """Trains to the end, or to the next iteration where a rank is asked to stop: None."""
     from gol.engine.trainer import Trainer  # imports mmcv, which is loud before load_config
 
@@ -89,6 +92,7 @@ def _train(run: RunFolder, config: Any, ranks: Ranks, preemption: Preemption) ->
     if done := ranks.broadcast(_finished(run, wanted) if ranks.is_main else None):
         return done
     own = own_part(config)
+    bill.start(own.threads)
     torch.set_num_threads(own.threads)
     raw = raw_digests(training_annotations(config))  # not at the end: it may be damaged
     provenance()  # kept: at the end the checkout may be at another commit
@@ -117,15 +121,20 @@ def _train(run: RunFolder, config: Any, ranks: Ranks, preemption: Preemption) ->
         if log:
             images = trainer.loader.images(position)
             log.add(done, images, values, validation.may_end(done))
-        stop, due = ranks.any(preemption.requested, clock.due(done) and ranks.is_main)
+        stop, due, tally = ranks.any(
+            preemption.requested, clock.due(done) and ranks.is_main, bill.due
+        )
         due |= done == total or validation.due(done)
         if ranks.is_main and (stop or due):
             trainer.save(run, done, wanted, clock.started, clock.spent())
             clock.saved = time.monotonic()
+        if stop or due or tally:
+            bill.add_up()
         if stop or due:
             ranks.barrier()  # a slow disk must not count against an exchange of gradients
         if stop and done < total:
             return None
+    bill.add_up()  # the summary is the last file
     if not ranks.is_main:
         return ranks.broadcast(None)
     return ranks.broadcast(_finish(run, wanted, trainer, clock, raw, validation, done))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gol.config.resolve import read_config
-from gol.errors import UserError, first_few
+from gol.errors import UserError, first_few, plural
 from gol.evaluation.inputs import (
     CATEGORY,
     HEIGHT,
@@ -64,9 +64,9 @@ def _seen(truth: GroundTruth, found: Detections, result: dict[str, Any]) -> str:
     """What the detections look like beside the objects."""
     if not len(found.table):
         return (
-            f"not one detection on {len(truth.images)} images; all scores lie below the threshold "
-            "(model.test_cfg.rcnn.score_thr), as after too little training or a too high "
-            "learning rate"
+            f"not one detection on {plural(len(truth.images), 'image')}; all scores lie below "
+            "the threshold (model.test_cfg.rcnn.score_thr), as after too little training or a "
+            "too high learning rate"
         )
     placed, named = _covered(truth, found)
     best = f"the highest score is {found.table[:, SCORE].max():.2g}"
@@ -143,7 +143,7 @@ def _trained(run: RunFolder | None) -> list[str]:
     texts = []
     if len(lines) > 1:
         first, last, done = lines[0]["loss"], lines[-1]["loss"], lines[-1]["iteration"]
-        text = f"the loss went from {first:.3g} to {last:.3g} in {done} iterations: "
+        text = f"the loss went from {first:.3g} to {last:.3g} in {plural(done, 'iteration')}: "
         length = "max_iters" if "max_iters" in config["runner"] else "max_epochs"
         remedy = f"train longer (runner.{length})"
         if last > _FALLEN * first:

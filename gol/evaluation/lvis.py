@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import hotcoco
 import numpy as np
 
-from gol.errors import UserError, choices
+from gol.errors import UserError, choices, plural
 from gol.evaluation.inputs import (
     CATEGORY,
     FREQUENCIES,
@@ -290,7 +290,8 @@ def format_metrics(result: dict[str, Any]) -> str:
     lines = [
         f"{protocol['name']} protocol: IoU {thresholds[0]:.2f}:{thresholds[-1]:.2f}, at most "
         f"{protocol['max_detections']} detections per image, sizes by {protocol['sizes_by']}",
-        f"{result['engine']}: {result['detections']} detections on {result['images']} images",
+        f"{result['engine']}: {plural(result['detections'], 'detection')} on "
+        f"{plural(result['images'], 'image')}",
         " " * 4 + "".join(f"{name:>7}" for name in METRICS),
     ]
     for kind in (kind for kind in IOU_TYPES if kind in result):

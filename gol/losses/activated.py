@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gol.activations import ACTIVATIONS, Activation
-from gol.errors import UserError, choices, unknown
+from gol.errors import UserError, choices, plural, unknown
 from gol.losses import base
 from gol.losses.class_relative import normal_bce
 from gol.losses.gumbel import gumbel_bce
@@ -135,7 +135,7 @@ class ActivatedLoss(base.ClassificationLoss):
         if cls_score.shape[1] != wanted:
             raise UserError(
                 f"{type(self).__name__}: {cls_score.shape[1]} logits per region; allowed: {wanted} "
-                f"for {self.num_classes} classes"
+                f"for {plural(self.num_classes, 'class')}"
             )
         pred = base.full_precision(cls_score)
         known = pred[:, : self.num_classes + 1]

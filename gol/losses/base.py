@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gol.errors import UserError, choices
+from gol.errors import UserError, choices, plural
 from gol.losses.class_statistics import ClassStatistics
 
 MODES = ("paper", "exact")
@@ -128,7 +128,8 @@ def load_statistics(
     if path is not None:
         statistics = ClassStatistics.load(path)
         if len(statistics.ids) != num_classes:
-            raise UserError(f"{path} has {len(statistics.ids)} classes, num_classes={num_classes}")
+            found = plural(len(statistics.ids), "class")
+            raise UserError(f"{path} has {found}, num_classes={num_classes}")
         return statistics
     if version is None:
         version = {1203: "v1", 1230: "v0_5"}.get(num_classes)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gol.activations import ACTIVATIONS
-from gol.errors import UserError
+from gol.errors import UserError, plural
 from gol.losses import base
 from gol.losses.activated import cross_entropy
 from gol.losses.class_relative import (
@@ -135,7 +135,7 @@ class EQL(base.ClassificationLoss):
     def _check_classes(self, channels: int) -> None:
         if channels != len(self.rare):
             raise UserError(
-                f"{type(self).__name__}: {channels} classes, but the class statistics have "
-                f"{len(self.rare)} (version {self.version!r}); set version, num_classes or "
+                f"{type(self).__name__}: {plural(channels, 'class')}, but the class statistics "
+                f"have {len(self.rare):,} (version {self.version!r}); set version, num_classes or "
                 "class_statistics"
             )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from gol.activations import ACTIVATIONS
 from gol.data.imports.values import plain_name
-from gol.errors import UserError, visible
+from gol.errors import UserError, plural, visible
 from gol.files.digests import sha256
 from gol.models import foreign
 from gol.models.state import load_state, mismatches
@@ -62,7 +62,7 @@ class Start:
         return "\n".join(
             [
                 f"starts from {self.path}",
-                f"  as they are: {len(self.whole)} tensors ({counts})",
+                f"  as they are: {plural(len(self.whole), 'tensor')} ({counts})",
                 f"  by name: rows of {len(self.classes)} of {total} classes{_list(self.classes)}",
                 f"  logits: {self.logits}",
                 f"  from scratch: {_summary(self.fresh)}",
@@ -243,7 +243,8 @@ class _Rows:
         known = len(theirs) - rows * len(self.theirs) in spare
         if layer == "fc_cls" and self.theirs and not known:
             raise UserError(
-                f"{self.path}: {name} has {len(theirs)} rows for {len(self.theirs)} classes;"
+                f"{self.path}: {name} has {plural(len(theirs), 'row')} for "
+                f"{plural(len(self.theirs), 'class')};"
                 " allowed: one each, and one for the background or two for objectness"
             )
         fits = len(mine) - rows * self.count in spare and theirs.shape[1:] == mine.shape[1:]
@@ -306,4 +307,5 @@ def _list(names: Sequence[str]) -> str:
 
 def _summary(parts: tuple[list[str], list[str]]) -> str:
     classes, tensors = parts
-    return f"{len(classes)} classes{_list(classes)}; {len(tensors)} tensors{_list(tensors)}"
+    counts = plural(len(classes), "class"), plural(len(tensors), "tensor")
+    return f"{counts[0]}{_list(classes)}; {counts[1]}{_list(tensors)}"

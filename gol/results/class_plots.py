@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gol.errors import plural
 from gol.evaluation.diagnosis import Diagnosis
 from gol.groups import GROUPS
 from gol.results import quoting
@@ -75,7 +76,7 @@ def plot_distribution(classes: Sequence[ClassRow], path: str | Path) -> None:
         places = [(i, c.images) for i, c in enumerate(ranked, 1) if c.group == group]
         if places:
             x, counts = zip(*places, strict=True)
-            label = f"{name} ({len(places)} classes)" if len(places) > 1 else f"{name} (1 class)"
+            label = f"{name} ({plural(len(places), 'class')})"
             axes.bar(x, counts, width=1, color=GROUP_COLOURS[group], label=label, linewidth=0)
     axes.set_yscale("symlog", linthresh=1)
     _mark_counts(axes.yaxis, max((c.images for c in ranked), default=1))

@@ -6,15 +6,16 @@ from pathlib import Path
 import gol
 from gol.config.layout import Layout
 from gol.data.prepared import Prepared
-from gol.errors import UserError, choices, shown
+from gol.errors import UserError, choices, plural, shown
 from gol.evaluation.diagnosis import Diagnosis, diagnose
 from gol.files import write_text
 from gol.results import page_figures, page_tables
+from gol.results.bill import Bill
 from gol.results.quoting import html
 from gol.results.report import select, whole
-from gol.results.rows import Row, collect, mean_std
+from gol.results.rows import Row, collect, mean_std, mean_text
 from gol.results.runs import Run, read_runs, scored_on
-from gol.results.tables import mean_text, notes, remarks, table_lines
+from gol.results.tables import notes, remarks, table_lines
 
 
 def write_page(
@@ -59,6 +60,7 @@ def write_page(
         "classes": page_tables.class_lines(beside, diagnosis),
         "confusions": page_tables.confusion_lines(diagnosis) if diagnosis else [],
         "costs": page_tables.cost_lines(runs),
+        "cost_words": Bill(cost for run in runs for cost in run.costs).words,
         "versions": page_tables.version_lines(runs),
         "differences": page_tables.difference_lines(runs),
     }
@@ -131,7 +133,8 @@ def _diagnosis(run: Run) -> tuple[Diagnosis | None, str]:
 def _background(diagnosis: Diagnosis | None) -> str:
     if diagnosis is None:
         return ""
-    return f"{int(diagnosis.confusion[-1].sum()):,} detections are where no object is annotated."
+    lone = int(diagnosis.confusion[-1].sum())
+    return f"{plural(lone, 'detection')} where no object is annotated."
 
 
 def _title(runs: Sequence[Run]) -> str:

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from gol.errors import plural
 from gol.evaluation.diagnosis import Diagnosis
 from gol.files import read_json
 from gol.groups import GROUPS
-from gol.results.rows import ClassRow, Row
-from gol.results.runs import Run, read_curve
-from gol.results.tables import mean_text
+from gol.results.bill import Bill
+from gol.results.rows import ClassRow, Row, mean_text
+from gol.results.runs import Run
 
 _CONFUSIONS = 20
 _LONGEST = 80  # characters of a value of a config
@@ -60,28 +61,23 @@ def confusion_lines(diagnosis: Diagnosis) -> Lines:
 
 
 def cost_lines(runs: Sequence[Run]) -> Lines:
-    """What each training took."""
-    head = ["Training", "Seed", "Hours", "Images/s", "Memory, GB", "Iterations", "Parameters"]
-    lines = [[*head, "Device", "Processes"]]
+    """What the training and the detections of each run took, and the sum."""
+    everything = [cost for run in runs for cost in run.costs]
+    bill = Bill(everything)
+    rest = ["Iterations", "Parameters", "Device", "Processes"]
+    lines = [["Training", *bill.heads, *rest]]
     for run in runs:
         train, who = run.train, run.identity
-        memory = max(
-            (p["memory_gb"] for p in read_curve(run.folder.path) if "memory_gb" in p), default=None
-        )
-        lines.append(
-            [
-                who.label,
-                str(who.seed),
-                f"{train.seconds / 3600:.2f}",
-                f"{train.images_per_second:.1f}",
-                "–" if memory is None else f"{memory:.1f}",
-                f"{train.iterations:,}",
-                f"{train.parameters:,}",
-                train.device,
-                str(train.ranks),
-            ]
-        )
-    return lines
+        device = run.training_cost.device or train.device
+        facts = [f"{train.iterations:,}", f"{train.parameters:,}", device, str(train.ranks)]
+        lines.append([f"{who.label}, seed {who.seed}", *bill.cells([run.training_cost]), *facts])
+        for scoring, cost in run.detection_costs.items():
+            label = (
+                f"↳ detection, scored with {scoring}" if len(run.evaluations) > 1 else "↳ detection"
+            )
+            lines.append([label, *bill.cells([cost]), *("" for _ in rest)])
+    total = bill.cells(everything, alike=False)
+    return [*lines, [f"All {plural(len(runs), 'run')}", *total, *("" for _ in rest)]]
 
 
 def version_lines(runs: Sequence[Run]) -> Lines:

@@ -8,11 +8,15 @@ from typing import Any
 
 from gol.config.experiments import experiment
 from gol.config.own import Identity
-from gol.errors import UserError
+from gol.costs import Cost
+from gol.errors import UserError, plural
 from gol.results.runs import Evaluation, Run, read_runs
 
 METRICS = ("AP", "APr", "APc", "APf", "APb")
 """Columns of the table: mask AP over all, rare, common and frequent classes; box AP."""
+
+ABSENT = "–"
+"""What stands for a number that is not known."""
 
 _SOURCE = {name: ("segm", name) for name in METRICS[:4]} | {"APb": ("bbox", "AP")}
 
@@ -63,6 +67,8 @@ class Row:
         statement: what to bear in mind about the dataset, or None.
         seconds: training time of each seed.
         images_per_second: training throughput of each seed.
+        training_costs: what the training of each seed took.
+        detection_costs: what the detection of each seed took.
         parameters: number of the model's parameters.
         device: what it was trained on.
         setting: dataset, images, protocol and engine of the scores, as one sentence.
@@ -85,6 +91,8 @@ class Row:
     statement: str | None
     seconds: tuple[float, ...]
     images_per_second: tuple[float, ...]
+    training_costs: tuple[Cost, ...]
+    detection_costs: tuple[Cost, ...]
     parameters: int
     device: str
     setting: str
@@ -134,6 +142,14 @@ def mean_std(values: Iterable[float | None]) -> tuple[float | None, float | None
     )
 
 
+def mean_text(values: Iterable[float | None], digits: int = 1) -> str:
+    """Mean ± sample standard deviation, as far as there are values; a dash for none."""
+    mean, std = mean_std(values)
+    if mean is None:
+        return ABSENT
+    return f"{mean:4.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
+
+
 def _row(runs: list[Run], scoring: str) -> Row:
     first, who = runs[0], runs[0].identity
     results = [run.evaluations[scoring] for run in runs]
@@ -164,6 +180,8 @@ def _row(runs: list[Run], scoring: str) -> Row:
         statement=first.statement,
         seconds=tuple(run.train.seconds for run in runs),
         images_per_second=tuple(run.train.images_per_second for run in runs),
+        training_costs=tuple(run.training_cost for run in runs),
+        detection_costs=tuple(run.detection_costs[scoring] for run in runs),
         parameters=first.train.parameters,
         device=first.train.device,
         setting=settings[0],
@@ -201,7 +219,7 @@ def _setting(axes: dict[str, Any], result: Evaluation) -> str:
             value = f"{value[0]}–{value[-1]}"
         if not isinstance(value, dict):
             protocol.append(str(value) if key == "name" else f"{key.replace('_', ' ')} {value}")
-    parts = [f"dataset {Path(str(axes.get('dataset', '–'))).stem}", f"{result.images:,} images"]
+    parts = [f"dataset {Path(str(axes.get('dataset', '–'))).stem}", plural(result.images, "image")]
     return f"{', '.join([*parts, result.engine])}; protocol: {', '.join(protocol)}"
 
 

@@ -8,6 +8,7 @@ and the scores of each scoring, which is the activation used at test time.
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -15,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from gol.config.own import Identity
+from gol.costs import Cost, detection_cost, training_cost
 from gol.errors import UserError
 from gol.files import read_model
 from gol.files.digests import log_lines
@@ -108,6 +110,21 @@ class Run:
     def primary(self) -> str:
         """The scoring that stands for the run."""
         return self.identity.scorings[0]
+
+    @cached_property
+    def training_cost(self) -> Cost:
+        """What its training took."""
+        return training_cost(self.folder)
+
+    @cached_property
+    def detection_costs(self) -> dict[str, Cost]:
+        """What its detections took, by scoring."""
+        return {scoring: detection_cost(self.folder, scoring) for scoring in self.evaluations}
+
+    @property
+    def costs(self) -> list[Cost]:
+        """What its training and its detections took."""
+        return [self.training_cost, *self.detection_costs.values()]
 
     @property
     def statement(self) -> str | None:

@@ -7,11 +7,11 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from gol.costs import UNITS, Cost
 from gol.errors import visible
 from gol.results import quoting
-from gol.results.rows import METRICS, Row, Tables, mean_std
-
-_ABSENT = "–"
+from gol.results.bill import Bill
+from gol.results.rows import ABSENT, METRICS, Row, Tables, mean_std, mean_text
 
 
 def markdown(tables: Tables) -> str:
@@ -37,7 +37,8 @@ def markdown(tables: Tables) -> str:
             _aligned(table_lines(part)),
             _wrapped(map(quoting.markdown, remarks(part)), "- "),
         ]
-    parts += ["## Cost" if any(tables) else "", _aligned(_costs(rows))]
+    words, costs = _costs(rows)
+    parts += ["## Cost" if any(tables) else "", _wrapped([words]), _aligned(costs)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -68,6 +69,22 @@ def _record(title: str, row: Row) -> dict[str, Any]:
         "setting": row.setting,
         "statement": row.statement,
         "published_note": row.published_note if published else None,
+        **_cost_record("training", row.training_costs),
+        **_cost_record("detection", row.detection_costs),
+        "detection_images_per_second": mean_std(
+            cost.images_per_second for cost in row.detection_costs
+        )[0],
+    }
+
+
+def _cost_record(task: str, costs: Sequence[Cost]) -> dict[str, float | None]:
+    """Sums over the seeds, and the highest memory of one; None unless all are known."""
+    record = {f"{task}_{unit.lower()}_hours": [c.hours_of(unit) for c in costs] for unit in UNITS}
+    record[f"{task}_energy_kwh"] = [cost.energy_kwh for cost in costs]
+    memory = [cost.memory_gb for cost in costs]
+    return {
+        **{key: None if None in values else sum(values) for key, values in record.items()},
+        f"{task}_peak_memory_gb": None if None in memory else max(memory),
     }
 
 
@@ -146,12 +163,23 @@ def _lines(row: Row) -> list[list[str]]:
     return lines
 
 
-def _costs(rows: Sequence[Row]) -> list[list[str]]:
-    lines = {"": ["Training", "n", "seconds", "images/s", "parameters", "device"]}
-    for row in rows:
-        cost = (mean_text(row.seconds, 0), mean_text(row.images_per_second), f"{row.parameters:,}")
-        lines[row.experiment] = [row.training, str(len(row.seeds)), *cost, row.device]
-    return list(lines.values())
+def _costs(rows: Sequence[Row]) -> tuple[str, list[list[str]]]:
+    """What the columns are, and the lines: each training and detection once, and the sum."""
+    trained = {row.experiment: row for row in rows}
+    detected = {(row.experiment, row.scoring): row for row in rows}
+    everything = [cost for row in trained.values() for cost in row.training_costs]
+    everything += [cost for row in detected.values() for cost in row.detection_costs]
+    bill = Bill(everything)
+    lines = [["Training", "n", *bill.heads, "parameters", "device"]]
+    for name, row in trained.items():
+        n, what = str(len(row.seeds)), (f"{row.parameters:,}", row.device)
+        lines.append([row.training, n, *bill.cells(row.training_costs), *what])
+        own = [each for (experiment, _), each in detected.items() if experiment == name]
+        for each in own:
+            label = f"↳ detection, scored with {each.scoring}" if len(own) > 1 else "↳ detection"
+            lines.append([label, n, *bill.cells(each.detection_costs), "", ""])
+    runs = sum(len(row.seeds) for row in trained.values())
+    return bill.words, [*lines, ["All", str(runs), *bill.cells(everything, alike=False), "", ""]]
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
@@ -180,22 +208,14 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 def _tex(cell: str) -> str:
     text = quoting.latex(cell.strip())
-    symbols = {"↳": r"$\hookrightarrow$", "±": r"$\pm$", "−": "$-$", _ABSENT: "--"}
+    symbols = {"↳": r"$\hookrightarrow$", "±": r"$\pm$", "−": "$-$", ABSENT: "--"}
     for symbol, command in symbols.items():
         text = text.replace(symbol, command)
     return text
 
 
-def mean_text(values: Iterable[float | None], digits: int = 1) -> str:
-    """Mean ± sample standard deviation, as far as there are values; a dash for none."""
-    mean, std = mean_std(values)
-    if mean is None:
-        return _ABSENT
-    return f"{mean:4.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
-
-
 def _signed(value: float | None) -> str:
-    return _ABSENT if value is None else f"{round(value, 1) + 0:+.1f}".replace("-", "−")
+    return ABSENT if value is None else f"{round(value, 1) + 0:+.1f}".replace("-", "−")
 
 
 def _wrapped(lines: Iterable[str], bullet: str = "") -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gol.config.layout import Figure
 from gol.config.own import Identity
+from gol.costs import Cost, total
 from gol.errors import without_secrets
 from gol.files import read_json, write_json
 from gol.results import quoting
@@ -21,7 +22,7 @@ from gol.run_folder import RunFolder
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric
 
-FORMAT = 2  # of what is logged; a run that was logged in another one is logged anew
+FORMAT = 3  # of what is logged; a run that was logged in another one is logged anew
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 _DIGEST = 12  # characters that lists have room for
 _LONGEST_VALUE = 500  # characters of a parameter, which every version of MLflow takes
@@ -128,6 +129,20 @@ def score_points(run: Run) -> Iterator["Metric"]:
                     yield Metric(f"{kind}_{name}{suffix}", float(value), when, step)
     for name in ("seconds", "images_per_second"):
         yield Metric(f"training_{name}", float(getattr(run.train, name)), when, step)
+    for scoring, cost in run.detection_costs.items():
+        if cost.images_per_second:
+            suffix = "" if scoring == run.primary else f"_{scoring}"
+            name = f"detection_images_per_second{suffix}"
+            yield Metric(name, cost.images_per_second, when, step)
+    yield from cost_points(run.costs, run.train.finished, step)
+
+
+def cost_points(costs: Iterable[Cost], finished: float, step: int = 0) -> Iterator["Metric"]:
+    """What trainings and detections took together; ``finished`` as Unix time."""
+    from mlflow.entities import Metric
+
+    for name, value in total(costs).items():
+        yield Metric(name, value, milliseconds(finished), step)
 
 
 def curve_points(curve: Iterable[Mapping[str, float]]) -> Iterator["Metric"]:
@@ -220,6 +235,8 @@ def _files(run: Run) -> list[Path]:
     folder = run.folder
     scores = [folder.evaluation(scoring) for scoring in run.evaluations]
     there = [path for path in (folder.overrides,) if path.exists()]
+    costs = [folder.cost, *(folder.cost_of(folder.detections(s)) for s in run.evaluations)]
+    there += [path for path in costs if path.exists()]
     return [folder.config, folder.summary, folder.metrics, *there, *scores]
 
 

@@ -37,6 +37,7 @@ from gol.results.tracking_content import (
     NOTE,
     PARENT,
     content_hash,
+    cost_points,
     files_hash,
     run_params,
     run_tags,
@@ -128,6 +129,7 @@ def _log_together(results: Path, rows: dict[str, list[Run]], uri: str, experimen
         entry = _entry(experiment_name, runs, results, Path(folder))
         entry.tags.update({"gol.content": files_hash(files), NOTE: text})
         entry.params.update({"rows": str(len(rows)), "runs": str(len(runs))})
+        entry.points.extend(cost_points((c for run in runs for c in run.costs), entry.finished))
         return log_entry(entry, uri, experiment_name)
 
 

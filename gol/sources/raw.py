@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gol.errors import UserError, pick
+from gol.errors import UserError, pick, plural
 from gol.files import check_space, configs_folder, read_yaml, write_json
 from gol.progress import format_bytes
 from gol.sources.archive import unpack
@@ -99,7 +99,8 @@ def _make(entry: Mapping[str, Any]) -> None:
         names = [path.name for path in made.iterdir() if not is_clutter(path.name)]
         found = sum(name.lower().endswith(".jpg") for name in names)
         if found != count:
-            raise UserError(f"{made} has {found} images, not {count}: complete it or move it away")
+            there = plural(found, "image")
+            raise UserError(f"{made} has {there}, not {count:,}: complete it or move it away")
         write_json(proof(entry), {"images": count})
 
 

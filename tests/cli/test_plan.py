@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from run_folders import make_run
+from run_folders import bill, edit_gol, make_run
 
 from gol.cli import epochs, main
 from gol.cli.epochs import EpochLength, epoch_length
 from gol.cli.plan import ASSUMED, count_parameters, disk_bytes, download_bytes, estimate
+from gol.cli.plan_table import format_plan
 from gol.config.axes import axis_values
 from gol.config.datasets import load_dataset
 from gol.config.pipeline import read_pipeline
@@ -27,6 +28,7 @@ from gol.engine.checkpoints import KEEP, save_checkpoint
 from gol.files import configs_folder, read_yaml
 from gol.losses.class_statistics import ClassStatistics
 from gol.models import build_detector
+from gol.run_folder import RunFolder
 from gol.sources.raw import downloads
 
 R50, RFS = "activations/r50_4x4_1x", "activations/r50_rfs_4x4_2x_softmax_lvisv0.5"
@@ -145,6 +147,37 @@ def test_throughput_is_measured_per_device_and_for_the_same_model(tmp_path, monk
         (c.throughput, c.device, c.assumed) for c in estimate(pipeline, measured=[pilot]).costs
     ]
     assert found == [(12, "cuda", False), (12, "cuda", False), (23, None, True)]
+
+
+def test_what_finished_runs_took_stands_beside_the_plan_for_as_many(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pipeline = read_pipeline({"name": "mine", "experiments": [R50, RFS], "seeds": 2})
+    assert estimate(pipeline).values()["spent"] == {"runs": 0, "training": {}, "detection": {}}
+    assert "done" not in format_plan(estimate(pipeline), [])
+    own = RunFolder(tmp_path / pipeline.runs(R50)[1])
+    as_run(own.path, R50, images_per_second=20, device="cuda:0")
+    bill(own.cost, {"seconds": 54_000.0, "energy_kwh": 21.5})
+    bill(own.cost_of(own.detections("softmax")), {"seconds": 1800.0})
+    plan = estimate(pipeline)
+    assert plan.values()["spent"] == {
+        "runs": 1,
+        "training": {"gpu_hours": 60.0, "energy_kwh": 21.5},
+        "detection": {"gpu_hours": 2.0},
+    }
+    planned = 12 * 99_388 / 20 / 3600  # 16.6
+    assert plan.hours_of_done == pytest.approx(planned)
+    words = "1 of 4 runs: training took 60 GPU-hours and 21.5 kWh (planned: 16.6), "
+    assert f"done       {words}detection 2 GPU-hours\n" in format_plan(plan, [])
+
+
+def test_hours_of_a_cpu_are_those_of_cores(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pipeline = read_pipeline({"name": "mine", "experiments": [R50]})
+    run = as_run(tmp_path / pipeline.runs(R50)[0], R50, images_per_second=12, ranks=2)
+    edit_gol(run, threads=3)
+    plan = estimate(pipeline)
+    assert plan.costs[0].throughput == 2
+    assert "CPU-hours  166\n" in format_plan(plan, []) and "GPU" not in format_plan(plan, [])
 
 
 @pytest.mark.slow

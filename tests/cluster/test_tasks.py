@@ -68,8 +68,12 @@ def test_what_0_2_0_has_detected_is_detected(run):
     assert task.result(OURS) is None  # no output
     task.out.write_text("[]")
     assert task.result(OURS) == task.out and task.result("other") is None
+    cost = task.run.cost_of(task.out)
+    cost.write_text("[]")
+    task.prepare(OURS, OURS, restart=False)  # a job that failed is sent again: its start counts
+    assert cost.exists()
     task.prepare("other", OURS, restart=False)
-    assert not task.out.exists() and task.record.exists()
+    assert not task.out.exists() and task.record.exists() and not cost.exists()
 
 
 def test_other_weights_are_another_detection(run):

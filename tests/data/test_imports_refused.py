@@ -204,10 +204,7 @@ def test_paths_are_printed_so_that_they_can_be_pasted(truth, folder, tmp_path, c
     (folder / "annotations/more.json").write_text(json.dumps(coco(truth, "more")))
     assert main(["import", str(folder), "--out", str(out)]) == 0
     said = capsys.readouterr().out
-    assert (
-        "annotations.json: 1 images are in neither train nor val and are not used\nnext: snakemake"
-        in said
-    )
+    assert "annotations.json: 1 image in neither train nor val, not used\nnext: snakemake" in said
 
 
 def test_own_files_are_not_written_over(truth, folder):

@@ -149,8 +149,8 @@ def test_what_does_not_count_is_said_in_numbers(coco, tmp_path):
     for words in (
         "train: 3 crowd regions",
         "train: 4 annotations to be ignored",
-        "train: 1 of 8 images have a side under 32 px: training leaves them out,",
-        "train: 1 objects under 1 px",
+        "train: left out of training for a side under 32 px: 1 of 8 images, with",
+        "train: 1 object under 1 px",
         "never seen",
         "val: 2 crowd regions",
     ):

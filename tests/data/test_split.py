@@ -163,7 +163,7 @@ def test_a_class_that_val_alone_has_is_said(tmp_path):
     (tmp_path / "all.json").write_text(json.dumps(data))
     summary = split_annotations(tmp_path / "all.json", tmp_path / "out", share=0.25)
     assert len(summary["classes_of_one_group"]) == 2 and len(summary["classes_in_val_alone"]) == 1
-    assert "1 classes are in val alone" in summary["text"]
+    assert "1 class in val alone" in summary["text"]
 
 
 def test_augmented_copies_of_a_photo_stay_together(file, tmp_path):

@@ -9,10 +9,12 @@ from pycocotools import mask as rle
 
 import gol
 from gol.config.resolve import fingerprint, save_config
+from gol.costs import detection_cost, read_attempts
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.detect import _batch_size, detect
 from gol.errors import UserError
 from gol.models import set_scoring
+from gol.run_folder import RunFolder
 
 
 def prepare(run, data, experiment="demo/sigmoid"):
@@ -51,12 +53,29 @@ def test_batches_are_as_large_as_their_masks_allow(axes, size, demo_data):
     assert _batch_size(gol.load_experiment("demo/sigmoid", axes, demo_data).model) == size
 
 
+def test_what_a_detection_took_stands_beside_it(tmp_path, tiny_data, monkeypatch):
+    run = RunFolder(prepare(tmp_path / "run", tiny_data))
+    detect(run.path, run.detections("softmax"), device="cpu")
+    monkeypatch.setattr("gol.engine.detect._entries", _damaged)
+    with pytest.raises(UserError):
+        detect(run.path, run.detections("softmax"), device="cpu")
+    done, failed = read_attempts(run.cost_of(run.detections("softmax")))
+    assert 24 / done.seconds < done.images_per_second and done.memory_gb > 0.1
+    assert failed.seconds > 0 and failed.device == done.device == "cpu"
+    cost = detection_cost(run, "softmax")
+    assert cost.hours["CPU"] == pytest.approx((done.seconds + failed.seconds) / 3600)
+
+
+def _damaged(*_):
+    raise UserError("image 3 is damaged")
+
+
 def test_entries_are_what_the_evaluation_expects(tmp_path, demo_data):
     run = prepare(tmp_path, demo_data)
     count = detect(run, tmp_path / "d.json", device="cpu")
     entries = json.loads((tmp_path / "d.json").read_text())
     annotations = json.loads((demo_data / "val.json").read_text())
-    assert len(entries) == count
+    assert len(entries) == count and not [*tmp_path.rglob("*.cost.json")]  # no table reads it
     images = {image["id"]: image for image in annotations["images"]}
     classes = {category["id"] for category in annotations["categories"]}
     for entry in entries:

@@ -20,10 +20,12 @@ from rank_processes import (
     train_ranks,
 )
 
+from gol.costs import read_attempts
 from gol.engine.detect import detect
 from gol.engine.distributed import Address, find_address, find_device, join
 from gol.engine.train import train
 from gol.errors import UserError
+from gol.run_folder import RunFolder
 
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SUBMITIT_EXECUTOR")
 
@@ -132,8 +134,11 @@ def test_rank_0_alone_writes_and_says_how_the_batch_is_made(pair):
     assert {path.name for path in run.iterdir()} <= {
         *("config.json", ".config.json.sha256"),
         *("train.json", ".train.json.sha256", ".train.lock"),
+        *("cost.json", ".cost.json.sha256"),
         *("metrics.jsonl", "checkpoints", "model.pth"),
     }
+    (took,) = read_attempts(RunFolder(run).cost)
+    assert took.devices == 2 and took.energy_kwh is None
 
 
 LOG_ALL = (

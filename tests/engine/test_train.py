@@ -14,11 +14,13 @@ from rank_processes import assert_same_training, losses, prepare, weights
 
 from gol.config.axes import axis_values
 from gol.config.resolve import fingerprint, load_config
+from gol.costs import read_attempts
 from gol.data.store import AnnotationStore
 from gol.engine.checkpoints import checkpoint_path, save_checkpoint
 from gol.engine.train import train
 from gol.errors import UserError
 from gol.models.state import load_checkpoint
+from gol.run_folder import RunFolder
 
 #: Three iterations on the tiny data, each of one micro-batch as on a GPU with enough memory.
 SHORT = {"data.samples_per_gpu": 8, "runner.max_epochs": 1}
@@ -28,6 +30,8 @@ def test_what_a_training_writes(alone):
     summary = json.loads((alone / "train.json").read_text())
     assert summary["iterations"] == 16 and summary["device"] == "cpu"
     assert summary["seconds"] > 0 and summary["images_per_second"] > 0
+    (took,) = read_attempts(RunFolder(alone).cost)
+    assert took.seconds > summary["seconds"] and took.devices == 1 and took.memory_gb > 0.1
     assert [line["iteration"] for line in losses(alone)] == [10, 16]
     assert {*summary["raw_annotations"]} == {"train", "val"}
     assert all({"loss_cls", "loss_bbox", "loss_mask"} <= line.keys() for line in losses(alone))
@@ -43,8 +47,10 @@ def finished(alone, tmp_path):
 
 def test_a_finished_training_is_not_repeated(finished):
     before = (finished / "model.pth").stat().st_mtime_ns
+    took = read_attempts(RunFolder(finished).cost)
     train(finished, "cpu")
     assert (finished / "model.pth").stat().st_mtime_ns == before
+    assert read_attempts(RunFolder(finished).cost) == took
 
 
 @pytest.mark.slow
@@ -68,6 +74,9 @@ def test_killed_training_ends_with_identical_weights(alone, tmp_path, demo_data,
     train(run, "cpu")
     assert_same_training(run, alone)
     assert losses(run) == losses(alone)
+    # Each start that lived to a checkpoint (every 5 iterations) is known until then.
+    *killed, _ = read_attempts(RunFolder(run).cost)
+    assert len(killed) == sum(iteration > 5 for iteration in kills)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ Sections, each of which may be asked for alone with ``--only``:
 - ``operators``: NMS and RoIAlign on the device against the CPU;
 - ``detections``: an image's detections against mmdet's, and how often each waits for the device;
 - ``losses``: every activation and loss under bfloat16 and float16 autocast, against float64;
+- ``energy``: what matrix products take by NVML, in watts;
 - ``speed``: images a second and memory of Mask R-CNN R-50 with 1,203 classes at 800 x 1333;
 - ``demo``: the demo's experiments over several seeds, with the table of all;
 - ``amp``: Gumbel on the demo in bfloat16 and float16, beside float32 of the section before;
@@ -32,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout that 
 
 import demo_runs
 import numerics
+import power
 import speed
 
 from gol.files import read_json, write_json, write_text
@@ -41,6 +43,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], Any]] = {
     "operators": numerics.operators,
     "detections": numerics.detections,
     "losses": numerics.losses,
+    "energy": power.energy,
     "speed": speed.speed,
     "demo": demo_runs.demo,
     "amp": demo_runs.amp,

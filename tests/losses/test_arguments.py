@@ -34,9 +34,9 @@ def test_class_relative_takes_the_frequent_classes_of_lvis():
 def test_version_and_num_classes_must_agree_when_the_loss_is_used():
     """The original's own defaults (v0.5 with 1,203 classes) can be built but not used."""
     loss = DropLoss()
-    with pytest.raises(UserError, match=r"1203 classes.*1230.*'v0_5'"):
+    with pytest.raises(UserError, match=r"1,203 classes.*1,230.*'v0_5'"):
         loss.get_cls_channels(1203)
-    with pytest.raises(UserError, match="1203 classes"):
+    with pytest.raises(UserError, match="1,203 classes"):
         loss(torch.zeros(2, 1203), torch.tensor([0, 1203]))
 
 

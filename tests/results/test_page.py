@@ -188,11 +188,17 @@ def test_costs_and_differences_of_configurations(pipeline):
         ["optimizer.lr", "0.1", "0.2"],
         ["gol.axes.classifier", "gumbel", "other"],
     ]
-    head, *lines = cost_lines(runs)
-    for run, line in zip(runs, lines, strict=True):
+    head, *lines, last = cost_lines(runs)
+    for run, line, detection in zip(runs, lines[::2], lines[1::2], strict=True):
         cost = dict(zip(head, line, strict=True))
-        assert float(cost["Hours"]) == pytest.approx(run.train.seconds / 3600, abs=0.005)
-        assert cost["Parameters"] == "1,240,000" and cost["Memory, GB"] == "–"
+        assert float(cost["CPU-h"]) == pytest.approx(run.train.seconds / 3600, abs=6e-4)
+        assert cost["Parameters"] == "1,240,000" and cost["GB"] == cost["kWh"] == "–"
+        assert detection[:3] == ["↳ detection", "–", "–"]
+    assert last[:2] == [f"All {len(runs)} runs", f"≥ {_hours(runs):.3f}"]
+
+
+def _hours(runs):
+    return sum(run.train.seconds for run in runs) / 3600
 
 
 def test_a_picture_of_photos_is_embedded_in_less_than_4_mb(tmp_path, rng):

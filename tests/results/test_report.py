@@ -9,13 +9,15 @@ import subprocess
 
 import numpy as np
 import pytest
-from run_folders import PUBLISHED, edit, edit_gol, make_run
+from run_folders import PUBLISHED, bill, edit, edit_gol, make_run
 
 from gol.config.layout import Layout
 from gol.errors import UserError
 from gol.results.report import report, write_tables
 from gol.results.rows import METRICS, collect
+from gol.results.runs import read_identity
 from gol.results.tables import latex, markdown, records, table_lines
+from gol.run_folder import RunFolder
 
 FIGURES = ("ap_by_group", "ap_per_class", "examples", "loss_gradients", "training_loss")
 
@@ -87,7 +89,7 @@ def test_differences_stand_under_published_numbers_of_the_same_experiment_only(f
         assert shown[0] in "+-" and float(shown) == pytest.approx(expected, abs=0.0501)
     for folder in folders:
         edit_gol(folder, compare="activations/r50_4x4_1x")
-    text = markdown({"": collect(folders)})
+    text = markdown({"": collect(folders)}).partition("| Training")[0]
     assert "↳" not in text and "ifference" not in text  # LVIS's numbers, on the demo
 
 
@@ -222,6 +224,54 @@ def test_csv_holds_the_numbers_to_six_digits(folders, tmp_path):
                 assert difference == ""
         assert float(line["train_seconds"]) == pytest.approx(statistics.fmean(row.seconds), 1e-5)
         assert line["statement"] == row.statement
+
+
+def _costs(text):
+    """The Markdown's last table as lines of cells."""
+    lines = text.rstrip().split("\n\n")[-1].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_cost_of_seeds_is_added_and_what_is_not_known_makes_it_a_bound(folders, tmp_path):
+    rows = collect(folders)
+    head, _, *lines = _costs(markdown({"A": rows, "B": rows}))
+    assert head == ["Training", "n", "CPU-h", "images/s", "GB", "kWh", "parameters", "device"]
+    hours = [sum(row.seconds) / 3600 for row in rows[1:]]  # the first is scored in two ways
+    assert [line[0] for line in lines] == [
+        *("Sigmoid", "↳ detection, scored with softmax", "↳ detection, scored with sigmoid"),
+        *("Softmax", "↳ detection", "Gumbel", "↳ detection", "All"),
+    ]
+    assert [lines[i][2] for i in (0, 3, 5)] == [f"{each:.3f}" for each in hours]
+    assert lines[-1][1:] == ["9", f"≥ {sum(hours):.3f}", "", "–", "–", "", ""]
+    for folder in folders:
+        run = RunFolder(folder)
+        start = {"seconds": 900.0, "energy_kwh": 0.5, "memory_gb": 30.0}
+        bill(run.cost, start, start)
+        for scoring in read_identity(run).scorings:
+            start = {"seconds": 90.0, "devices": 1, "energy_kwh": 0.025, "images_per_second": 50.0}
+            bill(run.cost_of(run.detections(scoring)), start)
+    head, _, *lines = _costs(markdown({"": collect(folders)}))
+    assert head[2] == "GPU-h"
+    assert lines[0][2:3] + lines[0][4:6] == ["6.00", "30.0", "3.00"]
+    assert lines[1][2:] == ["0.075", "50.0 ± 0.0", "–", "0.075", "", ""]
+    assert lines[-1][1:] == ["9", "18.3", "", "30.0", "9.30", "", ""]
+    record = records({"": collect(folders)})[1]
+    assert record["training_gpu_hours"] == pytest.approx(6) and record["training_cpu_hours"] == 0
+    assert record["detection_images_per_second"] == 50
+    assert record["detection_energy_kwh"] == pytest.approx(0.075)
+    (folders[0] / "cost.json").unlink()  # a seed of an older version
+    assert records({"": collect(folders)})[0]["training_energy_kwh"] is None
+    head, _, line, *_ = _costs(markdown({"": collect(folders)}))
+    assert head[2:4] == ["GPU-h", "CPU-h"] and line[head.index("kWh")] == "≥ 2.00"
+
+
+def test_older_readers_find_their_columns_where_they_were(folders):
+    columns = [*records({"": collect(folders)})[0]]
+    place = columns.index("published_note")
+    assert columns[place - 6 :][:6] == [
+        *("train_seconds", "images_per_second", "parameters", "device", "setting", "statement")
+    ]
+    assert all("hours" in c or "detection" in c or "training" in c for c in columns[place + 1 :])
 
 
 def test_latex_is_rectangular_and_compiles(folders, tmp_path):

@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 from mlflow_stores import content_of, files_in, runs_in
-from run_folders import edit, edit_gol, make_run
+from run_folders import bill, edit, edit_gol, make_run
 
 from gol.errors import UserError
 from gol.results.runs import read_curve
@@ -177,6 +177,9 @@ def test_what_a_person_sorts_and_looks_for_is_there(tmp_path, store, undrawn):
     source = {"user": "me", "commit": "5d667cb", "dirty": "true"}
     digests = {"train": "4f" * 32, "val": "1c" * 32}
     edit(run / "train.json", raw_annotations=digests, source=source)
+    bill(run / "cost.json", {"seconds": 900.0, "energy_kwh": 0.5, "memory_gb": 30.0})
+    found = {"seconds": 90.0, "energy_kwh": 0.25, "memory_gb": 9.0, "images_per_second": 50.0}
+    bill(run / "detections/gumbel.cost.json", found)
     client = connect(create_tracking_store(store))
     logged = client.get_run(log_run(run, store, "demo"))
 
@@ -186,6 +189,9 @@ def test_what_a_person_sorts_and_looks_for_is_there(tmp_path, store, undrawn):
     assert logged.data.params["set.optimizer.lr"] == "https://***@h/"
     assert list(logged.data.params)[:3] == ["classifier", "seed", "learning_rate"]
     assert next(iter(logged.data.metrics)) == "segm_AP"
+    costs = {"gpu_hours": 1.1, "energy_kwh": 0.75, "peak_memory_gb": 30.0}
+    costs["detection_images_per_second"] = 50.0
+    assert {name: logged.data.metrics[name] for name in costs} == pytest.approx(costs)
     tags = logged.data.tags
     assert (tags["mlflow.user"], tags["mlflow.source.git.commit"]) == ("me", "5d667cb")
     assert tags["gol.git.dirty"] == "true" and tags["mlflow.source.name"] == "gol train"

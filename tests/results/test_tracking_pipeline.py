@@ -52,6 +52,9 @@ def test_seeds_are_below_their_row_and_rows_below_the_table(results, store):
     assert {file.path for file in client.list_artifacts(parent)} == {
         *("table.md", "figures", "report.html")
     }
+    hours = client.get_run(parent).data.metrics["cpu_hours"]  # of all runs of the table
+    runs = [json.loads(path.read_text()) for path in results.glob("runs/*/*/train.json")]
+    assert hours == pytest.approx(sum(run["seconds"] for run in runs) / 3600)
     assert "| Gumbel | 1.0 |" in client.get_run(parent).data.tags["mlflow.note.content"]
     (row,) = [run for run in runs_in(store) if run.info.run_name == "demo/gumbel"]
     scores = [

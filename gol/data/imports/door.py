@@ -19,7 +19,7 @@ from gol.data.imports.findings import LEFT_OUT, Findings
 from gol.data.imports.output import check_own, write_own
 from gol.data.imports.repair import Answers, Repair, join_lists
 from gol.data.imports.summary import Split, file_name, summarise
-from gol.errors import UserError, choices, first_few, pick
+from gol.errors import UserError, choices, first_few, pick, plural
 from gol.files import uncollected
 from gol.progress import progress
 from gol.sources.archive import unpack
@@ -139,7 +139,7 @@ def _recognise(export: Export, source: Path, form: str | None) -> tuple[str, lis
     if form and (files := pick("format", form, FORMATS).find(export)):
         return form, files
     found = {name: files for name, module in FORMATS.items() if (files := module.find(export))}
-    counts = choices(f"{name} ({len(files)} files)" for name, files in found.items())
+    counts = choices(f"{name} ({plural(len(files), 'file')})" for name, files in found.items())
     if found and form:
         raise UserError(f"{source} holds no labels of the format {form}, but of {counts}")
     if len(found) > 1:

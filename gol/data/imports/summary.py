@@ -7,7 +7,7 @@ from typing import Any
 from gol.data.images import MIN_SIDE
 from gol.data.imports.findings import Findings
 from gol.data.objects import is_object
-from gol.errors import first_few
+from gol.errors import first_few, plural
 
 Split = dict[str, list[dict[str, Any]]]
 
@@ -59,7 +59,8 @@ def _describe(split: Split) -> dict[str, int]:
 
 
 def _lines(summary: dict[str, Any], out: Path) -> list[str]:
-    lines = [f"{summary['format']}: {summary['classes']} classes, images in {summary['images']}"]
+    classes = plural(summary["classes"], "class")
+    lines = [f"{summary['format']}: {classes}, images in {summary['images']}"]
     for name, part in summary["splits"].items():
         lost = {
             "crowd regions": part["crowds"],
@@ -68,12 +69,14 @@ def _lines(summary: dict[str, Any], out: Path) -> list[str]:
         }
         more = "".join(f"; {count} {what}" for what, count in lost.items() if count)
         lines.append(
-            f"{out / name}: {part['objects']} objects in {part['images']} images "
-            f"({part['images_without_object']} without){more}"
+            f"{out / name}: {plural(part['objects'], 'object')} in "
+            f"{plural(part['images'], 'image')} ({part['images_without_object']} without){more}"
         )
     first, *_ = summary["splits"]
     if names := summary["classes_without_object"]:
-        lines.append(f"{len(names)} classes without an object in {first}: {first_few(names)}")
+        lines.append(
+            f"{plural(len(names), 'class')} without an object in {first}: {first_few(names)}"
+        )
     for change in summary["changes"]:
         count, kind, severity = change["count"], change["kind"], change["severity"]
         lines.append(f"{count} x {kind} ({severity}), as {change['examples'][0]}")

@@ -1,0 +1,68 @@
+"""What the finished runs of a pipeline took, beside what was planned for as many."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from gol.config.pipeline import Pipeline
+from gol.costs import Cost, detection_cost, total, training_cost
+from gol.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What is spent of a plan.
+
+    Attributes:
+        runs: finished runs, by experiment.
+        training: what each of them took to train.
+        detection: what their detections took.
+    """
+
+    runs: dict[str, int]
+    training: list[Cost]
+    detection: list[Cost]
+
+    def values(self) -> dict[str, Any]:
+        """All of it as JSON: hours, kWh and GB, as far as they are known."""
+        return {
+            "runs": sum(self.runs.values()),
+            "training": total(self.training),
+            "detection": total(self.detection),
+        }
+
+    def text(self, planned: float | None) -> str:
+        """In words.
+
+        Args:
+            planned: hours of one device for the trainings of as many runs; None if unknown.
+        """
+        trained = _words(self.training)
+        if planned is not None:
+            trained += f" (planned: {planned:,.3g})"
+        parts = [f"training took {trained}", f"detection {_words(self.detection)}"]
+        return ", ".join(parts)
+
+
+def spent(pipeline: Pipeline) -> Spent:
+    """Adds up the finished runs of a pipeline.
+
+    Raises:
+        UserError: a file of one is damaged.
+    """
+    runs: dict[str, int] = {}
+    training, detection = [], []
+    for name in pipeline.experiments:
+        done = [run for run in map(RunFolder, pipeline.runs(name)) if run.summary.exists()]
+        runs[name] = len(done)
+        for run in done:
+            training.append(training_cost(run))
+            detection += [detection_cost(run, scoring) for scoring in pipeline.scorings(name)]
+    return Spent(runs, training, detection)
+
+
+def _words(costs: Iterable[Cost]) -> str:
+    found = total(costs)
+    names = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_kwh": "kWh"}
+    parts = [f"{found[key]:,.3g} {name}" for key, name in names.items() if key in found]
+    return " and ".join(parts) or "–"
