@@ -20,6 +20,7 @@ from gol.config.resolve import fingerprint, load_config, training_annotations
 from gol.data.prepared import raw_digests
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.distributed import Ranks, join
+from gol.engine.precision import training_precision
 from gol.engine.preemption import Preemption
 from gol.engine.provenance import provenance
 from gol.engine.runlog import RunLog
@@ -92,7 +93,7 @@ def _train(run: RunFolder, config: Any, ranks: Ranks, preemption: Preemption) ->
     torch.set_num_threads(own.threads)
     raw = raw_digests(training_annotations(config))  # not at the end: it may be damaged
     provenance()  # kept: at the end the checkout may be at another commit
-    trainer = Trainer(config, ranks)
+    trainer = Trainer(config, ranks, training_precision(own, ranks, run))
     meta = trainer.resume(run, wanted)
     clock = _Clock(meta["started"], meta["seconds"], own)
     start, epoch = meta["iter"], len(trainer.loader)
@@ -146,6 +147,7 @@ def _finish(
         "fingerprint": wanted,
         "gol": __version__,
         "scoring": trainer.scoring,
+        **trainer.precision.record,
     }
     save_checkpoint(run.weights, state_dict=trainer.detector.state_dict(), meta=meta)
     loader, seconds = trainer.loader, clock.spent()
@@ -165,6 +167,7 @@ def _finish(
         versions=_versions(),
         raw_annotations=raw,
         source=provenance(),
+        **trainer.precision.record,
         **({"validation": found} if found else {}),
     )
     run.write_summary(summary)
