@@ -20,6 +20,7 @@ from gol.config.resolve import fingerprint, load_config, training_annotations
 from gol.data.prepared import raw_digests
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.distributed import Ranks, join
+from gol.engine.memory import keep_freed_memory
 from gol.engine.precision import training_precision
 from gol.engine.preemption import Preemption
 from gol.engine.provenance import provenance
@@ -91,6 +92,7 @@ def _train(run: RunFolder, config: Any, ranks: Ranks, preemption: Preemption) ->
         return done
     own = own_part(config)
     torch.set_num_threads(own.threads)
+    keep_freed_memory()
     raw = raw_digests(training_annotations(config))  # not at the end: it may be damaged
     provenance()  # kept: at the end the checkout may be at another commit
     trainer = Trainer(config, ranks, training_precision(own, ranks, run))
