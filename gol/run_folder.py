@@ -81,6 +81,7 @@ class RunSummary(BaseModel):
         versions: package to version.
         raw_annotations: split to the SHA-256 of the file that ``gol preprocess`` made it of.
         source: who trained it, and the ``commit`` of the code, if it lies in a repository of git.
+        precision: what precision ``auto`` was; None: the config says it.
         validation: what validation found; None: there was none.
     """
 
@@ -98,6 +99,7 @@ class RunSummary(BaseModel):
     versions: dict[str, str] = {}
     raw_annotations: dict[str, str] = {}  # unknown before 0.4.0
     source: dict[str, str] = {}  # unknown before 0.5.0
+    precision: str | None = None
     validation: ValidationSummary | None = None
 
 

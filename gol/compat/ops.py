@@ -90,12 +90,12 @@ def roi_align_forward(
     features, rois = input.float(), rois.float()
     if separable_pays(features, sampling_ratio):
         with torch.autocast("cpu", enabled=False):
-            result = separable_forward(features, rois, size, spatial_scale, sampling_ratio, aligned)
+            separable_forward(features, rois, spatial_scale, sampling_ratio, aligned, output)
     else:
         result = torch.ops.torchvision.roi_align(
             features, rois, spatial_scale, *size, sampling_ratio, aligned
         )
-    output.copy_(result)
+        output.copy_(result)
 
 
 def roi_align_backward(
@@ -115,12 +115,13 @@ def roi_align_backward(
     size = (aligned_height, aligned_width)
     grad, rois, shape = grad_output.float(), rois.float(), grad_input.shape
     if separable_pays(grad_input, sampling_ratio):
-        result = separable_backward(grad, rois, shape, spatial_scale, sampling_ratio, aligned)
+        # mmcv has zeroed it.
+        separable_backward(grad, rois, spatial_scale, sampling_ratio, aligned, grad_input)
     else:
         result = torch.ops.torchvision._roi_align_backward(
             grad, rois, spatial_scale, *size, *shape, sampling_ratio, aligned
         )
-    grad_input.copy_(result)
+        grad_input.copy_(result)
 
 
 def _not_compiled() -> str:

@@ -8,6 +8,8 @@ scatters one scalar at a time (Mask R-CNN, He et al. 2017, defines the operator)
 B: images, C: channels, R: RoIs, H, W: feature map, P: output bins along one side, S: samples a bin.
 """
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
@@ -25,49 +27,57 @@ def separable_pays(features: Tensor, sampling_ratio: int) -> bool:
 def separable_forward(
     features: Tensor,
     rois: Tensor,
-    size: tuple[int, int],
     spatial_scale: float,
     sampling_ratio: int,
     aligned: bool,
-) -> Tensor:
-    """Pools (B, C, H, W) features over (R, 5) RoIs (image, x1, y1, x2, y2) to (R, C, P, P)."""
+    output: Tensor,
+) -> None:
+    """Pools (B, C, H, W) features over (R, 5) RoIs (image, x1, y1, x2, y2) into (R, C, P, P)."""
     _, channels, height, width = features.shape
+    size = (output.shape[2], output.shape[3])
     rows, columns = _weights(rois, (height, width), size, spatial_scale, sampling_ratio, aligned)
-    output = features.new_zeros(len(rois), channels, *size)
     for image, chosen in _by_image(rois):
         # One product for all RoIs of an image: (n P, H) @ (H, C W).
         pooled = rows[chosen].flatten(0, 1) @ features[image].transpose(0, 1).flatten(1)
-        pooled = pooled.view(len(chosen), size[0] * channels, width)
+        pooled = pooled.view(-1, size[0] * channels, width)
         pooled = torch.bmm(pooled, columns[chosen].transpose(1, 2))
-        output[chosen] = pooled.view(len(chosen), size[0], channels, size[1]).transpose(1, 2)
-    return output
+        output[chosen] = pooled.view(-1, size[0], channels, size[1]).transpose(1, 2)
 
 
 def separable_backward(
     grad: Tensor,
     rois: Tensor,
-    shape: torch.Size,
     spatial_scale: float,
     sampling_ratio: int,
     aligned: bool,
-) -> Tensor:
-    """Gradient (B, C, H, W) of the features from the gradient (R, C, P, P) of the pooled ones."""
-    _, channels, height, width = shape
+    result: Tensor,
+) -> None:
+    """Fills the gradient (B, C, H, W) of the features from that of the pooled ones (R, C, P, P).
+
+    What ``result`` holds of images without RoIs is left alone.
+    """
+    _, channels, height, width = result.shape
     size = (grad.shape[2], grad.shape[3])
     rows, columns = _weights(rois, (height, width), size, spatial_scale, sampling_ratio, aligned)
-    result = grad.new_zeros(shape)
     for image, chosen in _by_image(rois):
-        spread = grad[chosen].transpose(1, 2).reshape(len(chosen), size[0] * channels, size[1])
+        spread = grad[chosen].transpose(1, 2).reshape(-1, size[0] * channels, size[1])
         spread = torch.bmm(spread, columns[chosen])
-        spread = spread.view(len(chosen) * size[0], channels * width)
+        spread = spread.view(-1, channels * width)
         image_grad = rows[chosen].flatten(0, 1).transpose(0, 1) @ spread
         result[image] = image_grad.view(height, channels, width).transpose(0, 1)
-    return result
 
 
-def _by_image(rois: Tensor) -> list[tuple[int, Tensor]]:
-    images = rois[:, 0].long()
-    return [(int(image), (images == image).nonzero().squeeze(1)) for image in images.unique()]
+def _by_image(rois: Tensor) -> list[tuple[int, slice | Tensor]]:
+    """Each image that has RoIs, and where these are."""
+    images, counts = rois[:, 0].unique_consecutive(return_counts=True)
+    images, counts = images.long().tolist(), counts.tolist()
+    if len(set(images)) == len(images):  # mmdet's RoIs: a slice is no copy
+        ends = list(accumulate(counts))
+        return [
+            (image, slice(end - count, end))
+            for image, count, end in zip(images, counts, ends, strict=True)
+        ]
+    return [(image, (rois[:, 0] == image).nonzero().squeeze(1)) for image in sorted(set(images))]
 
 
 def _weights(

@@ -40,6 +40,7 @@ _FIXED = {
         "change the axis init",
     ),
     "gol.precision": "change the axis precision",
+    "gol.memory_format": "change the axis precision",
     "model.type": "change the axis detector",
     "gol.axes": "change the axis itself, e.g. backbone",
     "gol.seed": "change the seed itself",

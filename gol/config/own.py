@@ -83,7 +83,8 @@ class Own(Identity):
     Attributes:
         base_batch: images per iteration that the learning rate is for.
         global_batch: images per iteration; the learning rate follows.
-        precision: dtype of autocast.
+        precision: dtype of autocast; ``auto``: settled on the device where a training begins.
+        memory_format: of images and weights; None: contiguous, or what ``auto`` settles.
         weights: the backbone's weights; None: from scratch, or from ``init``.
         init: the whole detector's weights that training starts from; None: none.
         checkpoint_interval: iterations between two checkpoints, at most.
@@ -97,7 +98,8 @@ class Own(Identity):
 
     base_batch: Count
     global_batch: Count
-    precision: Literal["float32", "bfloat16", "float16"]
+    precision: Literal["float32", "bfloat16", "float16", "auto"]
+    memory_format: Literal["channels_last"] | None = None
     weights: Weights | None
     init: Init | None = None
     checkpoint_interval: Count

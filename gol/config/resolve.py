@@ -105,8 +105,10 @@ def load_experiment(
 def _own_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
     """What the key ``gol`` holds of the axes' values, and of its own."""
     init = {"init": values["init"]} if values["init"] else {}
+    precision = {k: v for k, v in values["precision"].items() if k == "memory_format"}
     return {
         **init,
+        **precision,
         "scorings": values["classifier"]["scorings"],
         "base_batch": values["schedule"]["base_batch"],
         "global_batch": values["schedule"]["base_batch"],

@@ -205,12 +205,17 @@ def _unpack(batch: Any) -> Any:
     return batch
 
 
-def to_device(batch: Any, device: torch.device) -> Any:
-    """Moves the tensors of a batch to ``device``."""
+def to_device(
+    batch: Any,
+    device: torch.device,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> Any:
+    """Moves the tensors of a batch to ``device``, images into a memory format."""
     if isinstance(batch, torch.Tensor):
-        return batch.to(device, non_blocking=True)
+        layout = memory_format if batch.ndim == 4 else torch.preserve_format
+        return batch.to(device, non_blocking=True, memory_format=layout)
     if isinstance(batch, dict):
-        return {key: to_device(value, device) for key, value in batch.items()}
+        return {key: to_device(value, device, memory_format) for key, value in batch.items()}
     if isinstance(batch, list):
-        return [to_device(value, device) for value in batch]
+        return [to_device(value, device, memory_format) for value in batch]
     return batch

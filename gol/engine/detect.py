@@ -9,7 +9,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +20,7 @@ from gol.config.own import own_part
 from gol.config.resolve import fingerprint, load_config
 from gol.engine.bill import Bill
 from gol.engine.distributed import Ranks, join
+from gol.engine.precision import Precision, find_precision
 from gol.engine.preemption import Preemption
 from gol.engine.shards import write_sharded
 from gol.errors import UserError
@@ -91,8 +91,9 @@ def detect(
             try:
                 bill.start(own.threads)
                 detector = build_scorer(config, scoring, ranks.device)
-                _load(detector, weights, wanted)
-                images = ImageShare(config, ranks)
+                precision = find_precision(own, ranks.device, _load(detector, weights, wanted))
+                detector = precision.prepare(detector)
+                images = ImageShare(config, ranks, precision)
                 progress = _Progress(own.experiment, images.count, ranks)
                 for count, entries in images.detections(detector, check):
                     yield entries
@@ -108,29 +109,30 @@ def detect(
 
 
 def build_scorer(config: Any, scoring: str, device: torch.device) -> torch.nn.Module:
-    """The detector of a resolved config as it detects, without weights yet.
+    """The detector of a resolved config as it detects, without weights or precision yet.
 
     Args:
         config: the resolved config.
         scoring: activation that turns logits into scores.
         device: where it is put.
     """
-    from gol.models import build_detector, float32_heads, lazy_masks, set_scoring
+    from gol.models import build_detector, lazy_masks, set_scoring
     from gol.models.postprocess import set_postprocessing
 
     # The weights come from a checkpoint: nothing is loaded to be overwritten.
     detector = build_detector(config, initialise=False)
     set_scoring(detector, scoring)
     set_postprocessing(detector)
-    lazy_masks(detector)  # before the masks of all classes become float32
-    if own_part(config).precision != "float32":
-        float32_heads(detector)
+    lazy_masks(detector)  # before a precision makes float32 of the masks of all classes
     return detector.to(device).eval()
 
 
-def _load(detector: torch.nn.Module, weights: str | Path, fingerprint: str | None) -> None:
+def _load(
+    detector: torch.nn.Module, weights: str | Path, fingerprint: str | None
+) -> dict[str, Any]:
+    """Loads weights of a run; returns their meta."""
     try:
-        load_weights(detector, weights, fingerprint)
+        return load_weights(detector, weights, fingerprint)
     except DamagedError as error:
         remedy = "; remove it, and `gol train` writes it again from the last checkpoint"
         if Path(weights).name == RunFolder("").best.name:
@@ -144,14 +146,14 @@ class ImageShare:
     Args:
         config: the resolved config.
         ranks: this process among the others.
+        precision: what the detector is prepared for.
 
     Attributes:
         batches: this rank's, each B indices of images of one shape.
         rounds: the most batches that a rank has.
     """
 
-    def __init__(self, config: Any, ranks: Ranks) -> None:
-        from gol.engine.trainer import PRECISIONS
+    def __init__(self, config: Any, ranks: Ranks, precision: Precision) -> None:
         from gol.models import build_dataset
 
         self.dataset = build_dataset(config.data.test, {"test_mode": True})
@@ -159,7 +161,7 @@ class ImageShare:
         self.batches = batches[ranks.rank :: ranks.world]
         self.rounds = math.ceil(len(batches) / ranks.world)
         self.workers, self.device = config.data.workers_per_gpu, ranks.device
-        self.dtype = PRECISIONS[own_part(config).precision]
+        self.precision = precision
 
     @property
     def count(self) -> int:
@@ -197,9 +199,9 @@ class ImageShare:
         """mmdet's results of B images."""
         from gol.data.loader import to_device
 
-        amp = torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
-        with torch.inference_mode(), amp:
-            return detector(return_loss=False, rescale=True, **to_device(batch, self.device))
+        batch = to_device(batch, self.device, self.precision.memory_format)
+        with torch.inference_mode(), self.precision.autocast(self.device):
+            return detector(return_loss=False, rescale=True, **batch)
 
 
 def _batch_size(model: Any) -> int:

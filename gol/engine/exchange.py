@@ -68,7 +68,12 @@ def _add_in_order(exchange: Exchange, bucket: dist.GradBucket) -> torch.futures.
     parts = [torch.empty_like(gradient) for _ in range(exchange.world)]
     dist.all_gather(parts, gradient)
     if exchange.before:
-        parts.insert(0, torch.cat([exchange.before[p].flatten() for p in bucket.parameters()]))
+        place = 0
+        for parameter in bucket.parameters():
+            # The bucket holds a gradient in its parameter's memory format.
+            view = gradient.as_strided(parameter.shape, parameter.stride(), place)
+            place += view.copy_(exchange.before[parameter]).numel()
+        parts.insert(0, gradient)
     done = torch.futures.Future()
     done.set_result(sum(parts[1:], parts[0]))
     return done

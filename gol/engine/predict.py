@@ -4,7 +4,6 @@ Shapes: D: detections of a photo, h × w: its size in pixels.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from gol.config.own import own_part
 from gol.data.images import read_photo
 from gol.engine.detect import build_scorer
 from gol.engine.distributed import find_device
+from gol.engine.precision import Precision, find_precision
 from gol.engine.standalone import counted, detector_of
 from gol.errors import UserError, shown
 from gol.models.state import load_weights
@@ -69,8 +69,8 @@ def load_detector(
     place = find_device(device)
     with counted(found, names) as buildable:
         module = build_scorer(buildable, scoring, place)
-    load_weights(module, weights)
-    return Detector(module, found, names, place)
+    precision = find_precision(own, place, load_weights(module, weights))
+    return Detector(precision.prepare(module), found, names, place, precision)
 
 
 class Detector:
@@ -81,15 +81,19 @@ class Detector:
         config: the resolved config.
         classes: the classes' names in the order of the labels.
         device: where ``module`` is.
+        precision: what ``module`` is prepared for.
     """
 
     def __init__(
-        self, module: torch.nn.Module, config: Any, classes: list[str], device: torch.device
+        self,
+        module: torch.nn.Module,
+        config: Any,
+        classes: list[str],
+        device: torch.device,
+        precision: Precision,
     ) -> None:
-        from gol.engine.trainer import PRECISIONS
-
         self.module, self.config, self.classes, self.device = module, config, classes, device
-        self._dtype = PRECISIONS[own_part(config).precision]
+        self._precision = precision
         self._least = module.roi_head.test_cfg.score_thr
         self._most = module.roi_head.test_cfg.max_per_img
 
@@ -137,8 +141,7 @@ class Detector:
         found: dict[int, Detections] = {}
         for size, places in sizes.items():
             batch = self._batch([photos[place] for place in places])
-            amp = torch.autocast(self.device.type, self._dtype) if self._dtype else nullcontext()
-            with torch.inference_mode(), amp:
+            with torch.inference_mode(), self._precision.autocast(self.device):
                 results = self.module(return_loss=False, rescale=True, **batch)
             for place, result in zip(places, results, strict=True):
                 found[place] = self._detections(result, size)
@@ -152,7 +155,8 @@ class Detector:
         # The steps that the run's own images go through; this first one takes an array.
         steps = [{"type": "LoadImageFromWebcam"}, *self.config.data.test.pipeline[1:]]
         items = [Compose(steps)({"img": pixels}) for pixels in photos]
-        return to_device(next(load(items, [list(range(len(items)))])), self.device)
+        batch = next(load(items, [list(range(len(items)))]))
+        return to_device(batch, self.device, self._precision.memory_format)
 
     def _detections(self, result: Any, size: tuple[int, int]) -> "Detections":
         from pycocotools import mask as coco_mask

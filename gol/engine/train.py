@@ -21,6 +21,8 @@ from gol.data.prepared import raw_digests
 from gol.engine.bill import Bill
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.distributed import Ranks, join
+from gol.engine.memory import keep_freed_memory
+from gol.engine.precision import training_precision
 from gol.engine.preemption import Preemption
 from gol.engine.provenance import provenance
 from gol.engine.runlog import RunLog
@@ -94,9 +96,10 @@ def _train(
     own = own_part(config)
     bill.start(own.threads)
     torch.set_num_threads(own.threads)
+    keep_freed_memory()
     raw = raw_digests(training_annotations(config))  # not at the end: it may be damaged
     provenance()  # kept: at the end the checkout may be at another commit
-    trainer = Trainer(config, ranks)
+    trainer = Trainer(config, ranks, training_precision(own, ranks, run))
     meta = trainer.resume(run, wanted)
     clock = _Clock(meta["started"], meta["seconds"], own)
     start, epoch = meta["iter"], len(trainer.loader)
@@ -155,6 +158,7 @@ def _finish(
         "fingerprint": wanted,
         "gol": __version__,
         "scoring": trainer.scoring,
+        **trainer.precision.record,
     }
     save_checkpoint(run.weights, state_dict=trainer.detector.state_dict(), meta=meta)
     loader, seconds = trainer.loader, clock.spent()
@@ -174,6 +178,7 @@ def _finish(
         versions=_versions(),
         raw_annotations=raw,
         source=provenance(),
+        **trainer.precision.record,
         **({"validation": found} if found else {}),
     )
     run.write_summary(summary)

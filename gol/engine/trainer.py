@@ -12,7 +12,6 @@ a detector says of one: its losses, the accuracy, and the losses' sum.
 import math
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +32,12 @@ from gol.engine.checkpoints import (
 )
 from gol.engine.distributed import Ranks
 from gol.engine.exchange import Exchange
+from gol.engine.precision import Precision, find_precision
 from gol.engine.running_statistics import RunningStatistics
 from gol.errors import UserError
 from gol.models.state import listing, mismatches
 from gol.run_folder import RunFolder
 
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _ADVICE = "lower the learning rate or clip gradients (optimizer_config.grad_clip)"
 
 
@@ -82,16 +81,17 @@ class Trainer:
     Args:
         config: the resolved config.
         ranks: this process among the others.
+        precision: what to compute in; by default what the config says for the device.
 
     Raises:
         UserError: no images, or a batch that the ranks cannot share.
     """
 
-    def __init__(self, config: Any, ranks: Ranks) -> None:
+    def __init__(self, config: Any, ranks: Ranks, precision: Precision | None = None) -> None:
         from mmcv.runner import build_optimizer
 
         from gol.config.schedule import Schedule
-        from gol.models import build_dataset, build_detector, float32_heads
+        from gol.models import build_dataset, build_detector
 
         own = own_part(config)
         dataset = build_dataset(config.data.train)
@@ -113,17 +113,17 @@ class Trainer:
             ranks.world,
             pin=ranks.device.type == "cuda",
         )
-        self.detector = build_detector(config).to(ranks.device).train()
-        self.dtype = PRECISIONS[own.precision]
-        if self.dtype:
-            float32_heads(self.detector)
+        self.precision = precision or find_precision(own, ranks.device)
+        detector = build_detector(config).to(ranks.device)
+        self.detector = self.precision.prepare(detector).train()
+        self.parameters = list(detector.parameters())  # to walk the modules takes milliseconds
         factor = self.loader.global_batch / own.base_batch
         optimizer = {**config.optimizer, "lr": config.optimizer.lr * factor}
         with no_compiler():
             self.optimizer = build_optimizer(self.detector, optimizer)
         length = config.runner.get("max_epochs"), config.runner.get("max_iters")
         self.schedule = Schedule(config.lr_config, self.optimizer, len(self.loader), *length)
-        half = self.dtype == torch.float16 and ranks.device.type == "cuda"
+        half = self.precision.dtype == torch.float16 and ranks.device.type == "cuda"
         self.scaler = _Scaler(half, config.get("fp16", {}).get("loss_scale", "dynamic"))
         self.max_norm = (config.optimizer_config.grad_clip or {}).get("max_norm")
         self.statistics = RunningStatistics(self.detector, ranks)
@@ -194,6 +194,7 @@ class Trainer:
             "CLASSES": list(self.classes),
             "gol": __version__,
             "scoring": self.scoring,
+            **self.precision.record,
         }
         path = checkpoint_path(run.checkpoints, done)
         with no_compiler():
@@ -226,9 +227,7 @@ class Trainer:
                 f"the loss is {values['loss']} at iteration {iteration}: {values}; {_ADVICE}"
             )
         self.scaler.torch.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(
-            self.detector.parameters(), self.max_norm or float("inf")
-        )
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm or float("inf"))
         if not (self.scaler.torch.is_enabled() or math.isfinite(norm)):
             raise UserError(f"the gradient is not finite at iteration {iteration}; {_ADVICE}")
         with no_compiler():
@@ -239,14 +238,15 @@ class Trainer:
         """Leaves the mean gradient over M micro-batches in the parameters; returns L means."""
         count, own = self.loader.count(position), self.loader.own(position)
         total: Any = 0
-        self.detector.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         self.statistics.begin()
         for turn, (number, weight) in enumerate(own, 1):
-            batch = to_device(next(self.batches), self.ranks.device)
+            batch = to_device(next(self.batches), self.ranks.device, self.precision.memory_format)
             # The samplers of proposals and RoIs and DropLoss draw from here.
             torch.manual_seed(derive_seed("step", self.seed, iteration) + number)
             with self.exchange.accumulate(last=turn == len(own)):
-                with self._autocast():
+                with self.precision.autocast(self.ranks.device):
                     losses = self.exchange.model(batch)
                 share = losses["loss"] * (weight / count * self.exchange.factor)
                 self.scaler.torch.scale(share).backward()
@@ -255,6 +255,3 @@ class Trainer:
         self.statistics.end(count)
         sums = self.ranks.sum(total.tolist())
         return {name: value / count for name, value in zip(losses, sums, strict=True)}
-
-    def _autocast(self) -> Any:
-        return torch.autocast(self.ranks.device.type, self.dtype) if self.dtype else nullcontext()

@@ -175,8 +175,9 @@ class Validation:
                 raise Interrupted
 
         if self.scorer is None or self.images is None:
-            self.scorer = build_scorer(self.config, self.own.scorings[0], self.ranks.device)
-            self.images = ImageShare(self.config, self.ranks)
+            scorer = build_scorer(self.config, self.own.scorings[0], self.ranks.device)
+            self.scorer = self.trainer.precision.prepare(scorer)
+            self.images = ImageShare(self.config, self.ranks, self.trainer.precision)
         self.scorer.load_state_dict(self.trainer.detector.state_dict())
         batches: Any = self.images.detections(self.scorer, check)
         if self.ranks.is_main:
@@ -209,6 +210,7 @@ class Validation:
                 "gol": __version__,
                 "iter": done,
                 "scoring": self.trainer.scoring,
+                **self.trainer.precision.record,
                 self.metric: self.best[1],
             }
             state = self.trainer.detector.state_dict()

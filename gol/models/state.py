@@ -103,8 +103,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 def load_weights(
     detector: torch.nn.Module, path: str | Path, fingerprint: str | None = None
-) -> None:
+) -> dict[str, Any]:
     """Loads a checkpoint's ``state_dict`` strictly, whether we wrote it or mmcv did.
+
+    Returns:
+        The checkpoint's ``meta``.
 
     Raises:
         UserError: the checkpoint is of another training than ``fingerprint``, or a tensor is
@@ -122,6 +125,7 @@ def load_weights(
     if problems:
         raise UserError(f"{path} does not fit the model: {listing(problems)}")
     detector.load_state_dict(found)
+    return meta
 
 
 def mismatches(found: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> list[str]:

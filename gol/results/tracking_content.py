@@ -70,6 +70,7 @@ def run_params(run: Run) -> dict[str, str]:
         "parameters": str(run.train.parameters),
         "device": run.train.device,
         "ranks": str(run.train.ranks),
+        **({"precision.auto": run.train.precision} if run.train.precision else {}),
     }
 
 

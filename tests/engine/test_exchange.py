@@ -16,12 +16,14 @@ from gol.engine.distributed import join
 from gol.engine.exchange import Exchange
 
 torch.manual_seed(int(sys.argv[1]))
-model = torch.nn.Sequential(torch.nn.Linear(30, 40), torch.nn.Tanh(), torch.nn.Linear(40, 1))
+parts = torch.nn.Conv2d(3, 5, 3), torch.nn.Flatten(), torch.nn.Tanh(), torch.nn.Linear(20, 1)
+# A bucket of DDP's holds a gradient in its parameter's memory format.
+model = torch.nn.Sequential(*parts).to(memory_format=torch.channels_last)
 found = []
 with join("cpu") as ranks:
     exchange = Exchange(model, ranks)
     for count in (4, 1, 3, 6):  # DDP rearranges its buckets after the first
-        batches = torch.randn(count, 7, 30) * 10 ** torch.randn(count, 1, 1)
+        batches = torch.randn(count, 7, 3, 4, 4) * 10 ** torch.randn(count, 1, 1, 1, 1)
         model.zero_grad(set_to_none=True)
         turns = -(-count // ranks.world)
         for turn in range(turns):
