@@ -15,6 +15,13 @@ _LAST = option(
     action="store_true",
     help="detect with the final weights, though validation found better ones (best.pth)",
 )
+_PER_CLASS = option(
+    "--per-class",
+    type=whole(1),
+    metavar="N",
+    help="the N best of each class over all images, instead of the best of each image, for the "
+    "protocols fixed and pool (10000 on LVIS)",
+)
 
 
 @verb(RUN, _DEVICE, JSON)
@@ -50,13 +57,19 @@ def _launch_options() -> list[Option]:
     RUN,
     option("--detect", type=Path, metavar="OUT", help="detect instead, and write this file"),
     _SCORING,
+    _PER_CLASS,
     _LAST,
     JSON,
     later=_launch_options,
     extra="all",
 )
 def launch(
-    run: Path, detect: Path | None, scoring: str | None, last: bool, **settings: Any
+    run: Path,
+    detect: Path | None,
+    scoring: str | None,
+    per_class: int | None,
+    last: bool,
+    **settings: Any,
 ) -> Result:
     """Train a run, or detect with it, as a submitit job, and wait for it."""
     from gol.cluster.launch import launch
@@ -66,7 +79,7 @@ def launch(
     chosen = Settings(**settings)
     device = chosen.device or None
     if detect:
-        launch(Detection(run, detect, scoring, device, last), chosen)
+        launch(Detection(run, detect, scoring, device, last, per_class), chosen)
         return Result({"out": str(detect)}, f"detections in {detect}")
     return _trained(launch(Training(run, device), chosen))
 
@@ -75,6 +88,7 @@ def launch(
     RUN,
     OUT,
     _SCORING,
+    _PER_CLASS,
     option("--checkpoint", type=Path, help="weights instead of the run's own"),
     _LAST,
     _DEVICE,
@@ -84,6 +98,7 @@ def detect(
     run: Path,
     out: Path,
     scoring: str | None,
+    per_class: int | None,
     checkpoint: Path | None,
     last: bool,
     device: str | None,
@@ -91,7 +106,7 @@ def detect(
     """Detect on the test images with a trained run."""
     from gol.engine.detect import detect
 
-    count = detect(run, out, scoring, checkpoint, device, last)
+    count = detect(run, out, scoring, checkpoint, device, last, per_class)
     if not _is_main():
         return None
     return Result({"out": str(out), "detections": count}, f"{count} detections in {out}")

@@ -128,6 +128,7 @@ class Detection:
         scoring: activation for the scores; by default the config's first.
         device: passed on.
         last: passed on.
+        per_class: passed on.
     """
 
     rule = "detect"
@@ -139,8 +140,10 @@ class Detection:
         scoring: str | None = None,
         device: str | None = None,
         last: bool = False,
+        per_class: int | None = None,
     ) -> None:
         self.run, self.device, self.last = RunFolder(run), device, last
+        self.per_class = per_class
         self.out, self.scoring = out, scoring
         self.title, self.record = f"the detection {out}", out.with_suffix(".job")
 
@@ -148,13 +151,22 @@ class Detection:
         """Detects."""
         from gol.engine.detect import detect
 
-        detect(self.run.path, self.out, self.scoring, device=self.device, last=self.last)
+        detect(
+            self.run.path,
+            self.out,
+            self.scoring,
+            device=self.device,
+            last=self.last,
+            per_class=self.per_class,
+        )
 
     def fingerprint(self) -> str:
         """Hash of the config, the weights and the test annotations."""
         config = read_config(self.run.path)
         trained = self.run.summary.exists()
         parts: list[Any] = [fingerprint(config), self.scoring]
+        if self.per_class:
+            parts.append({"per_class": self.per_class})
         if trained:
             parts.append(self.run.read_summary().finished)
         weights = self.run.weights if self.last else self.run.chosen
