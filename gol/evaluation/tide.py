@@ -24,9 +24,7 @@ def measure(source: Source) -> dict[str, Any]:
     """Costs and counts of errors, as ``evaluate_by`` wants them; hotcoco's."""
     (part,) = source.pair.parts(len(source.pair.truth.images))
     engine = hotcoco.COCOeval(*source.pair.load(part), source.kind, lvis_style=True)
-    engine.params = parameters(
-        source.kind, source.most, [_FOREGROUND], {"all": AREA_RANGES["all"]}
-    )
+    engine.params = parameters(source.kind, source.most, [_FOREGROUND], {"all": AREA_RANGES["all"]})
     engine.evaluate()
     found = engine.tide_errors(_FOREGROUND, _BACKGROUND)
     kinds = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss", "FP", "FN")

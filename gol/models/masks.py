@@ -14,7 +14,6 @@ import torch
 
 from gol.models.run_lengths import Rle, encode
 
-
 _ALL = 1 << 30
 
 
@@ -94,8 +93,10 @@ def _stages(head: torch.nn.Module) -> list[torch.nn.Module]:
     return list(head) if isinstance(head, torch.nn.ModuleList) else [head]
 
 
-def _forward(forward: Callable, found: list | None, at_once: int, *inputs: Any, **named: Any) -> Any:
-    """A mask head's forward, some detections at a time, which keeps their own class's mask alone."""
+def _forward(
+    forward: Callable, found: list | None, at_once: int, *inputs: Any, **named: Any
+) -> Any:
+    """A mask head's forward, some detections at a time, which keeps the masks of their classes."""
     labels = torch.cat(found) if found is not None else None
     outputs = []
     for start in range(0, max(len(inputs[0]), 1), at_once):

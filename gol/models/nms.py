@@ -115,8 +115,10 @@ def detections_above(
     always reaches.
 
     Args:
-        scores, boxes, iou_thr: as of :func:`best_detections`.
+        scores: (N, C + 1) float32, the background last.
+        boxes: of the N proposals, N > 0.
         floors: (C,) float32, the least score of a candidate of each class.
+        iou_thr: the largest IoU that is small enough.
 
     Returns:
         (D, 5) and (D,) as there, by class, within it the best first.

@@ -172,7 +172,9 @@ def test_olrp_is_the_least_error_of_all_thresholds(case, theirs):
     for name, chosen in classes_of(dataset).items():
         some = [best[i] for i in chosen if i in best]
         assert result["scores"][name]["classes"] == len(some)
-        for column, values in zip(("oLRP", "Loc", "FP", "FN"), zip(*some, strict=True), strict=False):
+        for column, values in zip(
+            ("oLRP", "Loc", "FP", "FN"), zip(*some, strict=True), strict=False
+        ):
             values = [v for v in values if v is not None]
             expected = pytest.approx(np.mean(values)) if values else None
             assert result["scores"][name][column] == expected
@@ -227,7 +229,13 @@ def test_detections_that_are_too_few_or_cut_by_image_are_named(tmp_path, rng):
     ids = [image["id"] for image in dataset["images"]]
     sizes = {image["id"]: [image["height"], image["width"]] for image in dataset["images"]}
     found = [
-        {**one[0], "image_id": i, "bbox": [0, 0, 9, 9], "score": 0.5, "segmentation": _full(sizes[i])}
+        {
+            **one[0],
+            "image_id": i,
+            "bbox": [0, 0, 9, 9],
+            "score": 0.5,
+            "segmentation": _full(sizes[i]),
+        }
         for i in ids
         for _ in range(5)
     ]
@@ -250,13 +258,21 @@ def test_bad_input_is_one_line(tmp_path, rng):
     files = write(tmp_path, dataset, random_detections(rng, dataset))
     with pytest.raises(UserError, match=r"unknown protocol 'AP'; allowed: fixed, pool, bou"):
         evaluate_by(["AP"], *files)
-    boxes = [{k: v for k, v in d.items() if k != "segmentation"} for d in json.loads(files[1].read_text())]
+    boxes = [
+        {k: v for k, v in d.items() if k != "segmentation"}
+        for d in json.loads(files[1].read_text())
+    ]
     with pytest.raises(UserError, match="boundary AP compares masks"):
         evaluate_by(["boundary"], *write(tmp_path, dataset, boxes))
     with pytest.raises(UserError, match=r"calibration wants scores from 0 to 1, not 7"):
-        evaluate_by(["calibration"], *write(tmp_path, dataset, [{**d, "score": 7.0} for d in boxes]))
+        evaluate_by(
+            ["calibration"], *write(tmp_path, dataset, [{**d, "score": 7.0} for d in boxes])
+        )
 
 
 def test_groups_cover_the_classes():
     members = groups([{"frequency": f} for f in "rcfr"])
-    assert [members[name].tolist() for name in GROUPS[:2]] == [[True] * 4, [True, False, False, True]]
+    assert [members[name].tolist() for name in GROUPS[:2]] == [
+        [True] * 4,
+        [True, False, False, True],
+    ]

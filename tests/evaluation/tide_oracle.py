@@ -37,7 +37,9 @@ def tide(dataset, detections, kind="segm", most=300):
             points.append((d["category_id"], d["score"], names[index]))
             if target is not None and target not in used:
                 key = objects[target]["id"]
-                fixes.setdefault(key, []).append((d["score"], -identity, objects[target]["category_id"]))
+                fixes.setdefault(key, []).append(
+                    (d["score"], -identity, objects[target]["category_id"])
+                )
             elif target is not None:
                 points[-1] = (*points[-1], "suppressed")
         for index, each in enumerate(objects):
