@@ -124,7 +124,7 @@ def build_scorer(config: Any, scoring: str, device: torch.device) -> torch.nn.Mo
     detector = build_detector(config, initialise=False)
     set_scoring(detector, scoring)
     set_postprocessing(detector)
-    at_once = _batch_size(config.model) * config.model.test_cfg.rcnn.max_per_img
+    at_once = _batch_size(config.model) * max(config.model.test_cfg.rcnn.max_per_img, 0)
     lazy_masks(detector, at_once)  # before the masks of all classes become float32
     if own_part(config).precision != "float32":
         float32_heads(detector)

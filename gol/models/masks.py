@@ -14,8 +14,6 @@ import torch
 
 from gol.models.run_lengths import Rle, encode
 
-_ALL = 1 << 30
-
 
 class LazyMasks(Sequence):
     """An image's masks as C lists of RLEs, where mmdet has C lists of bitmaps.
@@ -58,7 +56,7 @@ class LazyMasks(Sequence):
         return self._by_class[index]
 
 
-def lazy_masks(detector: torch.nn.Module, at_once: int = _ALL) -> None:
+def lazy_masks(detector: torch.nn.Module, at_once: int = 0) -> None:
     """Makes a detector's results hold :class:`LazyMasks`, be it Mask R-CNN, Cascade or HTC.
 
     Of a mask head's C masks the detected class's is kept as soon as they are made, since mmdet's
@@ -67,7 +65,7 @@ def lazy_masks(detector: torch.nn.Module, at_once: int = _ALL) -> None:
     Args:
         detector: an mmdet two-stage detector that only detects from here on; one without masks
             stays as it is. Whatever else replaces its ``get_bboxes`` must do so before.
-        at_once: the most detections whose C masks are in memory.
+        at_once: the most detections whose C masks are in memory; 0: any number.
     """
     roi_head = detector.roi_head
     if not roi_head.with_mask:
@@ -98,9 +96,9 @@ def _forward(
 ) -> Any:
     """A mask head's forward, some detections at a time, which keeps the masks of their classes."""
     labels = torch.cat(found) if found is not None else None
-    outputs = []
-    for start in range(0, max(len(inputs[0]), 1), at_once):
-        rows = slice(start, start + at_once)
+    outputs, count = [], max(len(inputs[0]), 1)
+    for start in range(0, count, at_once or count):
+        rows = slice(start, start + (at_once or count))
         output = forward(*(v[rows] if torch.is_tensor(v) else v for v in inputs), **named)
         outputs.append(output if labels is None else _select(output, labels[rows]))
     if isinstance(outputs[0], list):
