@@ -8,7 +8,7 @@ from gol.errors import UserError
 
 
 def _protocols(**_: Any) -> list[str]:
-    from gol.evaluation.protocols import PROTOCOLS
+    from gol.config.protocols import PROTOCOLS
 
     return [*PROTOCOLS]
 
@@ -76,8 +76,8 @@ def _by_protocols(
     scoring: str | None,
     per_class: int | None,
 ) -> Result:
+    from gol.config.protocols import PER_CLASS
     from gol.evaluation.protocols import evaluate_by, evaluate_run, format_scores, write_scores
-    from gol.evaluation.source import PER_CLASS
 
     most = per_class or PER_CLASS
     if detections is None:

@@ -131,8 +131,6 @@ class Detection:
         per_class: passed on.
     """
 
-    rule = "detect"
-
     def __init__(
         self,
         run: str | Path,
@@ -144,6 +142,7 @@ class Detection:
     ) -> None:
         self.run, self.device, self.last = RunFolder(run), device, last
         self.per_class = per_class
+        self.rule = "detect_per_class" if per_class else "detect"
         self.out, self.scoring = out, scoring
         self.title, self.record = f"the detection {out}", out.with_suffix(".job")
 

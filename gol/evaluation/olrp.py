@@ -1,4 +1,4 @@
-"""oLRP: the least localisation-recall-precision error that a threshold of scores reaches in a class.
+"""oLRP: the least localisation-recall-precision error that a score threshold reaches in a class.
 
 Oksuz, Cam, Kalkan, Akbas: "One Metric to Measure Them All: Localisation Recall Precision (LRP) for
 Evaluating Visual Detection Tasks", TPAMI 2021. Of the detections from a score on, N_TP are right

@@ -6,25 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gol.config.own import own_part
+from gol.config.protocols import PER_CLASS, PROTOCOLS
 from gol.config.resolve import read_config
 from gol.data.prepared import Prepared
 from gol.errors import UserError, pick
-from gol.evaluation.source import MOST, PER_CLASS, Source
+from gol.evaluation.source import MOST, Source
 from gol.files import write_json
 from gol.run_folder import RunFolder
-
-
-class Protocol(NamedTuple):
-    """What can be asked for by name.
-
-    Attributes:
-        module: where its function ``measure`` is.
-        per_class: whether it takes the best of each class over the whole set, which need a
-            detection of their own, in the place of the best of each image.
-    """
-
-    module: str
-    per_class: bool = False
 
 
 class Files(NamedTuple):
@@ -33,16 +21,6 @@ class Files(NamedTuple):
     annotations: Path
     detections: Path
     scores: Path
-
-
-PROTOCOLS = {
-    "fixed": Protocol("gol.evaluation.fixed", per_class=True),
-    "pool": Protocol("gol.evaluation.pool", per_class=True),
-    "boundary": Protocol("gol.evaluation.boundary"),
-    "tide": Protocol("gol.evaluation.tide"),
-    "olrp": Protocol("gol.evaluation.olrp"),
-    "calibration": Protocol("gol.evaluation.calibration"),
-}
 
 
 def evaluate_by(
@@ -77,7 +55,9 @@ def evaluate_by(
         source = sources.setdefault(
             protocol.per_class, Source(annotations, detections, most, protocol.per_class)
         )
-        measure: Callable[[Source], dict[str, Any]] = import_module(protocol.module).measure
+        measure: Callable[[Source], dict[str, Any]] = import_module(
+            f"gol.evaluation.{name}"
+        ).measure
         result = measure(source)
         results[name] = {
             "protocol": source.setting | result.pop("protocol"),

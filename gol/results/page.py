@@ -36,7 +36,8 @@ def write_page(
             or the file cannot be written.
     """
     runs = read_runs(run_folders)
-    rows = collect(run.folder.path for run in runs)
+    protocols = layout.protocols if layout else ()
+    rows = collect((run.folder.path for run in runs), protocols)
     layout = layout or whole(rows)
     tables, compared = select(rows, layout)
     tables = {**tables, **compared}

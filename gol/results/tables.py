@@ -12,6 +12,7 @@ from gol.results import quoting
 from gol.results.rows import METRICS, Row, Tables, mean_std
 
 _ABSENT = "–"
+_FIXED = "AP-fixed"
 
 
 def markdown(tables: Tables) -> str:
@@ -26,6 +27,10 @@ def markdown(tables: Tables) -> str:
         "(APb), × 100: mean ± sample standard deviation over n seeds."
     )
     rows = [row for part in tables.values() for row in part]
+    if beside := rows and [*rows[0].beside]:
+        head += f" {', '.join(beside)}: other protocols, × 100, which do not compare with these."
+    if _FIXED in (beside or ()):
+        head += " Gain: on the table's first row, by AP → by AP-fixed."
     if any(row.differences for row in rows):
         head += " Difference: ours − published."
     if sources := sorted({source for row in rows if (source := _elsewhere(row))}):
@@ -60,6 +65,8 @@ def _record(title: str, row: Row) -> dict[str, Any]:
         record[metric], record[f"{metric}_std"] = mean_std(row.values[metric])
         record[f"{metric}_published"] = published.get(metric)
         record[f"{metric}_difference"] = differences.get(metric)
+    for head, values in row.beside.items():
+        record[head], record[f"{head}_std"] = mean_std(values)
     return record | {
         "train_seconds": mean_std(row.seconds)[0],
         "images_per_second": mean_std(row.images_per_second)[0],
@@ -114,12 +121,25 @@ def table_lines(rows: Sequence[Row]) -> list[list[str]]:
     Published numbers of another dataset are a column, for each such dataset one.
     """
     sources = sorted({source for row in rows if (source := _elsewhere(row))})
-    lines = [["Method", "n", *METRICS, *(f"published ({source})" for source in sources)]]
+    beside = [*rows[0].beside, *(["gain"] if _FIXED in rows[0].beside else [])]
+    more = [*beside, *(f"published ({source})" for source in sources)]
+    lines = [["Method", "n", *METRICS, *more]]
     for row in rows:
         first, *others = _lines(row)
-        shown = [_pair(row) if source == _elsewhere(row) else "" for source in sources]
-        lines += [first + shown, *(line + [""] * len(sources) for line in others)]
+        shown = [mean_text(values) for values in row.beside.values()]
+        shown += [_gain(row, rows[0])] if _FIXED in row.beside else []
+        shown += [_pair(row) if source == _elsewhere(row) else "" for source in sources]
+        lines += [first + shown, *(line + [""] * len(more) for line in others)]
     return lines
+
+
+def _gain(row: Row, first: Row) -> str:
+    """What a row has more than the first one, by AP and by AP-fixed."""
+    pairs = [(each.values["AP"], each.beside[_FIXED]) for each in (row, first)]
+    means = [[mean_std(values)[0] for values in pair] for pair in pairs]
+    if row is first or None in (*means[0], *means[1]):
+        return ""
+    return " → ".join(_signed(ours - theirs) for ours, theirs in zip(*means, strict=True))
 
 
 def _elsewhere(row: Row) -> str | None:

@@ -11,10 +11,11 @@ from scipy.ndimage import minimum_filter
 from seeds import fresh_seed
 from tide_oracle import tide
 
+from gol.config.protocols import PROTOCOLS
 from gol.errors import UserError
 from gol.evaluation.lvis import evaluate, load_pair, parameters
 from gol.evaluation.matches import groups
-from gol.evaluation.protocols import PROTOCOLS, evaluate_by, format_scores
+from gol.evaluation.protocols import evaluate_by, format_scores
 
 GROUPS = ("all", "r", "c", "f")
 
