@@ -75,7 +75,10 @@ def read_here(values, where):
 
 # A larger workflow that takes this one as a module has rules and resources of its own.
 MODULE = not workflow.modifier.is_main_snakefile()
-LAUNCHED = [workflow.modifier.modify_rulename(rule) for rule in ("train", "detect", "detect_per_class")]
+LAUNCHED = [
+    workflow.modifier.modify_rulename(rule)
+    for rule in ("train", "detect", "detect_per_class")
+]
 GIVEN.overwrite_resources = {
     step: (
         read_here(values, f"set-resources of {step}")
@@ -123,7 +126,10 @@ def prepared(file):
 def evaluations(experiment, seeds):
     """The evaluation files of an experiment's runs, of the official protocol and of others."""
     return expand(
-        [str(RUN.evaluation("{scoring}", name)) for name in ("", *PIPELINE.layout.protocols)],
+        [
+            str(RUN.evaluation("{scoring}", name))
+            for name in ("", *PIPELINE.layout.protocols)
+        ],
         experiment=experiment,
         seed=seeds,
         scoring=PIPELINE.scorings(experiment),
