@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gol.cli.verbs import JSON, OUT, RUN, Option, Result, option, verb, whole
+from gol.cli.verbs import JSON, RUN, Option, Result, option, verb, whole
 
 if TYPE_CHECKING:
     from gol.run_folder import RunSummary
@@ -86,7 +86,7 @@ def launch(
 
 @verb(
     RUN,
-    OUT,
+    option("--out", type=Path, help="where to write (default: where `gol evaluate RUN` looks)"),
     _SCORING,
     _PER_CLASS,
     option("--checkpoint", type=Path, help="weights instead of the run's own"),
@@ -96,7 +96,7 @@ def launch(
 )
 def detect(
     run: Path,
-    out: Path,
+    out: Path | None,
     scoring: str | None,
     per_class: int | None,
     checkpoint: Path | None,
@@ -104,8 +104,14 @@ def detect(
     device: str | None,
 ) -> Result | None:
     """Detect on the test images with a trained run."""
+    from gol.config.own import own_part
+    from gol.config.resolve import read_config
     from gol.engine.detect import detect
+    from gol.run_folder import RunFolder
 
+    if out is None:
+        scoring = own_part(read_config(run)).scoring(scoring)
+        out = RunFolder(run).detections(scoring, bool(per_class))
     count = detect(run, out, scoring, checkpoint, device, last, per_class)
     if not _is_main():
         return None

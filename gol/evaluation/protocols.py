@@ -116,8 +116,7 @@ def files_of_run(
     if not detections.is_file():
         option = f" --per-class {per_class}" if wide else ""
         raise UserError(
-            f"{detections} is missing: `gol detect {run} --scoring {scoring}{option} "
-            f"--out {detections}` writes it"
+            f"{detections} is missing: `gol detect {run} --scoring {scoring}{option}` writes it"
         )
     annotations = Prepared(Path(config["data"]["test"]["ann_file"]).parent).annotations("val")
     return Files(annotations, detections, folder.evaluation(scoring, protocol))
