@@ -11,11 +11,15 @@ from scipy.ndimage import minimum_filter
 from seeds import fresh_seed
 from tide_oracle import tide
 
+import gol
+from gol.cli import main
 from gol.config.protocols import PROTOCOLS
+from gol.config.resolve import save_config
 from gol.errors import UserError
 from gol.evaluation.lvis import evaluate, load_pair, parameters
 from gol.evaluation.matches import groups
 from gol.evaluation.protocols import evaluate_by, format_scores
+from gol.run_folder import RunFolder
 
 GROUPS = ("all", "r", "c", "f")
 
@@ -252,6 +256,41 @@ def test_detections_that_are_too_few_or_cut_by_image_are_named(tmp_path, rng):
 def _full(size):
     mask = rle.encode(np.ones(size, np.uint8, order="F"))
     return {"size": size, "counts": mask["counts"].decode()}
+
+
+def test_a_run_is_scored_into_files_of_their_own(tmp_path, demo_data, rng, capsys):
+    run = RunFolder(tmp_path / "run")
+    save_config(gol.load_experiment("demo/sigmoid", None, demo_data), run.path)
+    dataset = json.loads((demo_data / "val.json").read_text())
+    found = random_detections(rng, dataset, crowded=0)
+    for path in (run.detections("softmax"), run.detections("sigmoid", per_class=True)):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(found))
+    assert main(["evaluate", str(run)]) == 0
+    official = json.loads(run.evaluation("softmax").read_text())
+    assert official == evaluate(demo_data / "val.json", run.detections("softmax"))
+    assert main(["evaluate", str(run), "--protocol", "olrp", "--protocol", "tide"]) == 0
+    words = ["--protocol", "pool", "--scoring", "sigmoid", "--per-class", "7"]
+    assert main(["evaluate", str(run), *words]) == 0
+    printed = capsys.readouterr().out
+    assert "AP-pool (detections per class 7, of segm" in printed and "oLRP (max detec" in printed
+    names = {path.name for path in run.evaluation("softmax").parent.glob("[!.]*")}
+    assert names == {"softmax.json", "softmax.olrp.json", "softmax.tide.json", "sigmoid.pool.json"}
+    assert json.loads(run.evaluation("softmax").read_text()) == official
+
+    assert main(["evaluate", str(run), "--protocol", "fixed", "--per-class", "7"]) == 2
+    missing, remedy = capsys.readouterr().err.split(": `")
+    assert missing.endswith("detections/softmax.per_class.json is missing")
+    assert remedy.startswith(f"gol detect {run} --scoring softmax --per-class 7`")
+    for wrong in (["--out", "x"], ["--per-class", "7"], ["--protocol", "AP"]):
+        assert main(["evaluate", str(run), *wrong]) == 2
+    files = [str(demo_data / "val.json"), str(run.detections("softmax"))]
+    assert main(["evaluate", *files]) == main(["evaluate", *files, "--scoring", "softmax"]) == 2
+    twice = ["--protocol", "olrp", "--protocol", "tide", "--out", str(tmp_path / "x")]
+    assert main(["evaluate", *files, *twice]) == 2
+    assert main(["evaluate", *files, "--protocol", "olrp", "--out", str(tmp_path / "x")]) == 0
+    assert (tmp_path / "x").read_bytes() == run.evaluation("softmax", "olrp").read_bytes()
+    assert capsys.readouterr().err.count("\n") == 6
 
 
 def test_bad_input_is_one_line(tmp_path, rng):
