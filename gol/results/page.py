@@ -14,7 +14,7 @@ from gol.results.quoting import html
 from gol.results.report import select, whole
 from gol.results.rows import Row, collect, mean_std
 from gol.results.runs import Run, read_runs, scored_on
-from gol.results.tables import mean_text, notes, remarks, table_lines
+from gol.results.tables import mean_text, notes, other_protocols, remarks, table_lines
 
 
 def write_page(
@@ -51,6 +51,7 @@ def write_page(
         "title": _title(runs),
         "headline": headline(rows),
         "notes": notes(rows),
+        "beside": other_protocols(rows),
         "tables": [(title, table_lines(part), remarks(part)) for title, part in tables.items()],
         "figures": page_figures.draw(drawings),
         "chosen": f"{run.identity.label}, seed {run.identity.seed}",

@@ -27,10 +27,7 @@ def markdown(tables: Tables) -> str:
         "(APb), × 100: mean ± sample standard deviation over n seeds."
     )
     rows = [row for part in tables.values() for row in part]
-    if beside := rows and [*rows[0].beside]:
-        head += f" {', '.join(beside)}: other protocols, × 100, which do not compare with these."
-    if _FIXED in (beside or ()):
-        head += " Gain: on the table's first row, by AP → by AP-fixed."
+    head += f" {note}" if (note := other_protocols(rows)) else ""
     if any(row.differences for row in rows):
         head += " Difference: ours − published."
     if sources := sorted({source for row in rows if (source := _elsewhere(row))}):
@@ -44,6 +41,16 @@ def markdown(tables: Tables) -> str:
         ]
     parts += ["## Cost" if any(tables) else "", _aligned(_costs(rows))]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def other_protocols(rows: Sequence[Row]) -> str:
+    """What the columns of other protocols are, if there are any."""
+    heads = [*rows[0].beside] if rows else []
+    if not heads:
+        return ""
+    note = f"{', '.join(heads)}: other protocols, × 100, which do not compare with AP."
+    gain = " Gain: on the table's first row, by AP → by AP-fixed."
+    return note + gain * (_FIXED in heads)
 
 
 def records(tables: Tables) -> list[dict[str, Any]]:
@@ -121,16 +128,24 @@ def table_lines(rows: Sequence[Row]) -> list[list[str]]:
     Published numbers of another dataset are a column, for each such dataset one.
     """
     sources = sorted({source for row in rows if (source := _elsewhere(row))})
-    beside = [*rows[0].beside, *(["gain"] if _FIXED in rows[0].beside else [])]
-    more = [*beside, *(f"published ({source})" for source in sources)]
+    more = [*_beside(rows[0], rows[0]), *(f"published ({source})" for source in sources)]
     lines = [["Method", "n", *METRICS, *more]]
     for row in rows:
         first, *others = _lines(row)
-        shown = [mean_text(values) for values in row.beside.values()]
-        shown += [_gain(row, rows[0])] if _FIXED in row.beside else []
+        shown = [*_beside(row, rows[0]).values()]
         shown += [_pair(row) if source == _elsewhere(row) else "" for source in sources]
         lines += [first + shown, *(line + [""] * len(more) for line in others)]
     return lines
+
+
+def _beside(row: Row, first: Row) -> dict[str, str]:
+    """Heads and cells of other protocols."""
+    cells = {}
+    for head, values in row.beside.items():
+        cells[head] = mean_text(values)
+        if head == _FIXED:
+            cells["gain"] = _gain(row, first)
+    return cells
 
 
 def _gain(row: Row, first: Row) -> str:
