@@ -68,6 +68,6 @@ class Source:
             texts.append(
                 f"{full:,} images have {images.max():,} detections and none has more: they look "
                 "like cut image by image, which this protocol does not mean; "
-                f"`gol detect --per-class {self.most}` does not cut them"
+                "`gol detect --per-class` does not cut them"
             )
         return texts
