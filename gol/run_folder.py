@@ -17,7 +17,9 @@ name                  holds                                          written by
 ``cost.json``         what each start of the training took           ``gol train``
 ``detections/S.json`` detections scored with activation S            ``gol detect``
 ``…/S.cost.json``     what each start of that detection took         ``gol detect``
+  ``S.per_class.json`` the best of each class instead of each image   ``gol detect --per-class``
 ``evaluation/S.json`` their scores                                   ``gol evaluate``
+  ``S.PROTOCOL.json`` the same by another protocol                   ``gol evaluate --protocol``
 ``tracked.txt``       the id of the MLflow run                       the workflow
 ``.train.lock``       nothing; held by the process that trains       ``gol train``
 ``.NAME.sha256``      digest of a JSON file: ``gol.files.digests``   who writes that file
@@ -195,18 +197,23 @@ class RunFolder:
         """What a step of the workflow says."""
         return self.logs / f"{step}.log"
 
-    def detections(self, scoring: str) -> Path:
-        """The detections that were scored with an activation."""
-        return self.path / "detections" / f"{scoring}.json"
+    def detections(self, scoring: str, per_class: bool = False) -> Path:
+        """The detections that were scored with an activation: the best of each image or class."""
+        return self.path / "detections" / f"{scoring}{'.per_class' if per_class else ''}.json"
 
     @staticmethod
     def cost_of(detections: Path) -> Path:
         """What each start of a detection took, beside what it found."""
         return detections.with_suffix(".cost.json")
 
-    def evaluation(self, scoring: str) -> Path:
-        """The scores of the detections that were scored with an activation."""
-        return self.path / "evaluation" / f"{scoring}.json"
+    def evaluation(self, scoring: str, protocol: str = "") -> Path:
+        """The scores of the detections that were scored with an activation.
+
+        Args:
+            scoring: the activation.
+            protocol: of ``gol.evaluation.protocols.PROTOCOLS``; empty: the official one.
+        """
+        return self.path / "evaluation" / f"{scoring}{protocol and f'.{protocol}'}.json"
 
     def read_overrides(self) -> dict[str, Any]:
         """What changed the experiment; empty where nothing did, or before 0.5.0.

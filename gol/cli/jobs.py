@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gol.cli.verbs import JSON, OUT, RUN, Option, Result, option, verb, whole
+from gol.cli.verbs import JSON, RUN, Option, Result, option, verb, whole
 from gol.errors import plural
 
 if TYPE_CHECKING:
@@ -15,6 +15,13 @@ _LAST = option(
     "--last",
     action="store_true",
     help="detect with the final weights, though validation found better ones (best.pth)",
+)
+_PER_CLASS = option(
+    "--per-class",
+    type=whole(1),
+    metavar="N",
+    help="the N best of each class over all images, instead of the best of each image, for the "
+    "protocols fixed and pool (10000 on LVIS)",
 )
 
 
@@ -51,13 +58,19 @@ def _launch_options() -> list[Option]:
     RUN,
     option("--detect", type=Path, metavar="OUT", help="detect instead, and write this file"),
     _SCORING,
+    _PER_CLASS,
     _LAST,
     JSON,
     later=_launch_options,
     extra="all",
 )
 def launch(
-    run: Path, detect: Path | None, scoring: str | None, last: bool, **settings: Any
+    run: Path,
+    detect: Path | None,
+    scoring: str | None,
+    per_class: int | None,
+    last: bool,
+    **settings: Any,
 ) -> Result:
     """Train a run, or detect with it, as a submitit job, and wait for it."""
     from gol.cluster.launch import launch
@@ -67,15 +80,16 @@ def launch(
     chosen = Settings(**settings)
     device = chosen.device or None
     if detect:
-        launch(Detection(run, detect, scoring, device, last), chosen)
+        launch(Detection(run, detect, scoring, device, last, per_class), chosen)
         return Result({"out": str(detect)}, f"detections in {detect}")
     return _trained(launch(Training(run, device), chosen))
 
 
 @verb(
     RUN,
-    OUT,
+    option("--out", type=Path, help="where to write (default: where `gol evaluate RUN` looks)"),
     _SCORING,
+    _PER_CLASS,
     option("--checkpoint", type=Path, help="weights instead of the run's own"),
     _LAST,
     _DEVICE,
@@ -83,16 +97,23 @@ def launch(
 )
 def detect(
     run: Path,
-    out: Path,
+    out: Path | None,
     scoring: str | None,
+    per_class: int | None,
     checkpoint: Path | None,
     last: bool,
     device: str | None,
 ) -> Result | None:
     """Detect on the test images with a trained run."""
+    from gol.config.own import own_part
+    from gol.config.resolve import read_config
     from gol.engine.detect import detect
+    from gol.run_folder import RunFolder
 
-    count = detect(run, out, scoring, checkpoint, device, last)
+    if out is None:
+        scoring = own_part(read_config(run)).scoring(scoring)
+        out = RunFolder(run).detections(scoring, bool(per_class))
+    count = detect(run, out, scoring, checkpoint, device, last, per_class)
     if not _is_main():
         return None
     return Result({"out": str(out), "detections": count}, f"{plural(count, 'detection')} in {out}")

@@ -1,25 +1,94 @@
 """Verbs that turn detections into scores, and finished runs into tables and MLflow runs."""
 
 from pathlib import Path
+from typing import Any
 
-from gol.cli.verbs import JSON, OUT, STORE, Result, option, verb
+from gol.cli.verbs import JSON, OUT, STORE, Result, option, verb, whole
+from gol.errors import UserError
+
+
+def _protocols(**_: Any) -> list[str]:
+    from gol.config.protocols import PROTOCOLS
+
+    return [*PROTOCOLS]
 
 
 @verb(
-    option("annotations", type=Path, help="prepared annotation file"),
-    option("detections", type=Path, help="JSON written by `gol detect`"),
-    OUT,
+    option("annotations", type=Path, help="prepared annotation file; alone, a run folder"),
+    option("detections", type=Path, nargs="?", help="JSON written by `gol detect`"),
+    option("--out", type=Path, help="where to write (default: a run's own evaluation folder)"),
+    option(
+        "--protocol",
+        dest="protocols",
+        action="append",
+        default=[],
+        metavar="NAME",
+        complete=_protocols,
+        help="instead of the official one: fixed, pool, boundary, tide, olrp or calibration; may"
+        " be given several times",
+    ),
+    option("--scoring", help="which detections of a run (default: the config's first)"),
+    option(
+        "--per-class",
+        type=whole(1),
+        metavar="N",
+        help="detections that a class may have, by the protocols fixed and pool (default 10000)",
+    ),
     JSON,
 )
-def evaluate(annotations: Path, detections: Path, out: Path) -> Result:
-    """Score detections against annotations by the LVIS protocol."""
+def evaluate(
+    annotations: Path,
+    detections: Path | None,
+    out: Path | None,
+    protocols: list[str],
+    scoring: str | None,
+    per_class: int | None,
+) -> Result:
+    """Score detections against annotations by the LVIS protocol, or by others beside it."""
+    if detections is None and out:
+        raise UserError("a run's scores are written into its folder: --out is for two files")
+    if detections and scoring:
+        raise UserError("--scoring is for a run: the detections are named already")
+    if protocols:
+        return _by_protocols(annotations, detections, out, protocols, scoring, per_class)
+    if per_class:
+        raise UserError("--per-class is for --protocol fixed and pool")
     from gol.evaluation.advice import advice
     from gol.evaluation.lvis import evaluate_file, format_metrics
 
+    if detections is None:
+        from gol.evaluation.protocols import files_of_run
+
+        annotations, detections, out = files_of_run(annotations, scoring)
+    if out is None:
+        raise UserError("--out is missing: where to write the scores")
     scores = evaluate_file(annotations, detections, out)
     return Result(
         scores, "\n".join([format_metrics(scores), *advice(scores, annotations, detections)])
     )
+
+
+def _by_protocols(
+    annotations: Path,
+    detections: Path | None,
+    out: Path | None,
+    names: list[str],
+    scoring: str | None,
+    per_class: int | None,
+) -> Result:
+    from gol.config.protocols import PER_CLASS
+    from gol.evaluation.protocols import evaluate_by, evaluate_run, format_scores, write_scores
+
+    most = per_class or PER_CLASS
+    if detections is None:
+        results = evaluate_run(annotations, names, scoring, most)
+    else:
+        if out and len(set(names)) > 1:
+            raise UserError("--out holds the scores of one --protocol")
+        results = evaluate_by(names, annotations, detections, most)
+        if out:
+            write_scores(results[names[0]], out)
+    return Result(results, "\n\n".join(map(format_scores, results.values())))
 
 
 @verb(STORE, extra="all")

@@ -140,9 +140,8 @@ class Detection:
         scoring: activation for the scores; by default the config's first.
         device: passed on.
         last: passed on.
+        per_class: passed on.
     """
-
-    rule = "detect"
 
     def __init__(
         self,
@@ -151,8 +150,11 @@ class Detection:
         scoring: str | None = None,
         device: str | None = None,
         last: bool = False,
+        per_class: int | None = None,
     ) -> None:
         self.run, self.device, self.last = RunFolder(run), device, last
+        self.per_class = per_class
+        self.rule = "detect_per_class" if per_class else "detect"
         self.out, self.scoring = out, scoring
         self.title, self.record = f"the detection {out}", out.with_suffix(".job")
 
@@ -160,7 +162,14 @@ class Detection:
         """Detects."""
         from gol.engine.detect import detect
 
-        detect(self.run.path, self.out, self.scoring, device=self.device, last=self.last)
+        detect(
+            self.run.path,
+            self.out,
+            self.scoring,
+            device=self.device,
+            last=self.last,
+            per_class=self.per_class,
+        )
 
     def splits(self, config: dict[str, Any]) -> list[dict[str, Any]]:
         """The test split."""
@@ -171,6 +180,8 @@ class Detection:
         config = read_config(self.run.path)
         trained = self.run.summary.exists()
         parts: list[Any] = [fingerprint(config), self.scoring]
+        if self.per_class:
+            parts.append({"per_class": self.per_class})
         if trained:
             parts.append(self.run.read_summary().finished)
         weights = self.run.weights if self.last else self.run.chosen

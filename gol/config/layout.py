@@ -32,10 +32,12 @@ class Layout:
     Attributes:
         tables: title of a table to its experiments, in the order of the rows.
         figures: title of a figure to its groups (models), each with an experiment for each series.
+        protocols: names of those whose columns the tables have beside the official one's.
     """
 
     tables: dict[str, list[str]]
     figures: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
+    protocols: list[str] = field(default_factory=list)
 
     @property
     def experiments(self) -> list[str]:
@@ -52,7 +54,9 @@ class Layout:
     @property
     def text(self) -> str:
         """As ``gol table --layout`` takes it."""
-        return json.dumps({"tables": self.tables, "figures": self.figures}, ensure_ascii=False)
+        content = {"tables": self.tables, "figures": self.figures}
+        content |= {"protocols": self.protocols} if self.protocols else {}
+        return json.dumps(content, ensure_ascii=False)
 
 
 def file_name(title: str) -> str:

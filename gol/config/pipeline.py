@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from gol.config.datasets import dataset_definition, load_dataset
 from gol.config.experiments import experiment
 from gol.config.layout import Layout, check_titles
 from gol.config.pipeline_file import Items, PipelineFile, Row
+from gol.config.protocols import PER_CLASS
 from gol.errors import UserError, validated
 from gol.files import read_yaml
 
@@ -37,13 +38,15 @@ class Pipeline:
     set: dict[str, Any]
     init: str | None = None
     rows: dict[str, Row] = field(default_factory=dict)
+    per_class: int = PER_CLASS
 
     @property
     def grid(self) -> Layout | None:
         """The layout and, below it, the experiments that it lacks; None if it lacks none."""
         shown = self.layout.experiments
         rest = [name for name in self.experiments if name not in shown]
-        return Layout({**self.layout.tables, _REST: rest}, self.layout.figures) if rest else None
+        tables = {**self.layout.tables, _REST: rest}
+        return replace(self.layout, tables=tables) if rest else None
 
     def overrides(self, name: str) -> dict[str, Any]:
         """What the config of an experiment is told on top of it: dotted key to value."""
@@ -144,13 +147,14 @@ def read_pipeline(content: Mapping[str, Any]) -> Pipeline:
         set=file.set,
         init=file.init,
         rows=rows,
+        per_class=file.per_class,
     )
     _check_experiments(pipeline)
     return pipeline
 
 
 def read_layout(source: str) -> Layout:
-    """The layout of a pipeline file, or of its keys ``tables`` and ``figures`` as a JSON text.
+    """The layout of a pipeline file, or of its keys ``tables``, ``figures`` … as a JSON text.
 
     Raises:
         UserError: the file is missing, or the keys are or have another form.
@@ -162,7 +166,7 @@ def read_layout(source: str) -> Layout:
     keys = ("tables", "figures", "experiments")
     if not isinstance(content, Mapping) or not set(keys) & set(content):
         raise UserError(f"expected an object with the keys {', '.join(keys)}")
-    shown = {key: content[key] for key in keys if key in content}
+    shown = {key: content[key] for key in (*keys, "protocols") if key in content}
     return _layout(validated(PipelineFile, {"name": "layout", **shown}))
 
 
@@ -187,7 +191,7 @@ def _rows(file: PipelineFile) -> dict[str, Row]:
 def _layout(file: PipelineFile) -> Layout:
     names = _names(file.experiments)
     tables = {title: _names(items) for title, items in file.tables.items()}
-    layout = Layout(tables or ({"": names} if names else {}), file.figures)
+    layout = Layout(tables or ({"": names} if names else {}), file.figures, file.protocols)
     check_titles(layout)
     return layout
 

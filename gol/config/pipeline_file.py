@@ -7,11 +7,12 @@ complete and check with it.
 import re
 import sys
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gol.config.model import Count, Model, Text
+from gol.config.protocols import PER_CLASS, PROTOCOLS
 from gol.errors import shown
 
 _ROW = re.compile(r"[^@]+@[\w.=+-]+")
@@ -106,6 +107,12 @@ class PipelineFile(Model):
         None,
         description="the detector that all experiments start from: a name that `gol weights` "
         "lists, a file, an http or https address, or none; without it each has its own",
+    )
+    protocols: list[Literal[*PROTOCOLS]] = Field(
+        [], description="what else to score by; the tables gain columns"
+    )
+    per_class: Count = Field(
+        PER_CLASS, description="detections of a class by the protocols fixed and pool"
     )
     set: dict[str, Any] = Field(
         {},

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from gol.config.own import own_part
 from gol.config.resolve import fingerprint, load_config
 from gol.engine.bill import Bill
 from gol.engine.distributed import Ranks, join
+from gol.engine.per_class import Cutoffs, find_cutoffs
 from gol.engine.precision import Precision, find_precision
 from gol.engine.preemption import Preemption
 from gol.engine.shards import write_sharded
@@ -43,6 +45,7 @@ def detect(
     checkpoint: str | Path | None = None,
     device: str | None = None,
     last: bool = False,
+    per_class: int | None = None,
 ) -> int:
     """Detects on the test images of a run's dataset; called in every process of a job.
 
@@ -55,6 +58,8 @@ def detect(
             the training validated, else the last.
         device: ``cpu``, ``cuda`` …; by default CUDA where there is a GPU, one per rank.
         last: use the last weights in any case.
+        per_class: take the best so many of each class over all images instead of the best of each
+            image, whatever their scores: what AP-fixed and AP-pool want. It takes two passes.
 
     Returns:
         The number of detections.
@@ -94,8 +99,13 @@ def detect(
                 precision = find_precision(own, ranks.device, _load(detector, weights, wanted))
                 detector = precision.prepare(detector)
                 images = ImageShare(config, ranks, precision)
+                cutoffs = None
+                if per_class:
+                    progress = _Progress(f"{own.experiment}  scores", images.count, ranks)
+                    results = partial(images.results, detector, check, progress.add)
+                    cutoffs = find_cutoffs(detector, results, per_class, images.classes, ranks)
                 progress = _Progress(own.experiment, images.count, ranks)
-                for count, entries in images.detections(detector, check):
+                for count, entries in images.detections(detector, check, cutoffs):
                     yield entries
                     bill.images_per_second = progress.add(count)
                     if bill.due:
@@ -123,7 +133,8 @@ def build_scorer(config: Any, scoring: str, device: torch.device) -> torch.nn.Mo
     detector = build_detector(config, initialise=False)
     set_scoring(detector, scoring)
     set_postprocessing(detector)
-    lazy_masks(detector)  # before a precision makes float32 of the masks of all classes
+    at_once = _batch_size(config.model) * max(config.model.test_cfg.rcnn.max_per_img, 0)
+    lazy_masks(detector, at_once)  # before a precision makes float32 of the masks of all classes
     return detector.to(device).eval()
 
 
@@ -168,8 +179,38 @@ class ImageShare:
         """This rank's images."""
         return sum(map(len, self.batches))
 
+    @property
+    def classes(self) -> int:
+        """C."""
+        return len(self.dataset.cat_ids)
+
+    def results(
+        self,
+        detector: torch.nn.Module,
+        check: Callable[[], None],
+        done: Callable[[int], None] | None = None,
+    ) -> Iterator[tuple[list[int], list[Any]]]:
+        """Indices and mmdet's results of each of this rank's batches.
+
+        Args:
+            detector: as :func:`build_scorer` gives it, with weights.
+            check: called before each batch; it may raise.
+            done: is told B after each.
+        """
+        from gol.data.loader import load
+
+        loaded = load(self.dataset, self.batches, self.workers, self.device.type == "cuda")
+        for indices, batch in zip(self.batches, loaded, strict=True):
+            check()
+            yield indices, self._results(detector, batch)
+            if done:
+                done(len(indices))
+
     def detections(
-        self, detector: torch.nn.Module, check: Callable[[], None]
+        self,
+        detector: torch.nn.Module,
+        check: Callable[[], None],
+        cutoffs: Cutoffs | None = None,
     ) -> Iterator[tuple[int, Iterator[dict]]]:
         """B and the entries of each of this rank's batches; the same number on every rank.
 
@@ -178,17 +219,18 @@ class ImageShare:
         Args:
             detector: as :func:`build_scorer` gives it, with weights.
             check: called before each batch; it may raise.
+            cutoffs: the last detection of each class to keep.
         """
-        from gol.data.loader import load
-
-        loaded = load(self.dataset, self.batches, self.workers, self.device.type == "cuda")
-        for indices, batch in zip(self.batches, loaded, strict=True):
-            check()
-            results = self._results(detector, batch)
+        for indices, results in self.results(detector, check):
             entries = (
                 entry
                 for index, result in zip(indices, results, strict=True)
-                for entry in _entries(result, self.dataset.img_ids[index], self.dataset.cat_ids)
+                for entry in _entries(
+                    result,
+                    self.dataset.img_ids[index],
+                    self.dataset.cat_ids,
+                    partial(cutoffs.keeps, index) if cutoffs else None,
+                )
             )
             yield len(indices), entries
         for _ in range(self.rounds - len(self.batches)):
@@ -250,7 +292,12 @@ class _Progress:
         return rate
 
 
-def _entries(result: Any, image_id: int, category_ids: list[int]) -> list[dict]:
+def _entries(
+    result: Any,
+    image_id: int,
+    category_ids: list[int],
+    keeps: Callable[[int, int, float], bool] | None = None,
+) -> list[dict]:
     """One image's result of mmdet as D COCO entries, coordinates rounded to 1/100 pixel.
 
     Args:
@@ -258,11 +305,14 @@ def _entries(result: Any, image_id: int, category_ids: list[int]) -> list[dict]:
             these and C lists of D RLEs.
         image_id: of the image.
         category_ids: of the C classes.
+        keeps: whether to keep a detection, by its class, its place within it and its score.
     """
     boxes, masks = result if isinstance(result, tuple) else (result, None)
     entries = []
     for label, rows in enumerate(boxes):
         for row, (x1, y1, x2, y2, score) in enumerate(rows.tolist()):
+            if keeps and not keeps(label, row, score):
+                continue
             entry = {
                 "image_id": image_id,
                 "category_id": category_ids[label],

@@ -149,6 +149,14 @@ class Ranks:
         dist.broadcast_object_list(box, src=0, group=self.group)
         return box[0]
 
+    def gather(self, value: Any) -> list[Any] | None:
+        """On rank 0 the values of the other ranks, in their order; None elsewhere."""
+        if self.world == 1:
+            return []
+        box = [None] * self.world if self.is_main else None
+        dist.gather_object(None if self.is_main else value, box, dst=0, group=self.group)
+        return box[1:] if box else None
+
     def all_reduce(self, tensors: list[Tensor]) -> None:
         """Replaces tensors on the device by their sums over all ranks, in one exchange."""
         if self.world > 1 and tensors:

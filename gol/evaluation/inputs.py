@@ -221,6 +221,15 @@ class Detections:
         masks = None if self.masks is None else [self.masks[i] for i in kept]
         return Detections(self.table[kept], masks, self.areas[kept], self.boxes)
 
+    def sized_by_mask(self, sizes: dict[int, list[int]]) -> "Detections":
+        """The same with the areas of the masks, as of a file without boxes."""
+        images = self.table[:, IMAGE].tolist()
+        areas = [
+            hotcoco.mask.area({"size": sizes[image], "counts": counts})
+            for image, counts in zip(images, self.masks or (), strict=True)
+        ]
+        return Detections(self.table, self.masks, np.array(areas, float), boxes=False)
+
 
 def read_detections(path: str | Path, truth: GroundTruth, with_masks: bool | None) -> Detections:
     """A detections file, checked against the ground truth.

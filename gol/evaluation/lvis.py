@@ -18,7 +18,7 @@ missed even when it is found.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,7 +96,7 @@ def evaluate(
         "engine": f"hotcoco {hotcoco.__version__}",
         "images": len(pair.truth.images),
         "detections": pair.count,
-        **{kind: _metrics(precision, categories) for kind, precision in precisions.items()},
+        **{kind: metrics(precision, categories) for kind, precision in precisions.items()},
         "per_class": _per_class(precisions, categories),
     }
 
@@ -125,19 +125,34 @@ class Pair:
     Attributes:
         truth: the ground truth; its categories, images and annotations have numbers from 1 on.
         found: the detections that count, by ascending image, within it in the file's order.
-        count: how many detections the file has.
+        per_image: how many detections the file has of each image, int (images,) by number.
+        per_class: of each class, int (C,).
         name: of both files, for messages.
     """
 
     truth: GroundTruth
     found: Detections
-    count: int
+    per_image: np.ndarray
+    per_class: np.ndarray
     name: str
+
+    @property
+    def count(self) -> int:
+        """How many detections the file has."""
+        return int(self.per_class.sum())
 
     @property
     def with_masks(self) -> bool:
         """Whether the detections have masks."""
         return self.found.masks is not None
+
+    def of_classes(self, numbers: np.ndarray) -> "Pair":
+        """Objects and detections of some classes alone, in all images."""
+        chosen = {*numbers.tolist()}
+        objects = [a for a in self.truth.dataset["annotations"] if a["category_id"] in chosen]
+        truth = replace(self.truth, dataset={**self.truth.dataset, "annotations": objects})
+        rows = np.flatnonzero(np.isin(self.found.table[:, CATEGORY], numbers))
+        return replace(self, truth=truth, found=self.found.take(rows))
 
     @property
     def sizes_by(self) -> str:
@@ -192,19 +207,38 @@ class Pair:
 
 
 def load_pair(
-    annotations: str | Path, detections: str | Path, with_masks: bool | None, max_detections: int
+    annotations: str | Path,
+    detections: str | Path,
+    with_masks: bool | None,
+    most: int,
+    of: int = IMAGE,
+    by_mask: bool = False,
 ) -> Pair:
     """Reads and checks both files; see :func:`evaluate`.
+
+    Args:
+        annotations: JSON in the LVIS schema.
+        detections: JSON list of detections.
+        with_masks: as of :func:`gol.evaluation.inputs.read_detections`.
+        most: how many detections an image (IMAGE) or a class (CATEGORY) may have.
+        of: which of these columns.
+        by_mask: whether sizes are those of masks, where there are any.
 
     Raises:
         UserError: a file is unreadable or not of its schema.
     """
     truth = read_ground_truth(annotations)
     read = read_detections(detections, truth, with_masks)
+    if by_mask and read.masks is not None:
+        read = read.sized_by_mask(truth.sizes)
     _like_lvis_api(truth.dataset)
-    kept = _kept(read, max_detections)
+    kept = _kept(read, most, of)
     name = f"{detections} against {annotations}"
-    return Pair(truth, read.take(kept), len(read.table), name)
+    per_image, per_class = (
+        np.bincount(read.table[:, column].astype(int), minlength=1 + len(entries))[1:]
+        for column, entries in ((IMAGE, truth.images), (CATEGORY, truth.categories))
+    )
+    return Pair(truth, read.take(kept), per_image, per_class, name)
 
 
 def match(
@@ -314,33 +348,39 @@ def _like_lvis_api(dataset: dict[str, Any]) -> None:
             annotation["area"] = OUT_OF_RANGE
 
 
-def _kept(read: Detections, max_detections: int) -> np.ndarray:
+def _kept(read: Detections, most: int, of: int = IMAGE) -> np.ndarray:
     """Indices of the detections that lvis-api evaluates, by image, then in the file's order."""
     # Cut here, as lvis-api does, over all classes and before those without area are dropped.
-    order = np.lexsort((-read.table[:, SCORE], read.table[:, IMAGE]))
-    image = read.table[order, IMAGE]
-    rank = np.arange(len(order)) - np.searchsorted(image, image)
+    order = np.lexsort((-read.table[:, SCORE], read.table[:, of]))
+    group = read.table[order, of]
+    rank = np.arange(len(order)) - np.searchsorted(group, group)
     # Within an image it is the file's order by which both engines break ties in score.
-    kept = np.sort(order[rank < max_detections])
+    kept = np.sort(order[rank < most])
     kept = kept[np.argsort(read.table[kept, IMAGE], kind="stable")]
     # lvis-api drops boxes without area, and their masks with them; hotcoco would count them.
     return kept[read.areas[kept] > 0]
 
 
-def _mean(precision: np.ndarray) -> float | None:
+def mean(precision: np.ndarray) -> float | None:
+    """The mean of what is not -1; None if all is."""
     valid = precision[precision > -1]
     return float(valid.mean()) if valid.size else None
 
 
-def _metrics(precision: np.ndarray, categories: list[dict[str, Any]]) -> dict[str, float | None]:
+def metrics(precision: np.ndarray, categories: list[dict[str, Any]]) -> dict[str, float | None]:
+    """METRICS of what :func:`match` gives; without the areas, those that need them are left out."""
     every = precision[..., 0]
     frequency = np.array([category["frequency"] for category in categories])
     return {
-        "AP": _mean(every),
-        "AP50": _mean(every[IOU_THRESHOLDS.index(0.5)]),
-        "AP75": _mean(every[IOU_THRESHOLDS.index(0.75)]),
-        **{f"AP{size[0]}": _mean(precision[..., i]) for i, size in enumerate(AREA_RANGES) if i},
-        **{f"AP{group}": _mean(every[:, :, frequency == group]) for group in FREQUENCIES},
+        "AP": mean(every),
+        "AP50": mean(every[IOU_THRESHOLDS.index(0.5)]),
+        "AP75": mean(every[IOU_THRESHOLDS.index(0.75)]),
+        **{
+            f"AP{size[0]}": mean(precision[..., i])
+            for i, size in enumerate(AREA_RANGES)
+            if 0 < i < precision.shape[3]
+        },
+        **{f"AP{group}": mean(every[:, :, frequency == group]) for group in FREQUENCIES},
     }
 
 
@@ -353,7 +393,7 @@ def _per_class(
             "name": category["name"],
             "frequency": category["frequency"],
             "image_count": _whole(category.get("image_count")),
-            **{f"{kind}_AP": _mean(p[:, :, index, 0]) for kind, p in precisions.items()},
+            **{f"{kind}_AP": mean(p[:, :, index, 0]) for kind, p in precisions.items()},
         }
         for index, category in enumerate(categories)
     ]

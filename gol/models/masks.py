@@ -5,7 +5,7 @@ mmdet draws each mask at the image's size; here its mask heads hand out :class:`
 Shapes: D: detections of an image, C: classes, R × S: rows and columns of a small mask.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -56,7 +56,7 @@ class LazyMasks(Sequence):
         return self._by_class[index]
 
 
-def lazy_masks(detector: torch.nn.Module) -> None:
+def lazy_masks(detector: torch.nn.Module, at_once: int = 0) -> None:
     """Makes a detector's results hold :class:`LazyMasks`, be it Mask R-CNN, Cascade or HTC.
 
     Of a mask head's C masks the detected class's is kept as soon as they are made, since mmdet's
@@ -65,6 +65,7 @@ def lazy_masks(detector: torch.nn.Module) -> None:
     Args:
         detector: an mmdet two-stage detector that only detects from here on; one without masks
             stays as it is. Whatever else replaces its ``get_bboxes`` must do so before.
+        at_once: the most detections whose C masks are in memory; 0: any number.
     """
     roi_head = detector.roi_head
     if not roi_head.with_mask:
@@ -81,13 +82,28 @@ def lazy_masks(detector: torch.nn.Module) -> None:
     detector.register_forward_pre_hook(lambda *_: found.clear())
     bbox_head.get_bboxes = recorded
     for head in _stages(roi_head.mask_head):
-        if not head.class_agnostic:
-            head.register_forward_hook(lambda _, __, output: _select(output, torch.cat(found)))
+        labels = None if head.class_agnostic else found
+        head.forward = partial(_forward, head.forward, labels, at_once)
         head.get_seg_masks = partial(_lazy, head)
 
 
 def _stages(head: torch.nn.Module) -> list[torch.nn.Module]:
     return list(head) if isinstance(head, torch.nn.ModuleList) else [head]
+
+
+def _forward(
+    forward: Callable, found: list | None, at_once: int, *inputs: Any, **named: Any
+) -> Any:
+    """A mask head's forward, some detections at a time, which keeps the masks of their classes."""
+    labels = torch.cat(found) if found is not None else None
+    outputs, count = [], max(len(inputs[0]), 1)
+    for start in range(0, count, at_once or count):
+        rows = slice(start, start + (at_once or count))
+        output = forward(*(v[rows] if torch.is_tensor(v) else v for v in inputs), **named)
+        outputs.append(output if labels is None else _select(output, labels[rows]))
+    if isinstance(outputs[0], list):
+        return [torch.cat(each) for each in zip(*outputs, strict=True)]
+    return torch.cat(outputs)
 
 
 def _select(output: Any, labels: torch.Tensor) -> Any:

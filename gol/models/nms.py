@@ -105,6 +105,58 @@ def best_detections(
     return detections, labels
 
 
+def detections_above(
+    scores: Tensor, boxes: Boxes, floors: Tensor, iou_thr: float
+) -> tuple[Tensor, Tensor]:
+    """The same without a limit, from a score of each class on.
+
+    What is below a floor suppresses nothing above it, so a detection is there or not whatever the
+    floors of others. Classes are kept apart by the image's size, which mmdet's largest box nearly
+    always reaches.
+
+    Args:
+        scores: (N, C + 1) float32, the background last.
+        boxes: of the N proposals, N > 0.
+        floors: (C,) float32, the least score of a candidate of each class.
+        iou_thr: the largest IoU that is small enough.
+
+    Returns:
+        (D, 5) and (D,) as there, by class, within it the best first.
+
+    Raises:
+        UserError: a score, proposal or box regression is not a finite number.
+    """
+    for name, values in _inputs(scores, boxes).items():
+        _refuse_infinite(values, name)
+    labels, rows = (scores[:, :-1] >= floors).T.nonzero(as_tuple=True)
+    values = scores[rows, labels]
+    found = boxes.at(rows, labels) if len(rows) else scores.new_empty(0, 4)
+    apart = found + (labels.to(found) * float(np.float32(boxes.highest) + np.float32(1)))[:, None]
+    kept = [labels.new_empty(0)]
+    for start, end in _class_parts(labels):
+        part = start + _by_score(values[start:end])
+        chosen = part[nms(apart[part], values[part], iou_thr)[1]]
+        kept.append(chosen[labels[chosen].sort(stable=True).indices])
+    keep = torch.cat(kept)
+    return torch.cat([found[keep], values[keep, None]], 1), labels[keep]
+
+
+def _class_parts(labels: Tensor) -> Iterator[tuple[int, int]]:
+    """Begins and ends of whole classes, of at most _PART candidates if it is several."""
+    start = end = 0
+    for count in labels.unique_consecutive(return_counts=True)[1].tolist():
+        if end > start and end + count - start > _PART:
+            yield start, end
+            start = end
+        end += count
+    if end > start:
+        yield start, end
+
+
+def _inputs(scores: Tensor, boxes: Boxes) -> dict[str, Tensor]:
+    return {"scores": scores, "proposals": boxes.rois, "box regressions": boxes.deltas}
+
+
 class _Candidates:
     """The pairs of proposal and class whose score is above the threshold, named by their cell.
 
@@ -122,7 +174,7 @@ class _Candidates:
         extra = (1 - scores.shape[1]) % _BLOCK
         self._table = F.pad(scores[:, :-1], (0, extra), value=-math.inf)
         self._parts = self._farthest_first()
-        inputs = {"scores": scores, "proposals": boxes.rois, "box regressions": boxes.deltas}
+        inputs = _inputs(scores, boxes)
         facts = [
             (self._table >= self._least).sum(),
             sum(values.sum() for values in inputs.values()),

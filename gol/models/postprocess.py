@@ -14,7 +14,8 @@ from mmdet.core.bbox.coder import DeltaXYWHBBoxCoder
 from mmdet.models.roi_heads.bbox_heads.bbox_head import BBoxHead
 from torch import Tensor
 
-from gol.models.nms import Boxes, best_detections
+from gol.errors import UserError
+from gol.models.nms import Boxes, best_detections, detections_above
 
 _APART = 1 << 23  # pixels over all classes: float32 keeps them apart up to here
 _KNOWN = {"type", "iou_threshold", "split_thr"}  # of test_cfg.rcnn.nms
@@ -30,9 +31,33 @@ def set_postprocessing(detector: torch.nn.Module) -> None:
     """
     heads = detector.roi_head.bbox_head
     for head in heads if isinstance(heads, torch.nn.ModuleList) else [heads]:
-        usual = type(head).get_bboxes is BBoxHead.get_bboxes
-        if usual and type(head.bbox_coder) is DeltaXYWHBBoxCoder:
+        if _is_ours(head):
             head.get_bboxes = partial(_get_bboxes, head)
+
+
+def _is_ours(head: torch.nn.Module) -> bool:
+    usual = type(head).get_bboxes is BBoxHead.get_bboxes
+    return usual and type(head.bbox_coder) is DeltaXYWHBBoxCoder
+
+
+def set_floors(detector: torch.nn.Module, floors: Tensor) -> None:
+    """Makes a detector give all detections from a score of their class on, of an image any number.
+
+    Args:
+        detector: as :func:`set_postprocessing` has left it.
+        floors: (C,) float32.
+
+    Raises:
+        UserError: it chooses its detections by its own rules.
+    """
+    heads = detector.roi_head.bbox_head
+    last = heads[-1] if isinstance(heads, torch.nn.ModuleList) else heads
+    if not _usual(detector.roi_head.test_cfg, last.bbox_coder) or not _is_ours(last):
+        raise UserError(
+            "detections of each class without a limit of the image need boxes, suppression and a "
+            "limit as in mmdet's own configs of two-stage detectors; this detector has others"
+        )
+    last.floors = floors
 
 
 def _get_bboxes(
@@ -63,7 +88,10 @@ def _get_bboxes(
     factor = np.float32(scale_factor if rescale else 1)
     highest = float((np.float32([width, height, width, height]) / factor).max())
     single = all(values.dtype == torch.float32 for values in (rois, scores, bbox_pred))
+    floors = getattr(head, "floors", None)
     if not single or boxes not in (1, classes) or classes * (highest + 1) > _APART:
+        if floors is not None:
+            raise UserError(f"images of {height} x {width} pixels: float32 mixes their classes")
         return theirs(bbox_pred, img_shape, scale_factor, rescale, cfg)
     found = Boxes(
         rois=rois[:, 1:],
@@ -73,6 +101,8 @@ def _get_bboxes(
         highest=highest,
     )
     threshold = cfg.nms.get("iou_threshold")
+    if floors is not None:
+        return detections_above(scores, found, floors, threshold)
     return best_detections(scores, found, cfg.score_thr, threshold, cfg.max_per_img)
 
 

@@ -15,7 +15,7 @@ from gol.results.quoting import html
 from gol.results.report import select, whole
 from gol.results.rows import Row, collect, mean_std, mean_text
 from gol.results.runs import Run, read_runs, scored_on
-from gol.results.tables import notes, remarks, table_lines
+from gol.results.tables import notes, other_protocols, remarks, table_lines
 
 
 def write_page(
@@ -37,7 +37,8 @@ def write_page(
             or the file cannot be written.
     """
     runs = read_runs(run_folders)
-    rows = collect(run.folder.path for run in runs)
+    protocols = layout.protocols if layout else ()
+    rows = collect((run.folder.path for run in runs), protocols)
     layout = layout or whole(rows)
     tables, compared = select(rows, layout)
     tables = {**tables, **compared}
@@ -51,6 +52,7 @@ def write_page(
         "title": _title(runs),
         "headline": headline(rows),
         "notes": notes(rows),
+        "beside": other_protocols(rows),
         "tables": [(title, table_lines(part), remarks(part)) for title, part in tables.items()],
         "figures": page_figures.draw(drawings),
         "chosen": f"{run.identity.label}, seed {run.identity.seed}",

@@ -2,15 +2,16 @@
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gol.config.experiments import experiment
 from gol.config.own import Identity
+from gol.config.protocols import PROTOCOLS
 from gol.costs import Cost
 from gol.errors import UserError, plural
-from gol.results.runs import Evaluation, Run, read_runs
+from gol.results.runs import Evaluation, ProtocolScores, Run, read_protocol, read_runs
 
 METRICS = ("AP", "APr", "APc", "APf", "APb")
 """Columns of the table: mask AP over all, rare, common and frequent classes; box AP."""
@@ -73,6 +74,7 @@ class Row:
         device: what it was trained on.
         setting: dataset, images, protocol and engine of the scores, as one sentence.
         per_class: all classes.
+        beside: head of a column of another protocol to one value a seed, as in ``values``.
     """
 
     experiment: str
@@ -97,6 +99,7 @@ class Row:
     device: str
     setting: str
     per_class: tuple[ClassRow, ...]
+    beside: dict[str, tuple[float | None, ...]] = field(default_factory=dict)
 
     @property
     def differences(self) -> dict[str, float | None]:
@@ -111,8 +114,12 @@ Tables = Mapping[str, Sequence[Row]]
 """Title to rows; a single table may have the title ""."""
 
 
-def collect(run_folders: Iterable[str | Path]) -> list[Row]:
+def collect(run_folders: Iterable[str | Path], protocols: Sequence[str] = ()) -> list[Row]:
     """Reads run folders into rows, one for each experiment and scoring, in the order given.
+
+    Args:
+        run_folders: finished runs.
+        protocols: those of ``gol.config.protocols.PROTOCOLS`` whose scores the rows have, too.
 
     Raises:
         UserError: a folder is incomplete, two hold the same experiment and seed, or two seeds
@@ -125,7 +132,7 @@ def collect(run_folders: Iterable[str | Path]) -> list[Row]:
     # A run's scorings stay together even when its seeds are not adjacent in the input.
     order = list(dict.fromkeys(experiment for experiment, _ in groups))
     return [
-        _row(runs, scoring)
+        _row(runs, scoring, protocols)
         for (_, scoring), runs in sorted(groups.items(), key=lambda item: order.index(item[0][0]))
     ]
 
@@ -150,10 +157,16 @@ def mean_text(values: Iterable[float | None], digits: int = 1) -> str:
     return f"{mean:4.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
 
 
-def _row(runs: list[Run], scoring: str) -> Row:
+def _row(runs: list[Run], scoring: str, protocols: Sequence[str]) -> Row:
     first, who = runs[0], runs[0].identity
     results = [run.evaluations[scoring] for run in runs]
-    settings = [_setting(run.identity.axes, run.evaluations[scoring]) for run in runs]
+    others = [
+        {name: read_protocol(run.folder, scoring, name) for name in protocols} for run in runs
+    ]
+    settings = [
+        "; ".join([_setting(run.identity.axes, result), *map(_protocol_setting, other.values())])
+        for run, result, other in zip(runs, results, others, strict=True)
+    ]
     for run, setting in zip(runs, settings, strict=True):
         if setting != settings[0]:
             raise UserError(
@@ -186,7 +199,27 @@ def _row(runs: list[Run], scoring: str) -> Row:
         device=first.train.device,
         setting=settings[0],
         per_class=_per_class(results),
+        beside={
+            head: tuple(_percent(_cell(other[name].scores, *place)) for other in others)
+            for name in protocols
+            for head, place in PROTOCOLS[name].columns.items()
+        },
     )
+
+
+def _cell(scores: dict[str, dict[str, Any]], row: str, column: str) -> float | None:
+    return scores.get(row or next(iter(scores), ""), {}).get(column)
+
+
+def _protocol_setting(found: ProtocolScores) -> str:
+    """The protocol with its number of detections: what it is of stands in its file."""
+    limits = ("detections_per_class", "max_detections")
+    shown = [
+        f"{key.replace('_', ' ')} {found.protocol[key]:,}"
+        for key in limits
+        if key in found.protocol
+    ]
+    return f"{found.protocol.get('name', '')}: {', '.join(shown)}"
 
 
 def _on_its_dataset(who: Identity) -> bool:

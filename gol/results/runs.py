@@ -73,6 +73,18 @@ class Evaluation(_Read):
     per_class: list[ClassScores]
 
 
+class ProtocolScores(_Read):
+    """The scores of a run's detections by a protocol beside the official one.
+
+    Attributes:
+        protocol: its name, and how they were measured.
+        scores: row to column to value.
+    """
+
+    protocol: dict[str, Any]
+    scores: dict[str, dict[str, float | int | None]]
+
+
 class _Config(_Read):
     gol: Identity
 
@@ -134,6 +146,21 @@ class Run:
             return own
         text = "the images by which validation chose the weights, so AP is a little optimistic"
         return f"{own.rstrip('.')}; {text}" if own else text
+
+
+def read_protocol(run: RunFolder, scoring: str, protocol: str) -> ProtocolScores:
+    """The scores by one of ``gol.config.protocols.PROTOCOLS``.
+
+    Raises:
+        UserError: they are missing or damaged.
+    """
+    path = run.evaluation(scoring, protocol)
+    if not path.is_file():
+        raise UserError(
+            f"{path} is missing: `gol evaluate {run} --protocol {protocol} --scoring {scoring}` "
+            "writes it"
+        )
+    return read_model(path, ProtocolScores)
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[Path]:

@@ -13,6 +13,8 @@ from gol.results import quoting
 from gol.results.bill import Bill
 from gol.results.rows import ABSENT, METRICS, Row, Tables, mean_std, mean_text
 
+_FIXED = "AP-fixed"
+
 
 def markdown(tables: Tables) -> str:
     """The tables as Markdown whose columns also line up in a terminal.
@@ -26,6 +28,7 @@ def markdown(tables: Tables) -> str:
         "(APb), × 100: mean ± sample standard deviation over n seeds."
     )
     rows = [row for part in tables.values() for row in part]
+    head += f" {note}" if (note := other_protocols(rows)) else ""
     if any(row.differences for row in rows):
         head += " Difference: ours − published."
     if sources := sorted({source for row in rows if (source := _elsewhere(row))}):
@@ -40,6 +43,16 @@ def markdown(tables: Tables) -> str:
     words, costs = _costs(rows)
     parts += ["## Cost" if any(tables) else "", _wrapped([words]), _aligned(costs)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def other_protocols(rows: Sequence[Row]) -> str:
+    """What the columns of other protocols are, if there are any."""
+    heads = [*rows[0].beside] if rows else []
+    if not heads:
+        return ""
+    note = f"{', '.join(heads)}: other protocols, × 100, which do not compare with AP."
+    gain = " Gain: on the table's first row, by AP → by AP-fixed."
+    return note + gain * (_FIXED in heads)
 
 
 def records(tables: Tables) -> list[dict[str, Any]]:
@@ -61,6 +74,8 @@ def _record(title: str, row: Row) -> dict[str, Any]:
         record[metric], record[f"{metric}_std"] = mean_std(row.values[metric])
         record[f"{metric}_published"] = published.get(metric)
         record[f"{metric}_difference"] = differences.get(metric)
+    for head, values in row.beside.items():
+        record[head], record[f"{head}_std"] = mean_std(values)
     return record | {
         "train_seconds": mean_std(row.seconds)[0],
         "images_per_second": mean_std(row.images_per_second)[0],
@@ -131,12 +146,33 @@ def table_lines(rows: Sequence[Row]) -> list[list[str]]:
     Published numbers of another dataset are a column, for each such dataset one.
     """
     sources = sorted({source for row in rows if (source := _elsewhere(row))})
-    lines = [["Method", "n", *METRICS, *(f"published ({source})" for source in sources)]]
+    more = [*_beside(rows[0], rows[0]), *(f"published ({source})" for source in sources)]
+    lines = [["Method", "n", *METRICS, *more]]
     for row in rows:
         first, *others = _lines(row)
-        shown = [_pair(row) if source == _elsewhere(row) else "" for source in sources]
-        lines += [first + shown, *(line + [""] * len(sources) for line in others)]
+        shown = [*_beside(row, rows[0]).values()]
+        shown += [_pair(row) if source == _elsewhere(row) else "" for source in sources]
+        lines += [first + shown, *(line + [""] * len(more) for line in others)]
     return lines
+
+
+def _beside(row: Row, first: Row) -> dict[str, str]:
+    """Heads and cells of other protocols."""
+    cells = {}
+    for head, values in row.beside.items():
+        cells[head] = mean_text(values)
+        if head == _FIXED:
+            cells["gain"] = _gain(row, first)
+    return cells
+
+
+def _gain(row: Row, first: Row) -> str:
+    """What a row has more than the first one, by AP and by AP-fixed."""
+    pairs = [(each.values["AP"], each.beside[_FIXED]) for each in (row, first)]
+    means = [[mean_std(values)[0] for values in pair] for pair in pairs]
+    if row is first or None in (*means[0], *means[1]):
+        return ""
+    return " → ".join(_signed(ours - theirs) for ours, theirs in zip(*means, strict=True))
 
 
 def _elsewhere(row: Row) -> str | None:

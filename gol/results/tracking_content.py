@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from gol.config.layout import Figure
 from gol.config.own import Identity
+from gol.config.protocols import PROTOCOLS
 from gol.costs import Cost, total
 from gol.errors import without_secrets
 from gol.files import read_json, write_json
 from gol.results import quoting
-from gol.results.runs import Run
+from gol.results.runs import ProtocolScores, Run, read_protocol
 from gol.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -128,6 +129,12 @@ def score_points(run: Run) -> Iterator["Metric"]:
             for name, value in getattr(result, kind).items():
                 if value is not None:
                     yield Metric(f"{kind}_{name}{suffix}", float(value), when, step)
+        for protocol, found in _protocols(run, scoring).items():
+            for row, values in found.scores.items():
+                for name, value in values.items():
+                    if value is not None:
+                        key = f"{protocol}_{row}_{name}{suffix}"
+                        yield Metric(key, float(value), when, step)
     for name in ("seconds", "images_per_second"):
         yield Metric(f"training_{name}", float(getattr(run.train, name)), when, step)
     for scoring, cost in run.detection_costs.items():
@@ -144,6 +151,15 @@ def cost_points(costs: Iterable[Cost], finished: float, step: int = 0) -> Iterat
 
     for name, value in total(costs).items():
         yield Metric(name, value, milliseconds(finished), step)
+
+
+def _protocols(run: Run, scoring: str) -> dict[str, ProtocolScores]:
+    """The scores by the other protocols that there are."""
+    return {
+        name: read_protocol(run.folder, scoring, name)
+        for name in PROTOCOLS
+        if run.folder.evaluation(scoring, name).exists()
+    }
 
 
 def curve_points(curve: Iterable[Mapping[str, float]]) -> Iterator["Metric"]:
@@ -238,6 +254,8 @@ def _files(run: Run) -> list[Path]:
     there = [path for path in (folder.overrides,) if path.exists()]
     costs = [folder.cost, *(folder.cost_of(folder.detections(s)) for s in run.evaluations)]
     there += [path for path in costs if path.exists()]
+    others = [folder.evaluation(s, name) for s in run.evaluations for name in PROTOCOLS]
+    scores += [path for path in others if path.exists()]
     return [folder.config, folder.summary, folder.metrics, *there, *scores]
 
 

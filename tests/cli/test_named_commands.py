@@ -91,12 +91,14 @@ def test_a_wrong_one_is_found(tmp_path):
     (tmp_path / "gol/a.py").write_text(code)
     for name in DOCUMENTS:
         (tmp_path / name).touch()
-    (tmp_path / "README.md").write_text("```\ngol evaluate a.json   # scores\n```\nUse `gol`.\n")
+    (tmp_path / "README.md").write_text(
+        "```\ngol evaluate --out a.json   # scores\n```\nUse `gol`.\n"
+    )
     found = [words for _, words in commands(tmp_path)]
     assert found == [
         ["gol", "plam"],
         ["gol", "train", "X", "--devise", "cpu"],
-        ["gol", "evaluate", "a.json"],
+        ["gol", "evaluate", "--out", "a.json"],
     ]
     for _, *words in found:
         with pytest.raises((AssertionError, SystemExit)):

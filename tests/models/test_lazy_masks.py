@@ -9,7 +9,9 @@ import torch
 from pycocotools import mask as coco_mask
 
 import gol
+from gol.engine.per_class import without_masks
 from gol.models import lazy_masks, set_scoring
+from gol.models.postprocess import set_floors, set_postprocessing
 
 AXES = {
     "class-agnostic": {"detector": "mask_rcnn"},
@@ -55,7 +57,7 @@ def test_the_results_are_mmdets(kind, demo_data, rng):
     """mmdet asks each kind of detector for its masks in another way."""
     detector = build(AXES[kind], demo_data, class_agnostic=kind == "class-agnostic")
     lazy = copy.deepcopy(detector)
-    lazy_masks(lazy)
+    lazy_masks(lazy, at_once=150)  # those of both images are made in two parts
     images = torch.from_numpy(rng.normal(size=(2, 3, 96, 128)).astype(np.float32))
     for batch in (images, images[:1]):  # the second must not remember the first
         pairs = zip(detect(detector, batch), detect(lazy, batch), strict=True)
@@ -83,3 +85,19 @@ def test_a_detector_of_boxes_stays_as_it_is(demo_data):
     detector = build({"detector": "faster_rcnn"}, demo_data)
     lazy_masks(detector)
     assert sum(map(len, detect(detector, torch.randn(1, 3, 96, 128))[0])) == 120
+
+
+@pytest.mark.parametrize("kind", ["cascade", "htc"])
+def test_cascades_find_all_above_floors_with_masks_and_without(kind, demo_data):
+    """Both passes of ``gol detect --per-class`` see the same boxes."""
+    detector = build(AXES[kind], demo_data)
+    set_postprocessing(detector)
+    lazy_masks(detector, at_once=90)
+    set_floors(detector, torch.full((40,), 2e-3))
+    images = torch.randn(1, 3, 96, 128)
+    with without_masks(detector):
+        (alone,) = detect(detector, images)
+    ((boxes, masks),) = detect(detector, images)
+    np.testing.assert_array_equal(np.concatenate(boxes), np.concatenate(alone))
+    assert len(np.concatenate(boxes)) > 120 and np.concatenate(boxes)[:, 4].min() >= 2e-3
+    assert [len(found) for found in masks] == [len(found) for found in boxes]

@@ -112,6 +112,13 @@ def test_the_command_line_changes_the_default_pipeline(checkout):
     assert jobs["train"] == 9
 
 
+def test_other_protocols_are_scored_where_a_pipeline_asks(checkout):
+    path = write_pipeline(checkout, "asks", protocols=["fixed", "olrp"], per_class=50)
+    jobs = planned(*dry_run(checkout, "reproduce_table", "--configfile", path))
+    assert jobs["detect"] == jobs["evaluate"] == jobs["detect_per_class"] == 3
+    assert jobs["evaluate_by"] == 6
+
+
 def test_lint_and_format(root):
     assert snakemake(root, "--lint").returncode == 0
     formatted = subprocess.run([BIN / "snakefmt", "--check", "Snakefile", "workflow"], cwd=root)
@@ -125,7 +132,8 @@ def test_a_bad_pipeline_file_is_refused_before_anything_runs(checkout):
     lines = [line for line in errors.splitlines() if "error" in line]
     assert lines == [
         "pipeline file: error: unknown key 'expochs'; "
-        "allowed: name, dataset, experiments, tables, figures, seeds, threads, init, set"
+        "allowed: name, dataset, experiments, tables, figures, seeds, threads, init, "
+        "protocols, per_class, set"
     ]
     assert not (checkout / "results" / "bad").exists()
 

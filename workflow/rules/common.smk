@@ -19,6 +19,7 @@ from gol.data.prepared import SPLITS, Drawn, Prepared
 from gol.errors import UserError, one_line, unknown
 from gol.config.layout import Figure
 from gol.config.pipeline import read_pipeline
+from gol.config.protocols import PROTOCOLS
 from gol.results.tracking_live import follow_beside
 from gol.cluster.settings import Settings, setting_names
 from gol.run_folder import RunFolder
@@ -74,7 +75,10 @@ def read_here(values, where):
 
 # A larger workflow that takes this one as a module has rules and resources of its own.
 MODULE = not workflow.modifier.is_main_snakefile()
-LAUNCHED = [workflow.modifier.modify_rulename(rule) for rule in ("train", "detect")]
+LAUNCHED = [
+    workflow.modifier.modify_rulename(rule)
+    for rule in ("train", "detect", "detect_per_class")
+]
 GIVEN.overwrite_resources = {
     step: (
         read_here(values, f"set-resources of {step}")
@@ -104,6 +108,7 @@ wildcard_constraints:
     dataset="[^/]+",
     seed="[0-9]+",
     scoring="[a-z_]+",
+    protocol="|".join(PROTOCOLS),
 
 
 def named(wildcards):
@@ -119,9 +124,12 @@ def prepared(file):
 
 
 def evaluations(experiment, seeds):
-    """The evaluation files of an experiment's runs."""
+    """The evaluation files of an experiment's runs, of the official protocol and of others."""
     return expand(
-        str(RUN.evaluation("{scoring}")),
+        [
+            str(RUN.evaluation("{scoring}", name))
+            for name in ("", *PIPELINE.layout.protocols)
+        ],
         experiment=experiment,
         seed=seeds,
         scoring=PIPELINE.scorings(experiment),
