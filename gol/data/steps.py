@@ -8,11 +8,8 @@ from collections.abc import Callable
 from copy import copy
 from functools import cached_property
 
-import cv2
 import mmcv
 import numpy as np
-import torch
-from mmcv.parallel import DataContainer
 from mmdet.datasets.pipelines import (
     DefaultFormatBundle,
     ImageToTensor,
@@ -22,6 +19,7 @@ from mmdet.datasets.pipelines import (
     Pad,
 )
 
+from gol.data.pixels import Pixels
 from gol.data.run_length_masks import RunLengthMasks
 from gol.errors import UserError
 
@@ -52,8 +50,9 @@ def _are_format(steps: list[Step]) -> bool:
     if types not in ([Normalize, Pad, last] for last in (DefaultFormatBundle, ImageToTensor)):
         return False
     pad, last = steps[1:]
-    plain = pad.size_divisor is not None and not pad.pad_val.get("img", 0)
-    return plain and (types[2] is DefaultFormatBundle or last.keys == ["img"])
+    if pad.size_divisor is None or pad.pad_val.get("img", 0):
+        return False
+    return last.keys == ["img"] if types[2] is ImageToTensor else not last.pad_val["img"]
 
 
 class LoadRunLengths:
@@ -89,38 +88,28 @@ class Format:
 
     def __init__(self, normalize: Normalize, pad: Pad, last: Step) -> None:
         self.normalize, self.pad, self.last = normalize, pad, last
-        keys = ("mean", "std", "to_rgb")
-        self.settings = {key: getattr(normalize, key) for key in keys}
+        self.settings = {key: getattr(normalize, key) for key in ("mean", "std", "to_rgb")}
 
     def __call__(self, results: dict) -> dict:
         """What the three steps make of ``results``; mmdet's own where it is no 8-bit RGB image."""
-        image = results["img"]
-        if image.dtype != np.uint8 or image.shape[2:] != (3,) or results["img_fields"] != ["img"]:
+        pixels, divisor = results["img"], self.pad.size_divisor
+        if pixels.dtype != np.uint8 or pixels.shape[2:] != (3,) or results["img_fields"] != ["img"]:
             return self.last(self.pad(self.normalize(results)))
-        padded = torch.from_numpy(self._padded(image))
+        height, width = (math.ceil(side / divisor) * divisor for side in pixels.shape[:2])
         results["img_norm_cfg"] = dict(self.settings)
-        results["pad_shape"] = (*padded.shape[1:], 3)
-        results["pad_fixed_size"], results["pad_size_divisor"] = None, self.pad.size_divisor
+        results["pad_shape"] = (height, width, 3)
+        results["pad_fixed_size"], results["pad_size_divisor"] = None, divisor
         self.pad._pad_masks(results)
         self.pad._pad_seg(results)
-        if isinstance(self.last, ImageToTensor):
-            return results | {"img": padded}
         del results["img"]
-        image = DataContainer(padded, padding_value=self.last.pad_val["img"], stack=True)
+        image = Pixels(pixels, self._tables, (height, width), self.normalize.to_rgb)
+        if isinstance(self.last, ImageToTensor):
+            return results | {"img": image.data}
         return self.last(results) | {"img": image}
 
-    def _padded(self, image: np.ndarray) -> np.ndarray:
-        """(3, h, w) float32 of an image (H, W, 3)."""
-        (height, width), divisor = image.shape[:2], self.pad.size_divisor
-        size = (math.ceil(side / divisor) * divisor for side in (height, width))
-        padded = np.zeros((3, *size), np.float32)
-        planes = cv2.split(image)[:: -1 if self.normalize.to_rgb else 1]
-        for plane, table, out in zip(planes, self._table, padded, strict=True):
-            cv2.LUT(plane, table, out[:height, :width])
-        return padded
-
     @cached_property
-    def _table(self) -> np.ndarray:
-        """(3, 256) float32: each value of a pixel, normalised, by channel of the result."""
+    def _tables(self) -> np.ndarray:
+        """(3, 256) float32: each value of a pixel, normalised, by channel of the pixel."""
         every = np.arange(256, dtype=np.uint8)[:, None, None].repeat(3, 2)
-        return np.ascontiguousarray(mmcv.imnormalize(every, **self.settings)[:, 0].T)
+        tables = mmcv.imnormalize(every, **self.settings)[:, 0].T
+        return np.ascontiguousarray(tables[:: -1 if self.normalize.to_rgb else 1])
