@@ -23,6 +23,7 @@ from gol.data.pixels import Pixels
 from gol.data.run_length_masks import RunLengthMasks
 from gol.errors import UserError
 
+SMALL = 1 << 15  # pixels of an image below which mmdet's bitmaps are quicker
 Step = Callable[[dict], dict | None]
 
 
@@ -56,10 +57,10 @@ def _are_format(steps: list[Step]) -> bool:
 
 
 class LoadRunLengths:
-    """mmdet's LoadAnnotations, whose masks are :class:`RunLengthMasks`."""
+    """mmdet's LoadAnnotations, whose masks are :class:`RunLengthMasks` but in small images."""
 
     def __init__(self, step: LoadAnnotations) -> None:
-        self.other = copy(step)
+        self.step, self.other = step, copy(step)
         self.other.with_mask = False
 
     def __call__(self, results: dict) -> dict | None:
@@ -68,9 +69,12 @@ class LoadRunLengths:
         Raises:
             UserError: an RLE is malformed or of another size.
         """
-        info, masks = results["img_info"], results["ann_info"]["masks"]
+        info = results["img_info"]
+        height, width = info["height"], info["width"]
+        if height * width < SMALL:
+            return self.step(results)
         try:
-            results["gt_masks"] = RunLengthMasks.of(masks, info["height"], info["width"])
+            results["gt_masks"] = RunLengthMasks.of(results["ann_info"]["masks"], height, width)
         except ValueError as error:
             raise UserError(f"image {info['filename']}: {error}") from error
         results["mask_fields"].append("gt_masks")
@@ -93,7 +97,11 @@ class Format:
     def __call__(self, results: dict) -> dict:
         """What the three steps make of ``results``; mmdet's own where it is no 8-bit RGB image."""
         pixels, divisor = results["img"], self.pad.size_divisor
-        if pixels.dtype != np.uint8 or pixels.shape[2:] != (3,) or results["img_fields"] != ["img"]:
+        if (
+            pixels.dtype != np.uint8
+            or pixels.shape[2:] != (3,)
+            or results.get("img_fields", ["img"]) != ["img"]
+        ):
             return self.last(self.pad(self.normalize(results)))
         height, width = (math.ceil(side / divisor) * divisor for side in pixels.shape[:2])
         results["img_norm_cfg"] = dict(self.settings)
