@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from gol.data.images import MIN_SIDE, trained_size
 from gol.data.local import nearest
 from gol.data.masks import mask_to_polygons
+from gol.data.steps import quicken
 from gol.data.store import AnnotationStore
 from gol.errors import UserError
 
@@ -33,6 +34,7 @@ class InstanceDataset(CocoDataset):
         steps = self.pipeline.transforms
         self._polygons = not all(getattr(step, "poly2mask", True) for step in steps)
         steps.insert(1, _check_size)  # after what loads the image
+        self.pipeline.transforms = quicken(steps)
         self.test_mode = test_mode
         if test_mode:
             return

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmcv.parallel import DataContainer, collate
+from mmcv.parallel import DataContainer
 from torch.utils.data import DataLoader, Dataset
 
+from gol.data.pixels import collate_items
 from gol.errors import UserError, choices
 
 
@@ -165,8 +166,8 @@ def load(dataset: Any, batches: list[list], workers: int = 0, pin: bool = False)
 
     A training batch has ``img`` (B, 3, h, w) float32 and lists of length B: ``img_metas``,
     ``gt_bboxes`` (G, 4) float32 in pixels, ``gt_labels`` (G,) int64 and ``gt_masks``, mmdet's
-    BitmapMasks (G, h, w) uint8. A test batch has lists of length 1, for one scale, of ``img`` and
-    ``img_metas``.
+    BitmapMasks (G, h, w) uint8, drawn when looked at. A test batch has lists of length 1, for one
+    scale, of ``img`` and ``img_metas``.
 
     Args:
         dataset: gives an item for a key.
@@ -181,7 +182,7 @@ def load(dataset: Any, batches: list[list], workers: int = 0, pin: bool = False)
         dataset,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=lambda items: _unpack(collate(items, samples_per_gpu=len(items))),
+        collate_fn=lambda items: _unpack(collate_items(items)),
         pin_memory=pin,
     )
     try:

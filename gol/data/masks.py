@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+_LONGEST = 8  # characters of a run in compressed counts: more pixels than any image has
+
 
 def mask_to_polygons(mask: np.ndarray) -> list[list[int]]:
     """Polygons along the pixel edges of ``mask``, which rasterise back to exactly ``mask``.
@@ -69,26 +71,60 @@ def run_lengths(counts: str | bytes | list[int]) -> list[int]:
         if not all(type(run) is int and run >= 0 for run in counts):
             raise ValueError("counts must be whole numbers >= 0")
         return counts
+    return _decoded(counts).tolist()
+
+
+def _decoded(counts: str | bytes) -> np.ndarray:
     data = counts.encode("latin-1") if isinstance(counts, str) else counts
-    runs: list[int] = []
-    value = shift = 0
-    for character in data:
-        bits = character - 48
-        if not 0 <= bits < 64:
-            raise ValueError(f"counts hold the character {chr(character)!r}")
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if bits & 0x20:
-            if shift > 60:
-                raise ValueError("counts hold a run of more than 64 bits")
-            continue
-        if bits & 0x10:
-            value -= 1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-        value = shift = 0
-    if shift or min(runs, default=0) < 0:
+    characters = np.frombuffer(data, np.uint8)
+    bits = characters - 48  # below 48 it wraps around
+    if (wrong := bits >= 64).any():
+        raise ValueError(f"counts hold the character {chr(characters[wrong][0])!r}")
+    last = np.flatnonzero(bits < 32)  # characters of the runs
+    number = np.diff(last, prepend=-1)
+    if number.max(initial=0) > _LONGEST:
+        raise ValueError(f"counts hold a run of more than {5 * _LONGEST} bits")
+    first = last - number + 1
+    shift = 5 * (np.arange(number.sum()) - np.repeat(first, number))
+    runs = (bits[: len(shift)] & 31).astype(np.int64) << shift
+    runs = np.add.reduceat(runs, first) if len(runs) else runs
+    runs -= (bits[last] >> 4 & 1).astype(np.int64) << 5 * number
+    runs[1::2], runs[2::2] = np.cumsum(runs[1::2]), np.cumsum(runs[2::2])
+    if len(shift) < len(bits) or runs.min(initial=0) < 0:
         raise ValueError("counts are cut off or hold a negative run")
     return runs
+
+
+def spans(segmentation: Any, height: int, width: int) -> np.ndarray:
+    """A mask as pieces of columns, whose number grows with its outline and not with its area.
+
+    Args:
+        segmentation: COCO polygons, or an RLE, compressed or not.
+        height: rows of the image.
+        width: columns of the image.
+
+    Returns:
+        (S, 3) int32: column, first row and the row after the last, from left to right and down.
+
+    Raises:
+        ValueError: an RLE is malformed or of another size.
+    """
+    if isinstance(segmentation, list):
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    counts = segmentation["counts"]
+    runs = run_lengths(counts) if isinstance(counts, list) else _decoded(counts)
+    edges = np.cumsum(runs, dtype=np.int64)
+    if list(segmentation["size"]) != [height, width] or edges[-1:].tolist() != [height * width]:
+        raise ValueError(f"an RLE is not of {width} x {height} px")
+    begin, end = edges[: len(edges) // 2 * 2].reshape(-1, 2).T
+    begin, end = begin[end > begin], end[end > begin]
+    first = begin // height
+    number = (end - 1) // height - first + 1
+    run = np.repeat(np.arange(len(begin)), number)
+    column = np.arange(len(run)) - (np.cumsum(number) - number - first)[run]
+    top = np.maximum(begin[run] - column * height, 0)
+    bottom = np.minimum(end[run] - column * height, height)
+    return np.stack([column, top, bottom], 1).astype(np.int32)
 
 
 def mask_area(segmentation: Any, height: int, width: int) -> int:
