@@ -14,8 +14,10 @@ from typing import Any
 
 from gol.data.images import any_size, file_names, find_image, image_problem
 from gol.data.objects import LONGEST_SIDE, clean_annotation, plain
+from gol.data.packing import shrink
 from gol.errors import UserError, choices, shown
-from gol.files import read_hashed_json
+from gol.files import read_json
+from gol.files.stream import read_json_object
 from gol.groups import GROUPS
 from gol.progress import progress
 
@@ -82,12 +84,20 @@ def load_annotations(path: str | Path) -> dict[str, Any]:
         UserError: the file is missing, truncated or not JSON, is not of the LVIS or COCO schema,
             or names no image or no category.
     """
-    return load_hashed(path)[0]
+    return _in_sections(read_json(path), path)
 
 
-def load_hashed(path: str | Path) -> tuple[dict[str, Any], str]:
-    """As :func:`load_annotations`, with the SHA-256 of the very file that was read."""
-    data, digest = read_hashed_json(path)
+def load_packed(path: str | Path) -> tuple[dict[str, Any], str]:
+    """As :func:`load_annotations`, with packed masks (see :func:`gol.data.packing.shrink`).
+
+    Returns:
+        The content, and the SHA-256 of the very file that was read.
+    """
+    data, digest = read_json_object(path, {"annotations": shrink})
+    return _in_sections(data, path), digest
+
+
+def _in_sections(data: Any, path: str | Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UserError(f"{path}: not of the LVIS or COCO schema: expected {choices(SECTIONS)}")
     for key in SECTIONS:
@@ -96,7 +106,7 @@ def load_hashed(path: str | Path) -> tuple[dict[str, Any], str]:
     for key in ("images", "categories"):
         if not data[key]:
             raise UserError(f"{path}: key '{key}' is empty: at least one entry is needed")
-    return data, digest
+    return data
 
 
 def examine(
@@ -110,7 +120,7 @@ def examine(
     counts), and ``ignore`` where it is 1; categories are in the order of their ids.
 
     Args:
-        data: the file's content, from :func:`load_annotations`; not changed.
+        data: the file's content, from :func:`load_annotations` or :func:`load_packed`; not changed.
         image_folder: folder that the images' ``file_name`` or ``coco_url`` leads to.
         decode: decodes every image; otherwise only its header and its end are read.
         drop_bad: leaves out annotations whose box or mask is wrong, instead of reporting an

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from gol.data.packing import Packed
+
 
 def mask_to_polygons(mask: np.ndarray) -> list[list[int]]:
     """Polygons along the pixel edges of ``mask``, which rasterise back to exactly ``mask``.
@@ -95,6 +97,8 @@ def mask_area(segmentation: Any, height: int, width: int) -> int:
     """Number of pixels inside a checked COCO ``segmentation`` (polygons or RLE)."""
     if isinstance(segmentation, dict):
         return sum(run_lengths(segmentation["counts"])[1::2])
+    if isinstance(segmentation, Packed):
+        segmentation = segmentation.polygons()
     return int(coco_mask.area(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))))
 
 

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from gol.data.masks import compress_rle, mask_area, run_lengths
+from gol.data.packing import Packed
 from gol.errors import shown
 
 _ROUNDING = 1e-6  # px outside the image that float arithmetic explains
@@ -123,7 +124,11 @@ def _clean_rle(rle: dict, width: int, height: int, found: Found) -> dict[str, An
 
 def _clean_polygons(
     polygons: object, width: int, height: int, found: Found
-) -> list[list[float]] | None:
+) -> list[list[float]] | Packed | None:
+    if isinstance(polygons, Packed):
+        if polygons.outside(width, height) <= _ROUNDING:
+            return polygons
+        polygons = polygons.polygons()
     if not isinstance(polygons, list) or not all(
         isinstance(polygon, list) and are_numbers(polygon) for polygon in polygons
     ):

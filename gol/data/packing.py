@@ -7,12 +7,15 @@ come back as floats, which is what numpy makes of them.
 """
 
 import json
-from collections.abc import Sequence
-from itertools import chain, pairwise
-from typing import Any
+import struct
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, chain, compress, pairwise
+from typing import Any, Self
 
 import numpy as np
+from pydantic_core import to_json
 
+from gol.files import json_text
 from gol.progress import progress
 
 _FORMS = (("<u2", 100.0), ("<i4", 100.0), ("<f8", 1.0))  # type and divisor
@@ -20,33 +23,124 @@ _FLOAT = 2  # holds every float
 _WHOLE = 3  # whole numbers, int32: JSON tells 1 from 1.0, and numpy makes another array of it
 _JSON = 4
 _CHUNK = 20_000  # segmentations at once, for little memory
+_EXTENT = struct.Struct("<4dI")  # least and greatest x and y, number of polygons
+
+
+class Packed(bytes):
+    """A segmentation of polygons of three points or more in a tenth of a list's memory, exactly.
+
+    The bytes are its extent, and of each polygon the form, the size in bytes, and the content.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, extent: Sequence[float], forms: Sequence[int], parts: Sequence[bytes]) -> Self:
+        """One of some parts, as :func:`pack` has them."""
+        count = len(parts)
+        head = _EXTENT.pack(*extent, count)
+        sizes = struct.pack(f"<{count}I", *map(len, parts))
+        return cls(b"".join((head, bytes(forms), sizes, *parts)))
+
+    def outside(self, width: float, height: float) -> float:
+        """How far it reaches beyond an image of so many pixels; negative if it does not."""
+        left, top, right, bottom, _ = _EXTENT.unpack_from(self)
+        return max(-left, -top, right - width, bottom - height)
+
+    def parts(self) -> tuple[Sequence[int], list[bytes]]:
+        """The form and the content of each polygon."""
+        count = _EXTENT.unpack_from(self)[-1]
+        begin = _EXTENT.size + count
+        forms, sizes = self[_EXTENT.size : begin], struct.unpack_from(f"<{count}I", self, begin)
+        ends = accumulate(sizes, initial=begin + 4 * count)
+        return forms, [self[start:end] for start, end in pairwise(ends)]
+
+    def polygons(self) -> list[list[float]]:
+        """The lists of numbers that it was made of."""
+        return [_unpack_polygon(*part) for part in zip(*self.parts(), strict=True)]
+
+    def json(self) -> str:
+        """The same as JSON."""
+        if _FLOAT in self.parts()[0]:
+            return json_text(self.polygons())
+        # Of numbers that need no exponent this writes the same digits in a third of the time.
+        return to_json(self.polygons()).decode().replace(",", ", ")
+
+
+def shrink(annotations: list) -> list:
+    """Entries of an annotation file, with :class:`Packed` masks where that loses nothing.
+
+    Args:
+        annotations: as read, of any content; objects among them are changed.
+    """
+    chosen = [a for a in annotations if isinstance(a, dict) and _whole(a.get("segmentation"))]
+    found = [[(_form(part), part) for part in a["segmentation"]] for a in chosen]
+    exact = [all(form != _JSON for form, _ in parts) for parts in found]
+    chosen, found = ([*compress(each, exact)] for each in (chosen, found))
+    if not chosen:
+        return annotations
+    first = offsets([*map(len, found)])
+    forms, contents, values, edges = _pack_parts([*chain.from_iterable(found)])
+    corners = edges[first[:-1]] // 2
+    points = values.reshape(-1, 2)
+    low, high = (f.reduceat(points, corners) for f in (np.minimum, np.maximum))
+    finite = np.isfinite(low).all(1) & np.isfinite(high).all(1)
+    extents = np.hstack([low, high]).tolist()
+    for a, (start, end), extent, fine in zip(
+        chosen, pairwise(first.tolist()), extents, finite.tolist(), strict=True
+    ):
+        if fine:
+            a["segmentation"] = Packed.of(extent, forms[start:end], contents[start:end])
+    return annotations
+
+
+def annotation_json(entry: dict[str, Any]) -> str:
+    """An entry of an annotation file as JSON."""
+    mask = entry.get("segmentation")
+    if not isinstance(mask, Packed):
+        return json_text(entry)
+    return json_text({**entry, "segmentation": None}).replace("null", mask.json(), 1)
+
+
+def _whole(segmentation: Any) -> bool:
+    """Whether it is a list of polygons of one type of numbers each, and of three points or more."""
+    return (
+        isinstance(segmentation, list)
+        and segmentation != []
+        and all(
+            isinstance(part, list)
+            and len(part) >= 6
+            and len(part) % 2 == 0
+            and len(set(map(type, part))) == 1
+            for part in segmentation
+        )
+    )
 
 
 def pack(segmentations: Sequence[Any]) -> dict[str, np.ndarray]:
     """Packs the segmentations of A annotations, which have P parts and B bytes in all.
 
     Args:
-        segmentations: values that JSON knows.
+        segmentations: values that JSON knows, or :class:`Packed`.
 
     Returns:
         ``part_first`` (A + 1) int64, each annotation's first part; ``part_form`` (P) uint8;
         ``byte_first`` (P + 1) int64, each part's first byte; ``bytes`` (B) uint8.
     """
     counts: list[int] = []
-    forms: list[int] = []
+    forms = bytearray()
     sizes: list[int] = []
     content = bytearray()
     starts = range(0, len(segmentations), _CHUNK)
     for start in progress(starts, "packing masks", len(starts)):
-        parts = [_parts(value) for value in segmentations[start : start + _CHUNK]]
-        counts += map(len, parts)
-        chunk_forms, chunk = _pack_parts(list(chain.from_iterable(parts)))
-        forms += chunk_forms
-        sizes += map(len, chunk)
-        content += b"".join(chunk)
+        for part_forms, parts in _all_parts(segmentations[start : start + _CHUNK]):
+            counts.append(len(parts))
+            forms += bytes(part_forms)
+            sizes += map(len, parts)
+            content += b"".join(parts)
     return {
         "part_first": offsets(counts),
-        "part_form": np.array(forms, np.uint8),
+        "part_form": np.frombuffer(forms, np.uint8),
         "byte_first": offsets(sizes),
         "bytes": np.frombuffer(content, np.uint8),
     }
@@ -73,6 +167,19 @@ def offsets(counts: Sequence[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
 
 
+def _all_parts(segmentations: Sequence[Any]) -> Iterator[tuple[Sequence[int], list[bytes]]]:
+    """The forms and the contents of each segmentation's parts."""
+    found = [_parts(value) for value in segmentations if not isinstance(value, Packed)]
+    forms, contents, *_ = _pack_parts([*chain.from_iterable(found)])
+    edges = pairwise(accumulate(map(len, found), initial=0))
+    for value in segmentations:
+        if isinstance(value, Packed):
+            yield value.parts()
+        else:
+            start, end = next(edges)
+            yield forms[start:end], contents[start:end]
+
+
 def _parts(segmentation: Any) -> list[tuple[int, Any]]:
     """Each part with its form, _FLOAT standing for all forms of floats."""
     if isinstance(segmentation, list):
@@ -89,9 +196,12 @@ def _form(polygon: Any) -> int:
     return _FLOAT if float in types and types <= {int, float} else _JSON
 
 
-def _pack_parts(parts: list[tuple[int, Any]]) -> tuple[list[int], list[bytes]]:
+def _pack_parts(
+    parts: list[tuple[int, Any]],
+) -> tuple[list[int], list[bytes], np.ndarray, np.ndarray]:
+    """Forms, contents, all numbers, and where those of each part begin and end."""
     if not parts:
-        return [], []
+        return [], [], np.zeros(0), np.zeros(1, np.int64)
     forms = np.array([form for form, _ in parts])
     numbers = [(0.0,) if form == _JSON else part for form, part in parts]
     first = offsets(list(map(len, numbers)))
@@ -106,10 +216,11 @@ def _pack_parts(parts: list[tuple[int, Any]]) -> tuple[list[int], list[bytes]]:
         forms[fits], undecided = form, undecided & ~fits
     forms[undecided] = _FLOAT
     chosen, edges = forms.tolist(), pairwise(first.tolist())
-    return chosen, [
+    contents = [
         part if form == _JSON else coded[form][start:end].tobytes()
         for form, (_, part), (start, end) in zip(chosen, parts, edges, strict=True)
     ]
+    return chosen, contents, values, first
 
 
 def _unpack_polygon(form: int, content: memoryview) -> list[int] | list[float]:
