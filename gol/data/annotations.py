@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ DROPPABLE = (
     "RLE that does not fit",
 )
 _EXAMPLES = 3
+_GROUP = 16  # images that a thread takes at once
 
 
 @dataclass(frozen=True)
@@ -287,10 +289,15 @@ def _check_annotations(
     rules = {key: _is_id for key in ("id", "image_id", "category_id")}
     ids: set[int] = set()
     kept = []
+    refusals = bool(images.refused or categories.refused)
     for index, entry in enumerate(progress(entries, "checking annotations", len(entries))):
-        if isinstance(entry, dict) and any(
-            section.suspects(entry.get(key))
-            for key, section in (("image_id", images), ("category_id", categories))
+        if (
+            refusals
+            and isinstance(entry, dict)
+            and any(
+                section.suspects(entry.get(key))
+                for key, section in (("image_id", images), ("category_id", categories))
+            )
         ):
             continue
         if not _check_keys(entry, f"annotations[{index}]", rules, findings):
@@ -327,9 +334,11 @@ def _check_files(
         return image, name, image_problem(folder / name, (image["width"], image["height"]), decode)
 
     named, what = [], f"checking images in {folder}"
+    groups = (images[start : start + _GROUP] for start in range(0, len(images), _GROUP))
     # A network disk answers many questions at once.
     with any_size(), ThreadPoolExecutor(8) as pool:
-        for image, name, problem in progress(pool.map(look, images), what, len(images)):
+        looked = chain.from_iterable(pool.map(lambda group: [*map(look, group)], groups))
+        for image, name, problem in progress(looked, what, len(images)):
             if problem:
                 findings.add(*problem)
             if name:

@@ -9,7 +9,7 @@ come back as floats, which is what numpy makes of them.
 import json
 import struct
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, chain, compress, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -59,13 +59,6 @@ class Packed(bytes):
         """The lists of numbers that it was made of."""
         return [_unpack_polygon(*part) for part in zip(*self.parts(), strict=True)]
 
-    def json(self) -> str:
-        """The same as JSON."""
-        if _FLOAT in self.parts()[0]:
-            return json_text(self.polygons())
-        # Of numbers that need no exponent this writes the same digits in a third of the time.
-        return to_json(self.polygons()).decode().replace(",", ", ")
-
 
 def shrink(annotations: list) -> list:
     """Entries of an annotation file, with :class:`Packed` masks where that loses nothing.
@@ -73,10 +66,14 @@ def shrink(annotations: list) -> list:
     Args:
         annotations: as read, of any content; objects among them are changed.
     """
-    chosen = [a for a in annotations if isinstance(a, dict) and _whole(a.get("segmentation"))]
-    found = [[(_form(part), part) for part in a["segmentation"]] for a in chosen]
-    exact = [all(form != _JSON for form, _ in parts) for parts in found]
-    chosen, found = ([*compress(each, exact)] for each in (chosen, found))
+    chosen: list[dict] = []
+    found: list[list[tuple[int, list]]] = []
+    for a in annotations:
+        mask = a.get("segmentation") if isinstance(a, dict) else None
+        parts = [(_exact_form(part), part) for part in mask] if isinstance(mask, list) else []
+        if parts and all(form != _JSON for form, _ in parts):
+            chosen.append(a)
+            found.append(parts)
     if not chosen:
         return annotations
     first = offsets([*map(len, found)])
@@ -95,26 +92,15 @@ def shrink(annotations: list) -> list:
 
 
 def annotation_json(entry: dict[str, Any]) -> str:
-    """An entry of an annotation file as JSON."""
+    """A checked entry of an annotation file as JSON; with a packed mask it has numbers alone."""
     mask = entry.get("segmentation")
-    if not isinstance(mask, Packed):
-        return json_text(entry)
-    return json_text({**entry, "segmentation": None}).replace("null", mask.json(), 1)
-
-
-def _whole(segmentation: Any) -> bool:
-    """Whether it is a list of polygons of one type of numbers each, and of three points or more."""
-    return (
-        isinstance(segmentation, list)
-        and segmentation != []
-        and all(
-            isinstance(part, list)
-            and len(part) >= 6
-            and len(part) % 2 == 0
-            and len(set(map(type, part))) == 1
-            for part in segmentation
-        )
-    )
+    if isinstance(mask, Packed):
+        entry = {**entry, "segmentation": mask.polygons()}
+        text = to_json(entry).decode()
+        # The same digits in a third of the time, but for numbers that Python gives an exponent.
+        if not ("0.0000" in text or "e-" in text or "e+" in text):
+            return text.replace(",", ", ").replace(":", ": ")
+    return json_text(entry)
 
 
 def pack(segmentations: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -194,6 +180,14 @@ def _form(polygon: Any) -> int:
     if types == {int} and min(polygon) >= -(2**31) and max(polygon) < 2**31:
         return _WHOLE
     return _FLOAT if float in types and types <= {int, float} else _JSON
+
+
+def _exact_form(polygon: Any) -> int:
+    """The form of three points or more that it gives back with their types; otherwise _JSON."""
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        return _JSON
+    types = set(map(type, polygon))
+    return _FLOAT if types == {float} else _form(polygon) if types == {int} else _JSON
 
 
 def _pack_parts(

@@ -123,9 +123,7 @@ def write_json(
         file.write("\n")
 
 
-def _json_pieces(
-    value: Any, indent: int | None, encode: Callable[[Any], str]
-) -> Iterator[str]:
+def _json_pieces(value: Any, indent: int | None, encode: Callable[[Any], str]) -> Iterator[str]:
     """The text in pieces, so that a gigabyte of annotations is not held as text too."""
     if indent is not None or not isinstance(value, dict):
         yield json.dumps(value, indent=indent, allow_nan=False)
@@ -142,9 +140,7 @@ def _json_pieces(
     yield "}"
 
 
-def json_items(
-    items: Iterable[Any], encode: Callable[[Any], str] = json_text
-) -> Iterator[str]:
+def json_items(items: Iterable[Any], encode: Callable[[Any], str] = json_text) -> Iterator[str]:
     """The text of a JSON list without its brackets, in pieces; NaN is refused."""
     separator = ""
     for item in items:
