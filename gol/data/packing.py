@@ -91,9 +91,9 @@ def shrink(annotations: list) -> list:
     return annotations
 
 
-def annotation_json(entry: dict[str, Any]) -> str:
-    """A checked entry of an annotation file as JSON; with a packed mask it has numbers alone."""
-    mask = entry.get("segmentation")
+def annotation_json(entry: Any) -> str:
+    """A checked entry of an annotation file as JSON; one with a packed mask has numbers alone."""
+    mask = entry.get("segmentation") if isinstance(entry, dict) else None
     if isinstance(mask, Packed):
         entry = {**entry, "segmentation": mask.polygons()}
         text = to_json(entry).decode()
