@@ -8,12 +8,12 @@ come back as floats, which is what numpy makes of them.
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, chain, pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import accumulate, chain, islice, pairwise
 from typing import Any, Self
 
 import numpy as np
-from pydantic_core import to_json
 
 from gol.files import json_text
 from gol.progress import progress
@@ -23,6 +23,7 @@ _FLOAT = 2  # holds every float
 _WHOLE = 3  # whole numbers, int32: JSON tells 1 from 1.0, and numpy makes another array of it
 _JSON = 4
 _CHUNK = 20_000  # segmentations at once, for little memory
+_RUN = 1000  # entries that are written at once
 _EXTENT = struct.Struct("<4dI")  # least and greatest x and y, number of polygons
 
 
@@ -91,16 +92,40 @@ def shrink(annotations: list) -> list:
     return annotations
 
 
-def annotation_json(entry: Any) -> str:
-    """A checked entry of an annotation file as JSON; one with a packed mask has numbers alone."""
-    mask = entry.get("segmentation") if isinstance(entry, dict) else None
-    if isinstance(mask, Packed):
-        entry = {**entry, "segmentation": mask.polygons()}
-        text = to_json(entry).decode()
-        # The same digits in a third of the time, but for numbers that Python gives an exponent.
-        if not ("0.0000" in text or "e-" in text or "e+" in text):
-            return text.replace(",", ", ").replace(":", ": ")
-    return json_text(entry)
+def annotation_texts(entries: Iterable[Any]) -> Iterator[str]:
+    """Each entry of a list as JSON; what has a :class:`Packed` mask has numbers beside it alone."""
+    entries = iter(entries)
+    while run := list(islice(entries, _RUN)):
+        masks = [entry.get("segmentation") if isinstance(entry, dict) else None for entry in run]
+        texts = _mask_texts([mask for mask in masks if isinstance(mask, Packed)])
+        for entry, mask in zip(run, masks, strict=True):
+            if isinstance(mask, Packed):
+                yield json_text({**entry, "segmentation": None}).replace("null", next(texts), 1)
+            else:
+                yield json_text(entry)
+
+
+def _mask_texts(masks: Sequence[Packed]) -> Iterator[str]:
+    """Each mask as JSON; numbers of the first form are looked up, those of all masks at once."""
+    parts = [list(zip(*mask.parts(), strict=True)) for mask in masks]
+    looked_up = [content for mask in parts for form, content in mask if not form]
+    numbers = np.frombuffer(b"".join(looked_up), _FORMS[0][0])
+    characters = _hundredths()[numbers].view(np.uint8)
+    used = characters != 0
+    text = characters[used].tobytes().decode()
+    ends = np.append(0, np.cumsum(used.reshape(-1, 8).sum(1)))
+    places = ends[offsets([len(content) // 2 for content in looked_up])].tolist()
+    lists = (f"[{text[start : end - 2]}]" for start, end in pairwise(places))
+    for mask in parts:
+        polygons = (json_text(_unpack_polygon(*p)) if p[0] else next(lists) for p in mask)
+        yield f"[{', '.join(polygons)}]"
+
+
+@cache
+def _hundredths() -> np.ndarray:
+    """Of each number of the first form eight characters: its JSON, a comma and a space, zeros."""
+    texts = [f"{i / _FORMS[0][1]}, ".encode() for i in range(1 << 16)]
+    return np.array(texts, "S8").view(np.uint64)
 
 
 def pack(segmentations: Sequence[Any]) -> dict[str, np.ndarray]:

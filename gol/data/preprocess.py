@@ -23,7 +23,7 @@ from gol.data.annotations import DROPPABLE, Problem, examine, load_packed
 from gol.data.constants import Constants
 from gol.data.images import MIN_SIDE
 from gol.data.objects import is_object
-from gol.data.packing import annotation_json
+from gol.data.packing import annotation_texts
 from gol.data.prepared import SPLITS, Prepared
 from gol.data.store import AnnotationStore
 from gol.data.summary import describe, groups, is_small, text
@@ -93,7 +93,7 @@ def preprocess_dataset(
     }
     for split, (data, store) in made.items():
         file = prepared.annotations(split)
-        write_json(file, data, writer="gol preprocess", encode=annotation_json)
+        write_json(file, data, writer="gol preprocess", encode=annotation_texts)
         store.save(prepared.store(split))
     statistics.save(prepared.classes, "gol preprocess")
     write_json(prepared.summary, summary, indent=2, writer="gol preprocess")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Model = TypeVar("Model", bound=BaseModel)
 
 json_text = json.JSONEncoder(allow_nan=False).encode
+Encode = Callable[[Iterable[Any]], Iterable[str]]
 _MOST_VALUES, _DEEPEST = 10**6, 500  # of a YAML file
 
 
@@ -107,7 +108,7 @@ def write_json(
     value: Any,
     indent: int | None = None,
     writer: str | None = None,
-    encode: Callable[[Any], str] = json_text,
+    encode: Encode | None = None,
 ) -> None:
     """Writes ``value`` as JSON atomically; NaN is refused, since JSON has none.
 
@@ -116,14 +117,14 @@ def write_json(
         value: plain data.
         indent: as for ``json.dump``.
         writer: as for :func:`sealed_path`; every file that a later step reads has one.
-        encode: makes JSON of an entry of a list in an object, where there is no ``indent``.
+        encode: what makes JSON of each entry of the lists in an object, if there is no ``indent``.
     """
     with sealed_path(path, writer) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(_json_pieces(value, indent, encode))
         file.write("\n")
 
 
-def _json_pieces(value: Any, indent: int | None, encode: Callable[[Any], str]) -> Iterator[str]:
+def _json_pieces(value: Any, indent: int | None, encode: Encode | None) -> Iterator[str]:
     """The text in pieces, so that a gigabyte of annotations is not held as text too."""
     if indent is not None or not isinstance(value, dict):
         yield json.dumps(value, indent=indent, allow_nan=False)
@@ -140,12 +141,12 @@ def _json_pieces(value: Any, indent: int | None, encode: Callable[[Any], str]) -
     yield "}"
 
 
-def json_items(items: Iterable[Any], encode: Callable[[Any], str] = json_text) -> Iterator[str]:
+def json_items(items: Iterable[Any], encode: Encode | None = None) -> Iterator[str]:
     """The text of a JSON list without its brackets, in pieces; NaN is refused."""
     separator = ""
-    for item in items:
+    for text in encode(items) if encode else map(json_text, items):
         yield separator
-        yield encode(item)
+        yield text
         separator = ", "
 
 
