@@ -66,9 +66,15 @@ def clean_annotation(annotation: dict, image: dict) -> tuple[dict[str, Any] | No
         area = mask_area(mask, height, width)
     if area <= 0 or box[2] <= 0 or box[3] <= 0:
         return None, [*found, ("zero area", f"has bbox {shown(box)} and area {shown(area)}")]
-    keys = ("id", "image_id", "category_id")
-    clean = {key: annotation[key] for key in keys}
-    clean |= {"bbox": box, "area": area, "iscrowd": int(crowd), "segmentation": mask}
+    clean = {
+        "id": annotation["id"],
+        "image_id": annotation["image_id"],
+        "category_id": annotation["category_id"],
+        "bbox": box,
+        "area": area,
+        "iscrowd": int(crowd),
+        "segmentation": mask,
+    }
     if ignored:  # mmdet does not train on it, lvis-api does not count it
         clean["ignore"] = 1
     return clean, found

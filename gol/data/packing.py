@@ -93,14 +93,15 @@ def shrink(annotations: list) -> list:
 
 
 def annotation_texts(entries: Iterable[Any]) -> Iterator[str]:
-    """Each entry of a list as JSON; what has a :class:`Packed` mask has numbers beside it alone."""
+    """Each entry of a list as JSON; one with a :class:`Packed` mask has numbers beside it alone."""
     entries = iter(entries)
     while run := list(islice(entries, _RUN)):
         masks = [entry.get("segmentation") if isinstance(entry, dict) else None for entry in run]
         texts = _mask_texts([mask for mask in masks if isinstance(mask, Packed)])
         for entry, mask in zip(run, masks, strict=True):
-            if isinstance(mask, Packed):
-                yield json_text({**entry, "segmentation": None}).replace("null", next(texts), 1)
+            if isinstance(mask, Packed):  # Python and JSON write finite numbers alike
+                values = {**entry, "segmentation": next(texts)}
+                yield "{" + ", ".join([f'"{key}": {text}' for key, text in values.items()]) + "}"
             else:
                 yield json_text(entry)
 
