@@ -9,13 +9,16 @@ import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from gol.data.images import any_size, file_names, find_image, image_problem
 from gol.data.objects import LONGEST_SIDE, clean_annotation, plain
+from gol.data.packing import shrink
 from gol.errors import UserError, choices, shown
-from gol.files import read_hashed_json
+from gol.files import read_json
+from gol.files.stream import read_json_object
 from gol.groups import GROUPS
 from gol.progress import progress
 
@@ -48,6 +51,7 @@ DROPPABLE = (
     "RLE that does not fit",
 )
 _EXAMPLES = 3
+_GROUP = 16  # images that a thread takes at once
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,20 @@ def load_annotations(path: str | Path) -> dict[str, Any]:
         UserError: the file is missing, truncated or not JSON, is not of the LVIS or COCO schema,
             or names no image or no category.
     """
-    return load_hashed(path)[0]
+    return _in_sections(read_json(path), path)
 
 
-def load_hashed(path: str | Path) -> tuple[dict[str, Any], str]:
-    """As :func:`load_annotations`, with the SHA-256 of the very file that was read."""
-    data, digest = read_hashed_json(path)
+def load_packed(path: str | Path) -> tuple[dict[str, Any], str]:
+    """As :func:`load_annotations`, with packed masks (see :func:`gol.data.packing.shrink`).
+
+    Returns:
+        The content, and the SHA-256 of the very file that was read.
+    """
+    data, digest = read_json_object(path, {"annotations": shrink})
+    return _in_sections(data, path), digest
+
+
+def _in_sections(data: Any, path: str | Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UserError(f"{path}: not of the LVIS or COCO schema: expected {choices(SECTIONS)}")
     for key in SECTIONS:
@@ -96,7 +108,7 @@ def load_hashed(path: str | Path) -> tuple[dict[str, Any], str]:
     for key in ("images", "categories"):
         if not data[key]:
             raise UserError(f"{path}: key '{key}' is empty: at least one entry is needed")
-    return data, digest
+    return data
 
 
 def examine(
@@ -110,7 +122,7 @@ def examine(
     counts), and ``ignore`` where it is 1; categories are in the order of their ids.
 
     Args:
-        data: the file's content, from :func:`load_annotations`; not changed.
+        data: the file's content, from :func:`load_annotations` or :func:`load_packed`; not changed.
         image_folder: folder that the images' ``file_name`` or ``coco_url`` leads to.
         decode: decodes every image; otherwise only its header and its end are read.
         drop_bad: leaves out annotations whose box or mask is wrong, instead of reporting an
@@ -277,10 +289,15 @@ def _check_annotations(
     rules = {key: _is_id for key in ("id", "image_id", "category_id")}
     ids: set[int] = set()
     kept = []
+    refusals = bool(images.refused or categories.refused)
     for index, entry in enumerate(progress(entries, "checking annotations", len(entries))):
-        if isinstance(entry, dict) and any(
-            section.suspects(entry.get(key))
-            for key, section in (("image_id", images), ("category_id", categories))
+        if (
+            refusals
+            and isinstance(entry, dict)
+            and any(
+                section.suspects(entry.get(key))
+                for key, section in (("image_id", images), ("category_id", categories))
+            )
         ):
             continue
         if not _check_keys(entry, f"annotations[{index}]", rules, findings):
@@ -317,9 +334,11 @@ def _check_files(
         return image, name, image_problem(folder / name, (image["width"], image["height"]), decode)
 
     named, what = [], f"checking images in {folder}"
+    groups = (images[start : start + _GROUP] for start in range(0, len(images), _GROUP))
     # A network disk answers many questions at once.
     with any_size(), ThreadPoolExecutor(8) as pool:
-        for image, name, problem in progress(pool.map(look, images), what, len(images)):
+        looked = chain.from_iterable(pool.map(lambda group: [*map(look, group)], groups))
+        for image, name, problem in progress(looked, what, len(images)):
             if problem:
                 findings.add(*problem)
             if name:

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from gol.data.packing import Packed
+
 _LONGEST = 8  # characters of a run in compressed counts: more pixels than any image has
 
 
@@ -131,6 +133,8 @@ def mask_area(segmentation: Any, height: int, width: int) -> int:
     """Number of pixels inside a checked COCO ``segmentation`` (polygons or RLE)."""
     if isinstance(segmentation, dict):
         return sum(run_lengths(segmentation["counts"])[1::2])
+    if isinstance(segmentation, Packed):
+        segmentation = segmentation.polygons()
     return int(coco_mask.area(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))))
 
 

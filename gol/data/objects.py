@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from gol.data.masks import compress_rle, mask_area, run_lengths
+from gol.data.packing import Packed
 from gol.errors import shown
 
 _ROUNDING = 1e-6  # px outside the image that float arithmetic explains
@@ -65,9 +66,15 @@ def clean_annotation(annotation: dict, image: dict) -> tuple[dict[str, Any] | No
         area = mask_area(mask, height, width)
     if area <= 0 or box[2] <= 0 or box[3] <= 0:
         return None, [*found, ("zero area", f"has bbox {shown(box)} and area {shown(area)}")]
-    keys = ("id", "image_id", "category_id")
-    clean = {key: annotation[key] for key in keys}
-    clean |= {"bbox": box, "area": area, "iscrowd": int(crowd), "segmentation": mask}
+    clean = {
+        "id": annotation["id"],
+        "image_id": annotation["image_id"],
+        "category_id": annotation["category_id"],
+        "bbox": box,
+        "area": area,
+        "iscrowd": int(crowd),
+        "segmentation": mask,
+    }
     if ignored:  # mmdet does not train on it, lvis-api does not count it
         clean["ignore"] = 1
     return clean, found
@@ -123,7 +130,11 @@ def _clean_rle(rle: dict, width: int, height: int, found: Found) -> dict[str, An
 
 def _clean_polygons(
     polygons: object, width: int, height: int, found: Found
-) -> list[list[float]] | None:
+) -> list[list[float]] | Packed | None:
+    if isinstance(polygons, Packed):
+        if polygons.outside(width, height) <= _ROUNDING:
+            return polygons
+        polygons = polygons.polygons()
     if not isinstance(polygons, list) or not all(
         isinstance(polygon, list) and are_numbers(polygon) for polygon in polygons
     ):

@@ -19,10 +19,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gol.data.annotations import DROPPABLE, Problem, examine, load_hashed
+from gol.data.annotations import DROPPABLE, Problem, examine, load_packed
 from gol.data.constants import Constants
 from gol.data.images import MIN_SIDE
 from gol.data.objects import is_object
+from gol.data.packing import annotation_texts
 from gol.data.prepared import SPLITS, Prepared
 from gol.data.store import AnnotationStore
 from gol.data.summary import describe, groups, is_small, text
@@ -91,7 +92,8 @@ def preprocess_dataset(
         for split, data in (("train", train), ("val", val))
     }
     for split, (data, store) in made.items():
-        write_json(prepared.annotations(split), data, writer="gol preprocess")
+        file = prepared.annotations(split)
+        write_json(file, data, writer="gol preprocess", encode=annotation_texts)
         store.save(prepared.store(split))
     statistics.save(prepared.classes, "gol preprocess")
     write_json(prepared.summary, summary, indent=2, writer="gol preprocess")
@@ -103,7 +105,7 @@ def _examine(
     file: str | Path, folder: str | Path, decode: bool, drop_bad: bool
 ) -> tuple[dict[str, Any], list[Problem], str]:
     """The checked copy, what was found, and the file's SHA-256."""
-    data, digest = load_hashed(file)
+    data, digest = load_packed(file)
     if not Path(folder).is_dir():
         raise UserError(f"{folder}, the image folder of {file}, does not exist")
     return *examine(data, folder, decode, drop_bad), digest

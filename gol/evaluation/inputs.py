@@ -3,7 +3,7 @@
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from gol.data.masks import run_lengths
 from gol.data.objects import LONGEST_SIDE, are_numbers
 from gol.errors import UserError, choices, shown
 from gol.files import read_json
-from gol.files.stream import read_json_list
+from gol.files.stream import read_json_runs
 from gol.groups import GROUPS
 
 
@@ -234,7 +234,7 @@ class Detections:
 def read_detections(path: str | Path, truth: GroundTruth, with_masks: bool | None) -> Detections:
     """A detections file, checked against the ground truth.
 
-    It is read an entry at a time, and of each only the numbers and the mask's text are kept.
+    Few entries are in memory at a time, and of each only the numbers and the mask's text are kept.
 
     Args:
         path: JSON list of ``{image_id, category_id, score, bbox, segmentation}``; torchvision and
@@ -246,19 +246,19 @@ def read_detections(path: str | Path, truth: GroundTruth, with_masks: bool | Non
         UserError: unreadable, missing keys, unknown ids, numbers that are not finite, negative
             box sizes, broken masks.
     """
-    entries = read_json_list(path, "detections")
-    head = list(islice(entries, 1))
+    runs = read_json_runs(path, "detections")
+    head = next(runs, [])
     first = head[0] if head and isinstance(head[0], dict) else {}
     boxes = "bbox" in first or "segmentation" not in first  # lvis-api too asks the first
     needed = with_masks or not boxes
     found = _Entries(path, truth, boxes, with_masks is not False or needed)
-    for entry in chain(head, entries):
-        found.add(entry)
+    for run in chain([head], runs):
+        found.take(run)
     if needed or (with_masks is None and found.any_mask):
         found.refuse_maskless()
     elif found.count:
         found.masks = None
-    table = np.array(found.numbers).reshape(-1, 7)
+    table = np.frombuffer(found.numbers).reshape(-1, 7)
     _check_table(table, path)
     areas = table[:, WIDTH] * table[:, HEIGHT]
     if not boxes and found.masks:
@@ -286,7 +286,44 @@ class _Entries:
         self.any_mask, self.maskless = False, -1  # index of the first without
         self.mask_boxes, self.mask_areas = array("d"), array("d")
 
-    def add(self, entry: Any) -> None:
+    def take(self, run: list) -> None:
+        """Checks some entries and takes what is needed."""
+        try:
+            numbers, counts = self._columns(run)
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+            for entry in run:  # one of them is special or wrong
+                self._add(entry)
+            return
+        self.numbers.frombytes(numbers.tobytes())
+        self.count += len(run)
+        if self.masks is not None:
+            self.masks += counts
+            self.any_mask = True
+
+    def _columns(self, run: list) -> tuple[np.ndarray, list[str]]:
+        """The table's rows and the masks' counts; any error where :meth:`_add` must have a look."""
+        if not self.boxes:
+            raise ValueError
+        images = [self.images[entry["image_id"]] for entry in run]
+        table = np.empty((len(run), 7))
+        table[:, IMAGE] = images
+        table[:, CATEGORY] = [self.categories[entry["category_id"]] for entry in run]
+        table[:, SCORE] = array("d", [entry["score"] for entry in run])
+        boxes = [entry["bbox"] for entry in run]
+        table[:, X : HEIGHT + 1] = np.reshape(array("d", chain.from_iterable(boxes)), (-1, 4))
+        masks = [entry["segmentation"] for entry in run] if self.masks is not None else []
+        counts, sizes = [mask["counts"] for mask in masks], [self.sizes[image] for image in images]
+        wrong = {*map(len, boxes)} != {4} or {*map(type, counts)} - {str}
+        if wrong or (masks and [mask["size"] for mask in masks] != sizes):
+            raise ValueError
+        for mask, size in zip(masks, sizes, strict=False):
+            mask["size"] = size
+        hotcoco.mask.area(masks)
+        if any(map(_fits, counts, [height * width - 1 for height, width in sizes])):
+            raise ValueError
+        return table, counts
+
+    def _add(self, entry: Any) -> None:
         """Checks an entry and takes what is needed."""
         try:
             x, y, width, height = entry["bbox"] if self.boxes else (0, 0, 0, 0)

@@ -36,7 +36,7 @@ from gol.evaluation.inputs import (
     read_detections,
     read_ground_truth,
 )
-from gol.files import write_json
+from gol.files import uncollected, write_json
 
 IOU_TYPES = ("segm", "bbox")
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10).tolist()
@@ -52,6 +52,7 @@ _STREAMED = 300  # detections of an image, at which hotcoco's streaming form cut
 OUT_OF_RANGE = 1e11  # square pixels: an area that no range includes
 
 
+@uncollected()
 def evaluate(
     annotations: str | Path,
     detections: str | Path,
@@ -159,8 +160,13 @@ class Pair:
         """What tells small and large detections apart."""
         return "box area" if self.found.boxes else "mask area"
 
-    def parts(self, size: int | None = None) -> Iterator[Part]:
-        """All of it, some images at a time: hotcoco's own copies are several times as large."""
+    def parts(self, size: int | None = None, masks: bool = True) -> Iterator[Part]:
+        """All of it, some images at a time: hotcoco's own copies are several times as large.
+
+        Args:
+            size: number of images.
+            masks: whether the detections' masks are needed.
+        """
         size = size or _PART
         objects: dict[int, list[dict[str, Any]]] = {}
         for annotation in self.truth.dataset["annotations"]:
@@ -171,11 +177,13 @@ class Pair:
             ends = [chosen[0]["id"], chosen[-1]["id"] + 1]
             begin, end = np.searchsorted(self.found.table[:, IMAGE], ends)
             annotations = [a for image in chosen for a in objects.get(image["id"], ())]
-            yield Part(chosen, annotations, *self._found(slice(begin, end)))
+            yield Part(chosen, annotations, *self._found(slice(begin, end), masks))
 
-    def _found(self, rows: slice) -> tuple[np.ndarray | list[dict], list[dict] | None]:
+    def _found(
+        self, rows: slice, with_masks: bool
+    ) -> tuple[np.ndarray | list[dict], list[dict] | None]:
         table = self.found.table[rows]
-        if self.found.masks is None:
+        if self.found.masks is None or (self.found.boxes and not with_masks):
             return table, None
         numbers = table[:, IMAGE].tolist()
         masks = [
@@ -265,9 +273,8 @@ def match(
     else:
         stream = hotcoco.StreamingEval(categories, iou_type, lvis_style=True, params=params)
         with pair.one_line():
-            for part in pair.parts():
-                masks = part.masks if iou_type == "segm" else None
-                stream.update(part.images, part.annotations, part.found, segmentation=masks)
+            for part in pair.parts(masks=iou_type == "segm"):
+                stream.update(part.images, part.annotations, part.found, segmentation=part.masks)
         engine = stream.finalize()
     engine.accumulate()
     precision = engine.eval["precision"]

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from io import TextIOWrapper
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     Model = TypeVar("Model", bound=BaseModel)
 
-_encode = json.JSONEncoder(allow_nan=False).encode
+json_text = json.JSONEncoder(allow_nan=False).encode
+Encode = Callable[[Iterable[Any]], Iterable[str]]
 _MOST_VALUES, _DEEPEST = 10**6, 500  # of a YAML file
 
 
@@ -103,7 +104,11 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(
-    path: str | Path, value: Any, indent: int | None = None, writer: str | None = None
+    path: str | Path,
+    value: Any,
+    indent: int | None = None,
+    writer: str | None = None,
+    encode: Encode | None = None,
 ) -> None:
     """Writes ``value`` as JSON atomically; NaN is refused, since JSON has none.
 
@@ -112,35 +117,36 @@ def write_json(
         value: plain data.
         indent: as for ``json.dump``.
         writer: as for :func:`sealed_path`; every file that a later step reads has one.
+        encode: what makes JSON of each entry of the lists in an object, if there is no ``indent``.
     """
     with sealed_path(path, writer) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(_json_pieces(value, indent))
+        file.writelines(_json_pieces(value, indent, encode))
         file.write("\n")
 
 
-def _json_pieces(value: Any, indent: int | None) -> Iterator[str]:
+def _json_pieces(value: Any, indent: int | None, encode: Encode | None) -> Iterator[str]:
     """The text in pieces, so that a gigabyte of annotations is not held as text too."""
     if indent is not None or not isinstance(value, dict):
         yield json.dumps(value, indent=indent, allow_nan=False)
         return
     yield "{"
     for index, (key, item) in enumerate(value.items()):
-        yield f"{', ' if index else ''}{_encode(str(key))}: "
+        yield f"{', ' if index else ''}{json_text(str(key))}: "
         if isinstance(item, list):
             yield "["
-            yield from json_items(progress(item, f"writing {key}", len(item)))
+            yield from json_items(progress(item, f"writing {key}", len(item)), encode)
             yield "]"
         else:
-            yield _encode(item)
+            yield json_text(item)
     yield "}"
 
 
-def json_items(items: Iterable[Any]) -> Iterator[str]:
+def json_items(items: Iterable[Any], encode: Encode | None = None) -> Iterator[str]:
     """The text of a JSON list without its brackets, in pieces; NaN is refused."""
     separator = ""
-    for item in items:
+    for text in encode(items) if encode else map(json_text, items):
         yield separator
-        yield _encode(item)
+        yield text
         separator = ", "
 
 

@@ -7,11 +7,11 @@ and with ``--step``, which takes minutes, its share of a training step of the pa
 R-50 on four images of 1333 x 800.
 """
 
-import argparse
 import statistics
 import time
 from typing import Any
 
+import measuring
 import torch
 from torch import Tensor, nn
 
@@ -71,13 +71,12 @@ def step_milliseconds() -> float:
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = measuring.arguments(__doc__, "losses")
+    parser.set_defaults(runs=9, threads=2)
     parser.add_argument("--step", action="store_true", help="time a training step, too")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
+    torch.manual_seed(args.seed)
     labels = torch.randint(CLASSES, (ROIS,))
     labels[ROIS // 4 :] = CLASSES  # a quarter foreground, as sampled
     losses = {name: build(value["loss"]) for name, value in axis_values("classifier").items()}
@@ -86,14 +85,16 @@ def main() -> None:
         for name, loss in losses.items():
             times[name].append(milliseconds(loss, labels))
     step = step_milliseconds() if args.step else None
-    print("classifier               least   median   ratio" + ("   of a step" if step else ""))
-    base = statistics.median(times["softmax"])
+    base, rows = statistics.median(times["softmax"]), []
     for name, found in times.items():
-        median = statistics.median(found)
-        share = f"   {100 * median / step:8.2f} %" if step else ""
-        print(f"{name:22} {min(found):7.1f}  {median:7.1f}  {median / base:6.2f}{share}")
+        middle = statistics.median(found)
+        row = {"classifier": name, "least ms": min(found), "median ms": middle}
+        row["of softmax"] = middle / base
+        rows.append(row | ({"% of a step": 100 * middle / step} if step else {}))
+    note = f"Forward and backward at {ROIS:,} RoIs and {CLASSES:,} classes, wall clock."
     if step:
-        print(f"a training step: {step / 1e3:.1f} s")
+        note += f" A training step takes {step / 1e3:.1f} s."
+    measuring.report(args, "losses", "The losses beside mmdet's cross entropy", rows, note)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,13 @@
 """Masks of one image to run lengths: ours against mmdet's paste with pycocotools, side by side.
 
 ``python tests/benchmarks/bench_masks.py`` prints medians of the CPU time and the peaks of memory
-for three sizes of images; ``--sizes 640x480 --masks 100 --outlines ragged`` chooses others,
-``--json FILE`` keeps the numbers with the machine. The run lengths of both are compared each time.
+for three sizes of images; ``--sizes 640x480 --masks 100 --outlines ragged`` chooses others. The run
+lengths of both are compared each time.
 """
 
-import argparse
-import ctypes
-import json
-import os
-import platform
-import time
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
+import measuring
 import numpy as np
 import torch
 
@@ -57,69 +51,38 @@ def theirs(logits: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> list
     return [{**rle, "counts": rle["counts"].decode()} for rle in found]
 
 
-def measured(engine: Callable, case: tuple) -> tuple[list[dict], float, float]:
-    """The run lengths, the CPU seconds that they took and the MB of memory at the peak."""
-    ctypes.CDLL(None).malloc_trim(0)  # gives back what is free
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak until now
-    before, begin = memory("VmRSS"), time.process_time()
-    result = engine(*case)
-    return result, time.process_time() - begin, memory("VmHWM") - before
-
-
-def memory(field: str) -> float:
-    """MB that Linux says of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
-
-
-def measure(case: tuple, rounds: int) -> dict:
-    """Medians of both, interleaved; asserts that they find the same."""
+def measure(case: tuple, runs: int) -> dict[str, float]:
+    """Medians and peaks of both."""
     logits, boxes, size = case
-    runs: dict[Callable, list[tuple[float, float]]] = {ours: [], theirs: []}
-    for engine in runs:
+    for engine in (theirs, ours):
         engine(logits[:2], boxes[:2], size)  # loads what it needs
-    for _ in range(rounds):
-        results = []
-        for engine, numbers in runs.items():
-            found, *seconds_and_memory = measured(engine, case)
-            results.append(found)
-            numbers.append(seconds_and_memory)
-        differ = sum(one != other for one, other in zip(*results, strict=True))
-        assert not differ, f"{differ} of {len(boxes)} masks differ"
-    medians = [np.median(numbers, 0).tolist() for numbers in runs.values()]
-    (seconds, memories) = zip(*medians, strict=True)
-    return {"seconds": seconds, "ratio": seconds[1] / seconds[0], "memory_mb": memories}
+    pair = [partial(engine, *case) for engine in (theirs, ours)]
+    slow, fast = measuring.in_turns(pair, list.__eq__, runs)
+    much, little = map(measuring.peak, pair)
+    times = {"mmdet ms": 1e3 * slow, "gol ms": 1e3 * fast, "times faster": slow / fast}
+    return times | {"mmdet MB": much, "gol MB": little}
 
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = measuring.arguments(__doc__, "masks")
     parser.add_argument("--sizes", nargs="+", default=["640x480", "1920x1080", "3840x2160"])
     parser.add_argument("--masks", type=int, default=300)
     parser.add_argument("--outlines", choices=["smooth", "ragged"], default="smooth")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=int(np.random.default_rng().integers(10**9)))
-    parser.add_argument("--json", type=Path, help="file to keep the numbers in")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"seed {args.seed}: {args.masks} masks, {args.outlines} outlines; CPU ms, MB")
-    print("image        ours ms  mmdet ms  ratio  ours MB  mmdet MB  identical")
-    rows = {}
+    rows = []
     for text in args.sizes:
         width, height = map(int, text.split("x"))
-        row = measure(inputs(args.seed, args.masks, (height, width), args.outlines), args.rounds)
-        (fast, slow), (little, much) = row["seconds"], row["memory_mb"]
-        print(
-            f"{text:11} {fast * 1e3:8.1f} {slow * 1e3:9.1f} {row['ratio']:6.1f} "
-            f"{little:8.0f} {much:9.0f}        all",
-            flush=True,
-        )
-        rows[text] = row
-    if args.json:
-        machine = {"processor": platform.machine(), "cores": os.cpu_count()}
-        settings = {"seed": args.seed, "masks": args.masks, "outlines": args.outlines}
-        args.json.write_text(json.dumps({**machine, **settings, "images": rows}, indent=1) + "\n")
+        case = inputs(args.seed, args.masks, (height, width), args.outlines)
+        rows.append({"image": text, "masks": args.masks, **measure(case, args.runs)})
+    measuring.report(
+        args,
+        "masks",
+        "Masks of an image to run lengths: mmdet's paste with pycocotools and ours",
+        rows,
+        f"Medians of CPU time, {args.outlines} outlines; run lengths identical in every turn.",
+    )
 
 
 if __name__ == "__main__":

@@ -5,23 +5,15 @@ is compared to the last bit, but for the order of equal scores, which is the pro
 mmdet. Memory is that of one call in a fresh process, above what was resident before.
 
 ``python tests/benchmarks/bench_nms.py`` measures LVIS's size, then what it grows with, then small
-inputs; ``--case 1000x1203 --background 8`` one size alone. ``--out FOLDER`` writes ``nms.md`` and
-``nms.json``.
+inputs; ``--case 1000x1203 --background 8`` one size alone.
 """
 
 import argparse
-import json
-import multiprocessing
-import os
-import platform
-import statistics
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import measuring
 import numpy as np
 import torch
 
@@ -88,102 +80,58 @@ def same(one: tuple, other: tuple) -> bool:
 
 
 def measure(case: tuple, args: argparse.Namespace) -> dict[str, Any]:
-    """Median CPU milliseconds of both, in turns, each result compared."""
-    (theirs, ours), candidates = functions(case, args)
-    times: list[list[float]] = [[], []]
-    # A small input takes many turns, a large one as many as were asked for.
-    expected, stop = theirs(), time.perf_counter() + args.seconds
-    while len(times[0]) < args.runs or time.perf_counter() < stop:
-        for place, call in enumerate((theirs, ours)):
-            begin = time.process_time()
-            found = call()
-            times[place].append(1e3 * (time.process_time() - begin))
-            assert same(expected, found), f"{case}: other detections"
+    """A row of the table."""
     proposals, classes, _, agnostic = case
-    mmdet_ms, gol_ms = map(statistics.median, times)
-    row = {"proposals": proposals, "classes": classes, "class_agnostic": agnostic}
-    row |= {"candidates": candidates, "detections": len(expected[0]), "turns": len(times[0])}
-    return row | {"mmdet_ms": mmdet_ms, "gol_ms": gol_ms, "time_ratio": mmdet_ms / gol_ms}
+    with torch.inference_mode():
+        pair, candidates = functions(case, args)
+        found = len(pair[0]()[0])
+        theirs, ours = measuring.in_turns(pair, same, args.runs, args.seconds)
+    row = {
+        "proposals": proposals,
+        "classes": classes,
+        "boxes": "one a proposal" if agnostic else "one a class",
+        "candidates": candidates,
+        "found": found,
+        "mmdet ms": 1e3 * theirs,
+        "gol ms": 1e3 * ours,
+        "times faster": theirs / ours,
+    }
+    if proposals * classes > _MEASURABLE:
+        theirs, ours = (measuring.fresh(peak, case, args, place) for place in (0, 1))
+        row |= {"mmdet MB": theirs, "gol MB": ours, "times smaller": theirs / ours}
+    return row
 
 
 def peak(case: tuple, args: argparse.Namespace, place: int) -> float:
-    """MB of one call above what was resident before, in a fresh process."""
+    """MB of one call above what was resident before."""
     torch.set_num_threads(args.threads)
     small = (250, 160, 0.0, case[3])
     with torch.inference_mode():
         functions(small, args)[0][place]()  # what is loaded and allocated once
-        call = functions(case, args)[0][place]
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before = _status("VmRSS")
-        call()
-    return _status("VmHWM") - before
-
-
-def _status(key: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
-
-
-def as_markdown(rows: list[dict[str, Any]], machine: str) -> str:
-    """The table."""
-    lines = [
-        "# Choosing an image's detections: mmdet's `get_bboxes` and ours, in turns",
-        f"{machine}. Medians of CPU time; detections equal to the last bit in every turn.",
-        "| proposals x classes | boxes | candidates | found | mmdet ms | gol ms | ratio "
-        "| mmdet MB | gol MB | ratio |\n|" + " --- |" * 10,
-    ]
-    for row in rows:
-        boxes = "one a proposal" if row["class_agnostic"] else "one a class"
-        cells = "– | – | –"
-        if "gol_mb" in row:
-            ratio = row["mmdet_mb"] / row["gol_mb"]
-            cells = f"{row['mmdet_mb']:.1f} | {row['gol_mb']:.1f} | {ratio:.1f}"
-        lines[-1] += (
-            f"\n| {row['proposals']:,} x {row['classes']:,} | {boxes} | {row['candidates']:,} "
-            f"| {row['detections']} | {row['mmdet_ms']:,.2f} | {row['gol_ms']:.2f} "
-            f"| {row['time_ratio']:.1f} | {cells} |"
-        )
-    return "\n\n".join(lines) + "\n"
+        return measuring.peak(functions(case, args)[0][place])
 
 
 def main() -> None:
     """Measures and prints the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = measuring.arguments(__doc__, "nms")
     parser.add_argument("--case", help="proposals x classes, such as 1000x1203, alone")
     parser.add_argument("--background", type=float, default=8.0, help="with --case: its logit")
     parser.add_argument("--agnostic", action="store_true", help="with --case: one box a proposal")
     parser.add_argument("--detections", type=int, default=300)
-    parser.add_argument("--runs", type=int, default=5, help="turns at least")
     parser.add_argument("--seconds", type=float, default=1.0, help="turns go on for so long")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="folder for nms.md and nms.json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     cases = CASES
     if args.case:
         proposals, classes = map(int, args.case.split("x"))
         cases = [(proposals, classes, args.background, args.agnostic)]
-    rows, context = [], multiprocessing.get_context("spawn")
-    for case in cases:
-        with torch.inference_mode():
-            row = measure(case, args)
-        names = ("mmdet_mb", "gol_mb") if case[0] * case[1] > _MEASURABLE else ()
-        for place, name in enumerate(names):
-            with ProcessPoolExecutor(1, mp_context=context) as pool:
-                row[name] = pool.submit(peak, case, args, place).result()
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {args.threads} thread(s), "
-    machine += f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
-    text = as_markdown(rows, machine)
-    print(text)
-    if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "nms.md").write_text(text)
-        (args.out / "nms.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+    measuring.report(
+        args,
+        "nms",
+        "Choosing an image's detections: mmdet's `get_bboxes` and ours",
+        [measure(case, args) for case in cases],
+        "Medians of CPU time; detections equal to the last bit in every turn.",
+    )
 
 
 if __name__ == "__main__":
