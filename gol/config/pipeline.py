@@ -159,7 +159,7 @@ def read_layout(source: str) -> Layout:
         content = json.loads(source) if source.lstrip().startswith("{") else read_yaml(source)
     except (ValueError, RecursionError) as error:
         raise UserError(f"the layout is not valid JSON: {error}") from error
-    keys = ("tables", "figures", "experiments")
+    keys = ("tables", "figures", "experiments", "variants")
     if not isinstance(content, Mapping) or not set(keys) & set(content):
         raise UserError(f"expected an object with the keys {', '.join(keys)}")
     shown = {key: content[key] for key in keys if key in content}
