@@ -25,6 +25,7 @@ rule all:
         rules.table.output,
         rules.page.output,
         rules.grid.output if PIPELINE.grid else [],
+        rules.differences.output if PIPELINE.baseline else [],
         runs(PIPELINE.experiments, RUN.tracked),
         rules.track_pipeline.output,
 
@@ -34,6 +35,7 @@ rule reproduce_table:
         runs(PIPELINE.layout.experiments, RUN.tracked),
         rules.page.output,
         rules.track_pipeline.output,
+        rules.differences.output if PIPELINE.baseline else [],
         table=f"{RESULTS}/table.md",
     log:
         f"{RESULTS}/logs/reproduce_table.log",

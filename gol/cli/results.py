@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gol.cli.verbs import JSON, OUT, STORE, Result, option, verb
+from gol.cli.verbs import JSON, OUT, STORE, Result, option, verb, whole
 
 
 @verb(
@@ -85,6 +85,21 @@ def table(runs: list[Path], layout: str | None, out: Path) -> Result:
 
     tables = report(find_runs(runs), out, read_layout(layout) if layout else None)
     return Result(records(tables), markdown(tables))
+
+
+@verb(
+    _RUNS,
+    option("--baseline", required=True, help="experiment that the others are compared with"),
+    option("--resamples", type=whole(2), default=1000, help="of the images (default: 1000)"),
+    OUT,
+    JSON,
+)
+def compare(runs: list[Path], baseline: str, resamples: int, out: Path) -> Result:
+    """Say which differences between rows of 3 and more seeds are real."""
+    from gol.results.differences import write_comparison
+    from gol.results.runs import find_runs
+
+    return Result(*write_comparison(find_runs(runs), baseline, out, resamples))
 
 
 @verb(

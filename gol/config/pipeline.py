@@ -13,11 +13,12 @@ from gol.config.datasets import dataset_definition, load_dataset
 from gol.config.experiments import experiment
 from gol.config.layout import Layout, check_titles
 from gol.config.pipeline_file import Items, PipelineFile, Row
-from gol.errors import UserError, validated
+from gol.errors import UserError, unknown, validated
 from gol.files import read_yaml
 
 _TABLE = "configs/experiments.yaml"
 _REST = "Further experiments"
+LEAST_SEEDS = 3  #: to tell differences from chance
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Pipeline:
     set: dict[str, Any]
     init: str | None = None
     rows: dict[str, Row] = field(default_factory=dict)
+    baseline: str | None = None
 
     @property
     def grid(self) -> Layout | None:
@@ -144,6 +146,7 @@ def read_pipeline(content: Mapping[str, Any]) -> Pipeline:
         set=file.set,
         init=file.init,
         rows=rows,
+        baseline=_baseline(file, layout),
     )
     _check_experiments(pipeline)
     return pipeline
@@ -190,6 +193,13 @@ def _layout(file: PipelineFile) -> Layout:
     layout = Layout(tables or ({"": names} if names else {}), file.figures)
     check_titles(layout)
     return layout
+
+
+def _baseline(file: PipelineFile, layout: Layout) -> str | None:
+    """The experiment to compare with, if there are enough seeds for it."""
+    if file.baseline not in (None, *layout.experiments):
+        raise unknown("baseline", file.baseline, layout.experiments)
+    return file.baseline if file.seeds >= LEAST_SEEDS else None
 
 
 def _check_experiments(pipeline: Pipeline) -> None:

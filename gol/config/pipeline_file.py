@@ -105,6 +105,10 @@ class PipelineFile(Model):
         {},
         description="ROW to changes: every experiment is trained once with each, as NAME@ROW",
     )
+    baseline: Text | None = Field(
+        None,
+        description="experiment of the tables that the others are compared with, from 3 seeds on",
+    )
     seeds: Count = Field(1, description="runs per experiment, with seeds 0, 1 …")
     threads: Annotated[Count, Field(le=1024)] = Field(
         1, description="CPU threads of one run or detection"

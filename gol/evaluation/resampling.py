@@ -1,9 +1,8 @@
 """AP on resampled images: what a bootstrap asks for, from one matching of detections and objects.
 
-A resample is a weight for each image: how often it was drawn. Detections and objects of an image
-count as often as it was, within the LVIS protocol of ``gol.evaluation.lvis``; where equal images
-follow each other, precision is taken after the last. R: resamples, I: images, C: classes, D: a
-class's detections, T: IoU thresholds.
+A resample is a weight for each image: how often it was drawn. AP by the LVIS protocol of
+``gol.evaluation.lvis`` is what it would be with the image in the data so often. R: resamples,
+I: images, D: detections of a class.
 """
 
 from itertools import groupby
@@ -79,9 +78,7 @@ def _category(entry: dict[str, Any]) -> int:
     return entry["category_id"]
 
 
-def _class_ap(
-    entries: list[dict[str, Any]], weights: np.ndarray, numbers: list[int]
-) -> np.ndarray:
+def _class_ap(entries: list[dict[str, Any]], weights: np.ndarray, numbers: list[int]) -> np.ndarray:
     """AP of a class, float64 (R,); NaN where no image that was drawn has an object of it."""
     places = np.searchsorted(numbers, [entry["image_id"] for entry in entries])
     counts = np.array([entry["gtIgnore"].count(False) for entry in entries])

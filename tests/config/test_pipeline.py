@@ -202,7 +202,7 @@ BAD = {
     ),
     "figure of every report": (
         {"figures": {"AP by group": {"M": {"S": "demo/gumbel"}}}},
-        "its file ap_by_group.png is that of a figure of every report",
+        "its file ap_by_group.png is that of a figure of reports",
     ),
     "title of a table and a figure": (
         {"tables": {"A": ["demo/gumbel"]}, "figures": {"A": {"M": {"S": "demo/gumbel"}}}},
