@@ -26,7 +26,8 @@ def plot_differences(found: Mapping[str, Sequence["Difference"]], path: str | Pa
         found: result of :func:`gol.results.differences.compare`.
         path: figure to write; the suffix gives the format.
     """
-    labels = list(dict.fromkeys(row.label for metric in _PANELS for row in found[metric]))
+    rows = {metric: [row for row in found[metric] if row.difference] for metric in _PANELS}
+    labels = list(dict.fromkeys(row.label for metric in _PANELS for row in rows[metric]))
     figure = new_figure(8.0, 1.5 + 0.27 * len(labels))
     for axes, (metric, text) in zip(
         figure.subplots(1, 2, sharey=True), _PANELS.items(), strict=True
@@ -35,24 +36,19 @@ def plot_differences(found: Mapping[str, Sequence["Difference"]], path: str | Pa
         axes.grid(axis="x", color="#DDDDDD", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.axvline(0, color="#333333", linewidth=1)
-        for row in found[metric]:
+        for row in rows[metric]:
             _draw(axes, row, labels.index(row.label))
         axes.set_title(f"{metric} ({text})", loc="left", fontsize=10)
         axes.tick_params(axis="y", length=0)
         axes.set_yticks(range(len(labels)), [*map(quoting.figure, labels)], fontsize=9)
         axes.set_ylim(len(labels) - 0.5, -0.5)
-    base = next((row for row in found["AP"] if row.difference is None), None)
-    of = f" from {quoting.figure(base.label)}" if base else ""
-    figure.supxlabel(
-        f"difference of mask AP × 100{of}, 95 % interval; full: real after correction", fontsize=9
-    )
+    base = quoting.figure(next(row.label for row in found["AP"] if not row.difference))
+    text = f"mask AP × 100 minus that of {base}, 95 % interval; full: real after correction"
+    figure.supxlabel(text, fontsize=9)
     save(figure, path)
 
 
 def _draw(axes: "Axes", row: "Difference", place: int) -> None:
-    if row.difference is None:
-        axes.plot(0, place, "|", color="#333333", markersize=10)
-        return
     axes.plot([row.difference.low, row.difference.high], [place, place], color=BLUE, linewidth=1.6)
     fill = BLUE if row.real else "white"
     axes.plot(row.difference.mean, place, "o", color=BLUE, markerfacecolor=fill, markersize=6)

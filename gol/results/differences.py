@@ -224,5 +224,5 @@ def _line(row: Difference) -> list[str]:
     if row.difference is None:
         return [*own, "baseline", "", "", ""]
     ends = (signed(row.difference.low), signed(row.difference.high))
-    p = "< 0.001" if row.p < 0.001 else f"{row.p:.3f}"
+    p = "≤ 0.001" if row.p < 0.001 else f"{row.p:.3f}"
     return [*own, signed(row.difference.mean), " … ".join(ends), p, "yes" if row.real else "no"]
