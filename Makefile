@@ -24,6 +24,8 @@ lab: $(READY)  ## every loss over five seeds and which differences are real: hou
 	for seeds in 1 2 3 4 5; do \
 		.venv/bin/snakemake reproduce_table --configfile configs/lab.yaml --config seeds=$$seeds || exit; \
 	done
+	cp results/lab/differences.md workflow/report/lab.md  # for docs/lab.md
+	cp results/lab/figures/differences.png workflow/report/lab.png
 
 test: $(READY)  ## the whole test suite, the one on a real Slurm included
 	.venv/bin/pytest -n 2 --dist worksteal --ignore tests/slurm

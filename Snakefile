@@ -36,13 +36,15 @@ rule reproduce_table:
         rules.page.output,
         rules.track_pipeline.output,
         rules.differences.output if PIPELINE.baseline else [],
-        table=f"{RESULTS}/table.md",
+        tables=multiext(
+            f"{RESULTS}/", "table.md", *["differences.md"] * bool(PIPELINE.baseline)
+        ),
     log:
         f"{RESULTS}/logs/reproduce_table.log",
     conda:
         "workflow/envs/gol.yaml"
     shell:
-        "cat {input.table:q} | tee {log:q}"
+        "cat {input.tables:q} | tee {log:q}"
 
 
 onstart:

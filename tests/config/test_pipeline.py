@@ -1,5 +1,7 @@
 """Pipeline files: every shipped one is right, and what is wrong is named."""
 
+import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -282,3 +284,41 @@ def test_planning_imports_no_torch():
         "sys.exit(bool({'torch', 'mmcv', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_variants_are_rows_of_every_experiment():
+    content = {"name": "x", "experiments": ["demo/softmax", "demo/gumbel"]}
+    variants = {"slow": {"optimizer.lr": 0.01}, "fast": {"optimizer.lr": 0.1}}
+    pipeline = read_pipeline(content | {"variants": variants})
+    assert pipeline.experiments == (
+        "demo/softmax@slow",
+        "demo/softmax@fast",
+        "demo/gumbel@slow",
+        "demo/gumbel@fast",
+    )
+    assert pipeline.overrides("demo/gumbel@fast")["optimizer.lr"] == 0.1
+    assert read_layout(json.dumps(content | {"variants": variants})) == pipeline.layout
+
+
+def test_a_baseline_needs_three_seeds():
+    content = {"name": "x", "experiments": ["demo/softmax", "demo/gumbel"]}
+    content["baseline"] = "demo/softmax"
+    baselines = [read_pipeline(content | {"seeds": seeds}).baseline for seeds in (1, 2, 3)]
+    assert baselines == [None, None, "demo/softmax"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baseline": "demo/sofmax"}, "unknown baseline 'demo/sofmax'; did you mean"),
+        ({"variants": {"a": {"optimizer.lrr": 1}}}, "unknown key 'lrr' in optimizer"),
+        ({"variants": {"a": {}}}, "key 'variants.a' must have at least 1"),
+        (
+            {"variants": {"a": {"optimizer.lr": 1.0}}, "experiments": ["demo/gumbel@b"]},
+            "demo/gumbel@b is a row already: with 'variants' name experiments alone",
+        ),
+    ],
+)
+def test_variants_and_baselines_that_are_refused(changes, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_pipeline({"name": "x", "experiments": ["demo/softmax"]} | changes)
