@@ -25,6 +25,7 @@ rule all:
         rules.table.output,
         rules.page.output,
         rules.grid.output if PIPELINE.grid else [],
+        rules.differences.output if PIPELINE.baseline else [],
         runs(PIPELINE.experiments, RUN.tracked),
         rules.track_pipeline.output,
 
@@ -34,13 +35,16 @@ rule reproduce_table:
         runs(PIPELINE.layout.experiments, RUN.tracked),
         rules.page.output,
         rules.track_pipeline.output,
-        table=f"{RESULTS}/table.md",
+        rules.differences.output if PIPELINE.baseline else [],
+        tables=multiext(
+            f"{RESULTS}/", "table.md", *["differences.md"] * bool(PIPELINE.baseline)
+        ),
     log:
         f"{RESULTS}/logs/reproduce_table.log",
     conda:
         "workflow/envs/gol.yaml"
     shell:
-        "cat {input.table:q} | tee {log:q}"
+        "cat {input.tables:q} | tee {log:q}"
 
 
 onstart:

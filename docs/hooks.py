@@ -38,8 +38,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fills in ``<!-- experiments -->`` and ``<!-- verbs -->``; makes MathML of TeX."""
-    makers: dict[str, Callable[[], str]] = {"experiments": _experiments, "verbs": _verbs}
+    """Fills in ``<!-- experiments -->`` and its like; makes MathML of TeX."""
+    makers: dict[str, Callable[[], str]] = {
+        "experiments": _experiments,
+        "verbs": _verbs,
+        "lab": _lab,
+    }
     markdown = markdown.replace(f"](../{_RESULTS}/", "](figures/")
     markdown = _TABLE.sub(lambda found: makers[found[1]](), markdown)
     return _MATH.sub(lambda found: _equation(found[1]), markdown)
@@ -69,6 +73,14 @@ def _experiments() -> str:
         cells = (f"`{entry['name']}`", entry["label"], ", ".join(own), *scores)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _lab() -> str:
+    """What ``make lab`` left of its finished runs."""
+    path = _ROOT / _RESULTS / "lab.md"
+    if not path.is_file():
+        return "!!! note\n    Not measured yet: `make lab` fills this in."
+    return f"![Differences from the baseline](figures/lab.png)\n\n{path.read_text('utf-8')}"
 
 
 def _verbs() -> str:

@@ -158,6 +158,21 @@ def table(runs: list[Path], layout: str | None, out: Path) -> Result:
 
 @verb(
     _RUNS,
+    option("--baseline", required=True, help="experiment that the others are compared with"),
+    option("--resamples", type=whole(2), default=1000, help="of the images (default: 1000)"),
+    OUT,
+    JSON,
+)
+def compare(runs: list[Path], baseline: str, resamples: int, out: Path) -> Result:
+    """Say which differences between rows of 3 and more seeds are real."""
+    from gol.results.differences import write_comparison
+    from gol.results.runs import find_runs
+
+    return Result(*write_comparison(find_runs(runs), baseline, out, resamples))
+
+
+@verb(
+    _RUNS,
     _LAYOUT,
     option("--run", type=Path, help="run to examine in detail (default: the one of the best AP)"),
     OUT,

@@ -77,7 +77,7 @@ _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 def _is_clamped(classifier: dict[str, Any]) -> bool:
     """Whether a classifier has the published Gumbel's gradient, which ends where it is clamped."""
     gumbel = {"gumbel", "class_relative"} & set(classifier["scorings"])
-    return bool(gumbel) and classifier["loss"].get("mode") != "exact"
+    return bool(gumbel) and classifier["loss"].get("mode", "paper") == "paper"
 
 
 def _init_source(name: str) -> dict[str, Any] | None:

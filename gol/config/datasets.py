@@ -51,6 +51,7 @@ class Draw(Model):
     val_images: Natural
     size: Natural
     classes: Natural
+    steepness: Positive = 1
 
 
 class Dataset(Model):

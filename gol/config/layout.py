@@ -25,6 +25,9 @@ class Figure(StrEnum):
         return f"{self}.png"
 
 
+DIFFERENCES = "differences"  #: name of the figure of rows beside a baseline
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a report shows.
@@ -66,7 +69,7 @@ def file_name(title: str) -> str:
 
 def check_titles(layout: Layout) -> None:
     """Refuses titles that share a place in a report: a table's, or a figure's file."""
-    taken = dict.fromkeys(Figure, "a figure of every report")
+    taken = dict.fromkeys([*Figure, DIFFERENCES], "a figure of reports")
     for title in layout.figures:
         name = file_name(title)
         if not name or len(name.encode()) > _LONGEST:

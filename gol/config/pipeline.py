@@ -14,11 +14,12 @@ from gol.config.experiments import experiment
 from gol.config.layout import Layout, check_titles
 from gol.config.pipeline_file import Items, PipelineFile, Row
 from gol.config.protocols import PER_CLASS
-from gol.errors import UserError, validated
+from gol.errors import UserError, unknown, validated
 from gol.files import read_yaml
 
 _TABLE = "configs/experiments.yaml"
 _REST = "Further experiments"
+LEAST_SEEDS = 3  #: to tell differences from chance
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Pipeline:
     init: str | None = None
     rows: dict[str, Row] = field(default_factory=dict)
     per_class: int = PER_CLASS
+    baseline: str | None = None
 
     @property
     def grid(self) -> Layout | None:
@@ -148,6 +150,7 @@ def read_pipeline(content: Mapping[str, Any]) -> Pipeline:
         init=file.init,
         rows=rows,
         per_class=file.per_class,
+        baseline=_baseline(file, layout),
     )
     _check_experiments(pipeline)
     return pipeline
@@ -163,7 +166,7 @@ def read_layout(source: str) -> Layout:
         content = json.loads(source) if source.lstrip().startswith("{") else read_yaml(source)
     except (ValueError, RecursionError) as error:
         raise UserError(f"the layout is not valid JSON: {error}") from error
-    keys = ("tables", "figures", "experiments")
+    keys = ("tables", "figures", "experiments", "variants")
     if not isinstance(content, Mapping) or not set(keys) & set(content):
         raise UserError(f"expected an object with the keys {', '.join(keys)}")
     shown = {key: content[key] for key in (*keys, "protocols") if key in content}
@@ -194,6 +197,13 @@ def _layout(file: PipelineFile) -> Layout:
     layout = Layout(tables or ({"": names} if names else {}), file.figures, file.protocols)
     check_titles(layout)
     return layout
+
+
+def _baseline(file: PipelineFile, layout: Layout) -> str | None:
+    """The experiment to compare with, if there are enough seeds for it."""
+    if file.baseline not in (None, *layout.experiments):
+        raise unknown("baseline", file.baseline, layout.experiments)
+    return file.baseline if file.seeds >= LEAST_SEEDS else None
 
 
 def _check_experiments(pipeline: Pipeline) -> None:

@@ -4,12 +4,13 @@
 complete and check with it.
 """
 
+import itertools
 import re
 import sys
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gol.config.model import Count, Model, Text
 from gol.config.protocols import PER_CLASS, PROTOCOLS
@@ -19,12 +20,14 @@ _ROW = re.compile(r"[^@]+@[\w.=+-]+")
 _LONGEST = 200  # bytes of a name that becomes a folder's
 _FOLDER = re.compile(r"[\w.=+][\w.=+ -]*")
 
+Changes = Annotated[dict[str, Any], Field(min_length=1)]  # dotted key to value
+
 
 class Row(Model):
     """A row of its own: what differs from the experiment NAME in ``NAME@ROW``."""
 
-    set: dict[str, Any] = Field(
-        min_length=1, description="changes to its resolved configs, on top of the pipeline's own"
+    set: Changes = Field(
+        description="changes to its resolved configs, on top of the pipeline's own"
     )
     label: Text | None = Field(None, description="what tables call it; by default the row's name")
 
@@ -99,6 +102,14 @@ class PipelineFile(Model):
         {},
         description="figures of AP and APr: title to model to name of a series to experiment",
     )
+    variants: dict[Annotated[str, Field(pattern=r"^[\w.=+-]+$")], Changes] = Field(
+        {},
+        description="ROW to changes: every experiment is trained once with each, as NAME@ROW",
+    )
+    baseline: Text | None = Field(
+        None,
+        description="experiment of the tables that the others are compared with, from 3 seeds on",
+    )
     seeds: Count = Field(1, description="runs per experiment, with seeds 0, 1 …")
     threads: Annotated[Count, Field(le=1024)] = Field(
         1, description="CPU threads of one run or detection"
@@ -118,6 +129,23 @@ class PipelineFile(Model):
         {},
         description="changes to every resolved config, dotted key to value, e.g. runner.max_epochs",
     )
+
+    @model_validator(mode="after")
+    def _with_variants(self) -> Self:
+        """The file with ``variants`` written out: each experiment as so many rows."""
+        if not self.variants:
+            return self
+
+        def rows(items: Items) -> Items:
+            names = [name for item in items for name in item]
+            if row := next((name for name in names if "@" in name), None):
+                raise ValueError(f"{row} is a row already: with 'variants' name experiments alone")
+            pairs = itertools.product(names, self.variants.items())
+            return [_checked({f"{name}@{row}": Row(set=changes)}) for name, (row, changes) in pairs]
+
+        tables = {title: rows(items) for title, items in self.tables.items()}
+        written = {"experiments": rows(self.experiments), "tables": tables, "variants": {}}
+        return self.model_copy(update=written)
 
 
 def schema() -> str:

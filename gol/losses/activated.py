@@ -20,7 +20,7 @@ def cross_entropy(activation: str, pred: Tensor, target: Tensor, mode: str = "pa
         activation: a name of ``ACTIVATIONS``.
         pred: logits, (N, K).
         target: 0 or 1, (N, K).
-        mode: "paper" or "exact", for gumbel; see :func:`gol.gumbel_cross_entropy`.
+        mode: for gumbel; see :func:`gol.gumbel_cross_entropy`.
     """
     if activation == "softmax":
         return -target * pred.log_softmax(dim=1)
@@ -63,7 +63,7 @@ class ActivatedLoss(base.ClassificationLoss):
         reduction: "mean" (the sum over N, or over ``avg_factor``), "sum" or "none".
         loss_weight: factor on the loss.
         num_classes: C.
-        mode: "paper" or "exact", for gumbel; see :func:`gol.gumbel_cross_entropy`.
+        mode: for gumbel; see :func:`gol.gumbel_cross_entropy`.
 
     Attributes:
         only: the one activation that the loss is made for; None: it takes others.

@@ -29,7 +29,7 @@ class Balanced(ActivatedLoss):
         reduction: "mean" (the sum over N, or over ``avg_factor``), "sum" or "none".
         loss_weight: factor on the loss.
         num_classes: C; 1203 and 1230 take the published counts of LVIS v1 and v0.5.
-        mode: "paper" or "exact", for gumbel; see :func:`gol.gumbel_cross_entropy`.
+        mode: for gumbel; see :func:`gol.gumbel_cross_entropy`.
         class_statistics: a class-statistics file that replaces the published counts.
 
     Source: Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020;

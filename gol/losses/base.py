@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from gol.errors import UserError, choices, plural
 from gol.losses.class_statistics import ClassStatistics
 
-MODES = ("paper", "exact")
+MODES = ("paper", "exact", "clamped")
 REDUCTIONS = ("none", "mean", "sum")
 
 

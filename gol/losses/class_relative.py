@@ -53,7 +53,7 @@ class ClassRelativeActivations(base.ClassificationLoss):
         num_classes: C; 1203 and 1230 take the published counts of LVIS v1 and v0.5.
         lvis_file: without effect; the original read the image counts from this path, here they
             come from the class statistics.
-        mode: "paper" (the loss is clamped to [0, 25] after reduction) or "exact"; see
+        mode: "paper" clamps the loss to [0, 25] after reduction; see
             :func:`gol.gumbel_cross_entropy`. The normal channels always follow the paper.
         class_statistics: a class-statistics file that replaces the published counts.
         **kwargs: without effect, as in the original.

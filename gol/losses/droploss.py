@@ -28,7 +28,7 @@ class DropLoss(EQL):
         use_classif: "gumbel", "sigmoid", "normal" or "cls_rel".
         num_classes: C.
         lvis_files: without effect.
-        mode: "paper" or "exact".
+        mode: see :func:`gol.gumbel_cross_entropy`.
         class_statistics: a class-statistics file that replaces ``version``.
 
     Raises:

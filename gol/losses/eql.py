@@ -41,7 +41,7 @@ class EQL(base.ClassificationLoss):
         num_classes: C.
         lvis_files: without effect; the original read image counts from this path, here they
             come from the class statistics.
-        mode: "paper" or "exact", for the Gumbel channels; see :func:`gol.gumbel_cross_entropy`.
+        mode: for the Gumbel channels; see :func:`gol.gumbel_cross_entropy`.
         class_statistics: a class-statistics file that replaces ``version``.
 
     Raises:

@@ -28,7 +28,7 @@ class EQLv2(ActivatedLoss):
         reduction: "mean" (the sum over N, or over ``avg_factor``), "sum" or "none".
         loss_weight: factor on the loss.
         num_classes: C.
-        mode: "paper" or "exact", for gumbel; see :func:`gol.gumbel_cross_entropy`.
+        mode: for gumbel; see :func:`gol.gumbel_cross_entropy`.
 
     Source: Tan et al., "Equalization Loss v2", CVPR 2021.
     """

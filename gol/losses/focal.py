@@ -21,7 +21,7 @@ class Focal(ActivatedLoss):
         reduction: "mean" (the sum over N, or over ``avg_factor``), "sum" or "none".
         loss_weight: factor on the loss.
         num_classes: C.
-        mode: "paper" or "exact", for gumbel; see :func:`gol.gumbel_cross_entropy`.
+        mode: for gumbel; see :func:`gol.gumbel_cross_entropy`.
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
     """

@@ -26,11 +26,14 @@ def gumbel_cross_entropy(
     ``mode="exact"`` is the closed form: no clamps, and the true gradient everywhere, so a
     positive at -8 pulls with ``exp(8)``; train it with gradient clipping.
 
+    ``mode="clamped"`` is that of logits clamped to [-10, 10], outside of which nothing gets a
+    gradient: the form of the authors' later code (AGLU).
+
     Args:
         pred: logits, any shape; half precision is computed in float32.
         label: targets in [0, 1] of the same shape, usually one-hot.
         reduction: "mean" (0 for no elements), "sum" or "none".
-        mode: "paper" or "exact".
+        mode: "paper", "exact" or "clamped".
 
     Returns:
         The loss, float32 (float64 for float64 logits): 0-d, or of pred's shape for "none".
@@ -54,8 +57,9 @@ def gumbel_cross_entropy(
 
 def gumbel_bce(pred: Tensor, target: Tensor, mode: str) -> Tensor:
     """Per-element loss of float32 or float64 logits; see :func:`gumbel_cross_entropy`."""
-    if mode == "exact":
+    if mode != "paper":
         gumbel = ACTIVATIONS["gumbel"]
+        pred = pred.clamp(-10, 10) if mode == "clamped" else pred
         return -torch.lerp(gumbel.log_complement(pred), gumbel.log_probability(pred), target)
     # The published operations one by one, because their rounding decides the gradient: in place
     # where backward does not need the operand.
@@ -72,7 +76,7 @@ class GumbelCE(base.ClassificationLoss):
         class_weight: without effect, as in the original.
         loss_weight: factor on the reduced loss.
         num_classes: C.
-        mode: "paper" or "exact", see :func:`gumbel_cross_entropy`; "paper" clamps the loss to
+        mode: of :func:`gumbel_cross_entropy`; "paper" clamps the loss to
             [0, 20] after reduction and before ``loss_weight``.
         class_statistics: a class-statistics file whose number of classes is checked; the loss
             itself needs no frequencies.

@@ -14,7 +14,7 @@ from gol.results.figures import loss_gradients
 from gol.results.plots import plot_curves, plot_groups
 from gol.results.rows import Row, Tables, collect
 from gol.results.runs import read_runs
-from gol.results.tables import csv_text, latex, markdown
+from gol.results.tables import csv_text, latex, markdown, records
 
 
 def report(
@@ -96,6 +96,6 @@ def write_tables(tables: Tables, out_folder: str | Path) -> None:
         UserError: the folder cannot be written.
     """
     folder = Path(out_folder)
-    write_text(folder / "table.csv", csv_text(tables))
+    write_text(folder / "table.csv", csv_text(records(tables)))
     write_text(folder / "table.tex", latex(tables))
     write_text(folder / "table.md", markdown(tables))

@@ -33,15 +33,15 @@ def markdown(tables: Tables) -> str:
         head += " Difference: ours − published."
     if sources := sorted({source for row in rows if (source := _elsewhere(row))}):
         head += f" Published ({', '.join(sources)}): the paper's AP / APr, on other data."
-    parts = [_wrapped([head]), _wrapped(f"**{quoting.markdown(note)}**" for note in notes(rows))]
+    parts = [wrapped([head]), wrapped(f"**{quoting.markdown(note)}**" for note in notes(rows))]
     for title, part in tables.items():
         parts += [
             f"## {quoting.markdown(title)}" if title else "",
-            _aligned(table_lines(part)),
-            _wrapped(map(quoting.markdown, remarks(part)), "- "),
+            aligned(table_lines(part)),
+            wrapped(map(quoting.markdown, remarks(part)), "- "),
         ]
     words, costs = _costs(rows)
-    parts += ["## Cost" if any(tables) else "", _wrapped([words]), _aligned(costs)]
+    parts += ["## Cost" if any(tables) else "", wrapped([words]), aligned(costs)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -103,9 +103,9 @@ def _cost_record(task: str, costs: Sequence[Cost]) -> dict[str, float | None]:
     }
 
 
-def csv_text(tables: Tables) -> str:
-    """:func:`records` as CSV, numbers to six digits, empty where there is none."""
-    rows, out = records(tables), io.StringIO()
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Records as CSV, numbers to six digits, empty where there is none."""
+    out = io.StringIO()
     writer = csv.DictWriter(out, rows[0] if rows else (), lineterminator="\n")
     writer.writeheader()
     for row in rows:
@@ -195,7 +195,7 @@ def _lines(row: Row) -> list[list[str]]:
     if row.primary and row.published and not row.elsewhere:
         lines.append(["↳ published", "", *(mean_text([row.published.get(m)]) for m in METRICS)])
     if row.differences:
-        lines.append(["↳ difference", "", *(_signed(row.differences[m]) for m in METRICS)])
+        lines.append(["↳ difference", "", *(signed(row.differences[m]) for m in METRICS)])
     return lines
 
 
@@ -250,11 +250,13 @@ def _tex(cell: str) -> str:
     return text
 
 
-def _signed(value: float | None) -> str:
+def signed(value: float | None) -> str:
+    """The number with its sign and one digit; a dash for none."""
     return ABSENT if value is None else f"{round(value, 1) + 0:+.1f}".replace("-", "−")
 
 
-def _wrapped(lines: Iterable[str], bullet: str = "") -> str:
+def wrapped(lines: Iterable[str], bullet: str = "") -> str:
+    """Markdown in lines of at most 100 characters, each one an item where there is a bullet."""
     indent = " " * len(bullet)
     settings = {"subsequent_indent": indent, "break_long_words": False}  # a \ stays with its char
     text = "\n".join(textwrap.fill(bullet + line, 100, **settings) for line in lines)
@@ -262,7 +264,8 @@ def _wrapped(lines: Iterable[str], bullet: str = "") -> str:
     return re.sub(rf"(?m)^({bullet}|{indent})(?=[-+#=>])", r"\1\\", text) if text else text
 
 
-def _aligned(lines: list[list[str]]) -> str:
+def aligned(lines: list[list[str]]) -> str:
+    """A table of Markdown, its head first, whose columns line up in a terminal."""
     lines = [[quoting.markdown(cell) for cell in line] for line in lines]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     rule = ["-" * width for width in widths]

@@ -28,7 +28,8 @@ def test_experiment_resolves_and_survives_its_file(name, tmp_path):
 def test_prior_bias_arrives_in_the_built_head(name, demo_data):
     head = gol.build_detector(gol.load_experiment(name, None, demo_data)).roi_head.bbox_head
     classifier = axis_values("classifier")[experiment(name).axes.classifier]
-    spare = {"DropLoss": 0, "Federated": 0, "Seesaw": 2}.get(classifier["loss"]["type"], 1)
+    spare = {"DropLoss": 0, "EQL": 0, "Federated": 0, "Focal": 0, "Seesaw": 2}
+    spare = spare.get(classifier["loss"]["type"], 1)
     assert head.fc_cls.out_features == head.num_classes + spare
     assert [*set(head.fc_cls.bias.tolist())] == [pytest.approx(classifier["bias"] or 0)]
     if classifier["weight"] is None:  # mmdet's own

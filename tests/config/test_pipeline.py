@@ -1,5 +1,7 @@
 """Pipeline files: every shipped one is right, and what is wrong is named."""
 
+import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from gol.config.datasets import annotation_files
-from gol.config.experiments import experiment
+from gol.config.experiments import experiment, experiments
 from gol.config.layout import Layout
 from gol.config.pipeline import read_layout, read_pipeline
 from gol.config.pipeline_file import schema
@@ -87,11 +89,12 @@ def test_tables_and_figures_come_first_and_the_rest_is_the_grid():
         assert read_layout(layout.text) == layout
 
 
-def test_the_paper_on_lvis_is_the_whole_grid_of_the_original():
+def test_lvis_is_the_whole_grid_of_the_original_and_the_recipes():
     pipeline = read_pipeline(read_yaml(configs_folder() / "lvis.yaml"))
     twice = "activations/gumbel_htc_r101_4x4_1x"
     names = facts.original().keys() - {twice}
-    assert set(pipeline.experiments) == names and len(names) == 49
+    recipes = {name for name in experiments() if name.startswith("longtail/")}
+    assert set(pipeline.experiments) == names | recipes and len(names) == 49
     assert len(pipeline.layout.experiments) == 14
     paper = facts.paper()
     activations, gol = pipeline.layout.tables.values()
@@ -202,7 +205,7 @@ BAD = {
     ),
     "figure of every report": (
         {"figures": {"AP by group": {"M": {"S": "demo/gumbel"}}}},
-        "its file ap_by_group.png is that of a figure of every report",
+        "its file ap_by_group.png is that of a figure of reports",
     ),
     "title of a table and a figure": (
         {"tables": {"A": ["demo/gumbel"]}, "figures": {"A": {"M": {"S": "demo/gumbel"}}}},
@@ -281,3 +284,41 @@ def test_planning_imports_no_torch():
         "sys.exit(bool({'torch', 'mmcv', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_variants_are_rows_of_every_experiment():
+    content = {"name": "x", "experiments": ["demo/softmax", "demo/gumbel"]}
+    variants = {"slow": {"optimizer.lr": 0.01}, "fast": {"optimizer.lr": 0.1}}
+    pipeline = read_pipeline(content | {"variants": variants})
+    assert pipeline.experiments == (
+        "demo/softmax@slow",
+        "demo/softmax@fast",
+        "demo/gumbel@slow",
+        "demo/gumbel@fast",
+    )
+    assert pipeline.overrides("demo/gumbel@fast")["optimizer.lr"] == 0.1
+    assert read_layout(json.dumps(content | {"variants": variants})) == pipeline.layout
+
+
+def test_a_baseline_needs_three_seeds():
+    content = {"name": "x", "experiments": ["demo/softmax", "demo/gumbel"]}
+    content["baseline"] = "demo/softmax"
+    baselines = [read_pipeline(content | {"seeds": seeds}).baseline for seeds in (1, 2, 3)]
+    assert baselines == [None, None, "demo/softmax"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baseline": "demo/sofmax"}, "unknown baseline 'demo/sofmax'; did you mean"),
+        ({"variants": {"a": {"optimizer.lrr": 1}}}, "unknown key 'lrr' in optimizer"),
+        ({"variants": {"a": {}}}, "key 'variants.a' must have at least 1"),
+        (
+            {"variants": {"a": {"optimizer.lr": 1.0}}, "experiments": ["demo/gumbel@b"]},
+            "demo/gumbel@b is a row already: with 'variants' name experiments alone",
+        ),
+    ],
+)
+def test_variants_and_baselines_that_are_refused(changes, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_pipeline({"name": "x", "experiments": ["demo/softmax"]} | changes)

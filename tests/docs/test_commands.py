@@ -39,6 +39,7 @@ NOT_RUN = {
     "export": "sets what the next command reads",
     "snakemake --report": "wants finished runs; tests/workflow",
     "gol report": "as above; tests/results",
+    "gol compare": "as above",
     "gol weights mask": "as weights of backbones",
     "mlflow ui": "a server; tests/results starts one",
     "eval": "is bash's; tests/cli/test_completion.py types it",

@@ -6,7 +6,7 @@ import torch
 
 from gol.losses import LOSSES
 
-MODES = ("paper", "exact")
+MODES = ("paper", "exact", "clamped")
 IMAGE_COUNTS = (500, 3, 1, 101, 40, 100, 7)  # frequencies of 1000 annotated images
 INSTANCE_COUNTS = (600, 3, 2, 350, 60, 170, 30)
 IMAGES = 1200
@@ -51,6 +51,11 @@ def gumbel_exact(x, t):
     return torch.where(t > 0, u, -negative), torch.where(t > 0, positive_slope, negative_slope)
 
 
+def gumbel_clamped(x, t):
+    value, derivative = gumbel_exact(x.clamp(-10, 10), t)
+    return value, derivative * ((x >= -10) & (x <= 10))
+
+
 def normal_paper(x, t):
     z = x.clamp(-5, 5)
     p = 1 / 2 + torch.erf(z / (2 ** (1 / 2))) / 2
@@ -68,7 +73,7 @@ def class_relative(x, t, mode):
     return tuple(torch.where(frequent, normal, gumbel) for normal, gumbel in pairs)
 
 
-GUMBEL = {"paper": gumbel_paper, "exact": gumbel_exact}
+GUMBEL = {"paper": gumbel_paper, "exact": gumbel_exact, "clamped": gumbel_clamped}
 
 
 def one_hot(x, labels):

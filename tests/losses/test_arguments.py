@@ -44,7 +44,7 @@ def test_version_and_num_classes_must_agree_when_the_loss_is_used():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"mode": "fast"}, r"mode is 'fast'; allowed: paper, exact"),
+        ({"mode": "fast"}, r"mode is 'fast'; allowed: paper, exact, clamped"),
         ({"reduction": "max"}, r"reduction is 'max'; allowed: none, mean, sum"),
         ({"num_classes": 5}, r"classes.json has 7 classes, num_classes=5"),
         ({"class_statistics": "absent.json"}, r"absent.json"),

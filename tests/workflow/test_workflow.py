@@ -85,7 +85,7 @@ def test_dry_run_of_the_default_pipeline_plans_every_step(checkout, target):
     }
 
 
-@pytest.mark.parametrize(("target", "trainings"), [("all", 49), ("reproduce_table", 14)])
+@pytest.mark.parametrize(("target", "trainings"), [("all", 54), ("reproduce_table", 14)])
 def test_dry_run_of_the_paper_plans_its_trainings_on_both_versions_of_lvis(
     checkout, tmp_path, target, trainings
 ):
@@ -132,8 +132,8 @@ def test_a_bad_pipeline_file_is_refused_before_anything_runs(checkout):
     lines = [line for line in errors.splitlines() if "error" in line]
     assert lines == [
         "pipeline file: error: unknown key 'expochs'; "
-        "allowed: name, dataset, experiments, tables, figures, seeds, threads, init, "
-        "protocols, per_class, set"
+        "allowed: name, dataset, experiments, tables, figures, variants, baseline, seeds, "
+        "threads, init, protocols, per_class, set"
     ]
     assert not (checkout / "results" / "bad").exists()
 

@@ -44,6 +44,31 @@ rule page:
         "gol report {params.runs:q} --layout {params.layout:q} --out {output:q} 2>&1 | tee {log:q}"
 
 
+if PIPELINE.baseline:
+
+    rule differences:
+        input:
+            finished(PIPELINE.layout.experiments),
+        output:
+            report(
+                multiext(f"{RESULTS}/differences", ".md", ".csv", ".json"),
+                caption="../report/differences.rst",
+                category="Tables",
+            ),
+            figure("differences"),
+        log:
+            f"{RESULTS}/logs/differences.log",
+        conda:
+            ENVIRONMENT
+        params:
+            runs=runs(PIPELINE.layout.experiments),
+            baseline=PIPELINE.baseline,
+            out=subpath(output[0], parent=True),
+        shell:
+            "gol compare {params.runs:q} --baseline {params.baseline:q} --out {params.out:q}"
+            " 2>&1 | tee {log:q}"
+
+
 # The same for all that was trained, where that is more than the tables show.
 if PIPELINE.grid:
 

@@ -2,12 +2,12 @@
 
 It exists so that the whole chain can be seen at work without a download. It is not LVIS.
 
-Six shapes x four hues x {solid, striped} are 48 combinations; ``classes`` of them are
-classes, the others appear as unlabelled distractors. Objects are rotated, vary in colour
-and light, cover each other (at least 45 % of a labelled one can be seen) and stand on a
-cluttered, noisy background. Which combination is rare is drawn at random, as evenly over
-shapes, hues and textures as chance allows, and ids follow the alphabet as in LVIS, so
-neither tells how frequent a class is.
+Six shapes x four hues x {solid, striped} are 48 combinations, with more classes 144;
+``classes`` of them are classes, the others appear as unlabelled distractors. Objects are
+rotated, vary in colour and light, cover each other (at least 45 % of a labelled one can be
+seen) and stand on a cluttered, noisy background. Which combination is rare is drawn at random,
+as evenly over shapes, hues and textures as chance allows, and ids follow the alphabet as in
+LVIS, so neither tells how frequent a class is.
 
 =========================  =========  ============  =============
 train split                rare       common        frequent
@@ -49,6 +49,7 @@ def draw_demo(
     size: int | None = None,
     classes: int | None = None,
     thresholds: tuple[int, int] = THRESHOLDS,
+    steepness: float = 1,
 ) -> dict[str, Any]:
     """Draws the demo's images and writes its annotations in the LVIS v1 schema.
 
@@ -70,8 +71,10 @@ def draw_demo(
         train_images: number of training images.
         val_images: number of validation images.
         size: width and height of an image in pixels; objects scale with it.
-        classes: number of classes, at most 48.
+        classes: number of classes, at most 144.
         thresholds: the most images that a rare and a common class have.
+        steepness: above 1 image counts fall faster than exponentially at first, and more classes
+            are rare.
 
     Returns:
         For each split the number of images and of objects, and under ``classes`` the number of
@@ -82,7 +85,7 @@ def draw_demo(
     """
     folder, given = Path(folder), (seed, train_images, val_images, size, classes)
     seed, train_images, val_images, size, classes = map(_or_default, _KEYS, given)
-    train_counts, val_counts = image_counts(train_images, val_images, classes, size)
+    train_counts, val_counts = image_counts(train_images, val_images, classes, size, steepness)
     _clear(folder)
     rng = np.random.default_rng([seed, 0])
     order = even_order(classes, rng)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gol.data.demo.shapes import COMBINATIONS, Combination
+from gol.data.demo.shapes import COMBINATIONS, MORE_COMBINATIONS, Combination
 from gol.errors import UserError
 
 _LEAST = 3  # training images of the rarest class
@@ -17,15 +17,15 @@ _UNLISTED = 0.02  # chance that a class in the image is not exhaustively labelle
 
 
 def image_counts(
-    train_images: int, val_images: int, classes: int, size: int
+    train_images: int, val_images: int, classes: int, size: int, steepness: float = 1
 ) -> tuple[list[int], list[int]]:
     """Images of each class in train and val, the most frequent first.
 
     Raises:
         UserError: no such demo can be drawn.
     """
-    if not 2 <= classes <= len(COMBINATIONS):
-        raise UserError(f"classes={classes}: the demo has 2 to {len(COMBINATIONS)} classes")
+    if not 2 <= classes <= len(MORE_COMBINATIONS):
+        raise UserError(f"classes={classes}: the demo has 2 to {len(MORE_COMBINATIONS)} classes")
     if size < 48:
         raise UserError(f"size={size}: the demo's images need at least 48 pixels")
     for key, images in (("train_images", train_images), ("val_images", val_images)):
@@ -33,28 +33,30 @@ def image_counts(
         if images < least:
             raise UserError(f"{key}={images}: {classes} classes need at least {least}")
     most = max(round(train_images * _HEAD), _LEAST)
-    train = _falling(most, classes)
+    train = _falling(most, classes, steepness)
     while sum(train) > _CROWD * train_images:
         most -= 1
-        train = _falling(most, classes)
+        train = _falling(most, classes, steepness)
     least = max(1, min(_VAL_LEAST, 3 * val_images // classes))
     return train, [least + round(0.14 * val_images * count / train_images) for count in train]
 
 
-def _falling(most: int, classes: int) -> list[int]:
-    """Image counts from ``most`` down to 3, each the same fraction of the one before."""
-    return [round(_LEAST * (most / _LEAST) ** (1 - k / (classes - 1))) for k in range(classes)]
+def _falling(most: int, classes: int, steepness: float) -> list[int]:
+    """Image counts from ``most`` to 3; with steepness 1 each is the same fraction of the last."""
+    shares = [(1 - k / (classes - 1)) ** steepness for k in range(classes)]
+    return [round(_LEAST * (most / _LEAST) ** share) for share in shares]
 
 
 def even_order(classes: int, rng: np.random.Generator) -> list[Combination]:
-    """The 48 combinations, most frequent class first, distractors last.
+    """The 48 combinations, or 144 for more classes, most frequent class first, distractors last.
 
     Of 300 random orders the one in which the mean rank of every shape, hue and texture is
     nearest to the mean rank of all classes.
     """
     best, least = [], np.inf
+    kinds = COMBINATIONS if classes <= len(COMBINATIONS) else MORE_COMBINATIONS
     for _ in range(300):
-        order = [COMBINATIONS[i] for i in rng.permutation(len(COMBINATIONS))]
+        order = [kinds[i] for i in rng.permutation(len(kinds))]
         ranks: dict[str, list[int]] = {}
         for rank, kind in enumerate(order[:classes]):
             for trait in (kind.shape, kind.hue, kind.texture):

@@ -1,9 +1,12 @@
 """The demo's objects: six shapes in four hues, solid or striped, drawn with soft edges.
 
+A set of more classes than these combinations takes four more hues, and chequered objects.
+
 Letters: P is the side of the square patch of pixels that holds one object.
 """
 
 import colorsys
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -12,6 +15,8 @@ import numpy as np
 SHAPES = ("bar", "cross", "disc", "ring", "square", "triangle")
 HUES = {"red": 0.0, "lime": 0.25, "cyan": 0.5, "purple": 0.75}
 TEXTURES = ("solid", "striped")
+_MORE_HUES = {"orange": 0.1, "green": 0.375, "azure": 0.6, "pink": 0.875}
+_MORE_TEXTURES = ("chequered",)
 
 _TILT = np.pi / 6  # most that an object is turned either way
 _FINE = 4  # sub-pixels per pixel and axis when an edge is drawn
@@ -33,6 +38,11 @@ class Combination:
 
 COMBINATIONS = tuple(
     Combination(shape, hue, texture) for shape in SHAPES for hue in HUES for texture in TEXTURES
+)
+ALL_HUES = HUES | _MORE_HUES
+MORE_COMBINATIONS = tuple(
+    Combination(*traits)
+    for traits in itertools.product(SHAPES, ALL_HUES, (*TEXTURES, *_MORE_TEXTURES))
 )
 
 
@@ -64,12 +74,15 @@ def draw_object(kind: Combination, size: float, rng: np.random.Generator) -> Spr
     """
     stretch = np.exp(rng.uniform(-0.12, 0.12))
     outline = _OUTLINES[kind.shape] * size * (stretch, 1 / stretch)
-    base = _colour(HUES[kind.hue] + rng.uniform(-0.05, 0.05), rng)
+    base = _colour(ALL_HUES[kind.hue] + rng.uniform(-0.05, 0.05), rng)
     angle = rng.uniform(-_TILT, _TILT)
     if kind.texture == "solid":
         return _render(_rotate(outline, angle), base, base, None, rng)
     period = max(3.5, size * rng.uniform(0.22, 0.3))
-    stripes = _rotate(_stripes(period, 2 * size), rng.uniform(0, np.pi))
+    stripes = _stripes(period, 2 * size)
+    if kind.texture == "chequered":  # what stripes of both directions cover is filled once
+        stripes = np.concatenate([stripes, _rotate(stripes, np.pi / 2)])
+    stripes = _rotate(stripes, rng.uniform(0, np.pi))
     return _render(_rotate(outline, angle), base, base * rng.uniform(0.2, 0.4), stripes, rng)
 
 

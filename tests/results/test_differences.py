@@ -1,0 +1,97 @@
+"""Rows beside a baseline, from run folders whose detections are scored for real."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from lvis_oracle import random_dataset, random_detections, write
+from run_folders import edit, make_run
+
+from gol.errors import UserError
+from gol.evaluation.lvis import evaluate_file
+from gol.results.differences import METRICS, compare, write_comparison
+
+NAMES = ("softmax", "gumbel", "worse")
+
+
+@pytest.fixture
+def runs(rng, tmp_path):
+    """Three experiments, three seeds: gumbel is softmax again, and worse lacks half of it."""
+    dataset = random_dataset(rng, images=30, classes=6, awkward=False)
+    found = [random_detections(rng, dataset, crowded=0) for _ in range(3)]
+    folders = []
+    for name in NAMES:
+        for seed in range(3):
+            folder = make_run(tmp_path / f"{name}{seed}", name, seed)
+            part = found[seed][:: 2 if name == "worse" else 1]
+            (folder / "detections").mkdir()
+            annotations, detections = write(tmp_path, dataset, part)
+            scores = folder / "evaluation/gumbel.json"
+            detections = detections.rename(folder / "detections/gumbel.json")
+            evaluate_file(annotations, detections, scores)
+            edit(folder / "config.json", data={"test": {"ann_file": str(tmp_path / "val.store")}})
+            folders.append(folder)
+    annotations.rename(tmp_path / "val.json")
+    return folders
+
+
+def test_what_is_equal_differs_by_nothing_and_what_is_worse_by_its_mean(runs):
+    found = compare(runs, "demo/softmax", resamples=60)
+    assert "AP" in found
+    for metric in METRICS:
+        rows = {row.experiment: row for row in found[metric]}
+        if not rows:  # a group without classes
+            continue
+        scores = {
+            name: [
+                100 * json.loads((run / "evaluation/gumbel.json").read_text())["segm"][metric]
+                for run in runs
+                if run.name.startswith(name)
+            ]
+            for name in NAMES
+        }
+        for name in NAMES:
+            assert rows[f"demo/{name}"].mean.mean == pytest.approx(np.mean(scores[name]))
+        assert rows["demo/softmax"].difference is None
+        assert rows["demo/gumbel"].p == 1
+        worse = rows["demo/worse"]
+        assert worse.difference.mean == pytest.approx(
+            np.mean(scores["worse"]) - np.mean(scores["softmax"])
+        )
+        assert worse.difference.low < worse.difference.mean < worse.difference.high
+        assert worse.p >= worse.difference.p  # two tests, so Holm's
+
+
+def test_files(runs, tmp_path):
+    rows, text = write_comparison(runs, "demo/softmax", tmp_path / "out", resamples=20)
+    assert json.loads((tmp_path / "out/differences.json").read_text()) == rows
+    assert (tmp_path / "out/differences.md").read_text() == text
+    with (tmp_path / "out/differences.csv").open() as file:
+        assert [row["experiment"] for row in csv.DictReader(file)] == [
+            r["experiment"] for r in rows
+        ]
+    assert "| Softmax " in text and "baseline" in text
+    for suffix in ("png", "pdf"):
+        assert (tmp_path / f"out/figures/differences.{suffix}").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("baseline", "left", "message"),
+    [
+        ("demo/sofmax", 9, "baseline demo/sofmax: it is none of the runs; allowed: demo/softmax"),
+        ("demo/softmax", 8, "demo/worse and demo/softmax have in common 2 seeds"),
+    ],
+)
+def test_refused(runs, baseline, left, message):
+    with pytest.raises(UserError, match=message):
+        compare(runs[:left], baseline)
+
+
+def test_runs_on_other_data_and_without_detections_are_refused(runs, tmp_path):
+    edit(runs[4] / "config.json", data={"test": {"ann_file": str(tmp_path / "other/val.store")}})
+    with pytest.raises(UserError, match="scored on different data"):
+        compare(runs, "demo/softmax")
+    (runs[0] / "detections/gumbel.json").unlink()
+    with pytest.raises(UserError, match=r"gumbel\.json"):
+        compare([run for run in runs if "gumbel" not in run.name], "demo/softmax")
