@@ -16,6 +16,8 @@ name                  holds                                          written by
 ``train.json``        the :class:`RunSummary`, last of all           ``gol train``
 ``detections/S.json`` detections scored with activation S            ``gol detect``
 ``evaluation/S.json`` their scores                                   ``gol evaluate``
+``kept/S.PART/``      logits scored with S, to be calibrated         ``gol detect``
+``calibration/S.*``   its strength, and how that was fitted          ``gol calibrate``
 ``tracked.txt``       the id of the MLflow run                       the workflow
 ``.train.lock``       nothing; held by the process that trains       ``gol train``
 ``.NAME.sha256``      digest of a JSON file: ``gol.files.digests``   who writes that file
@@ -194,6 +196,14 @@ class RunFolder:
         """The scores of the detections that were scored with an activation."""
         return self.path / "evaluation" / f"{scoring}.json"
 
+    def kept(self, scoring: str, part: str) -> Path:
+        """Folder of the logits of some images (``val`` or ``train_half``), to be calibrated."""
+        return self.path / "kept" / f"{scoring}.{part}"
+
+    def calibration(self, scoring: str) -> Path:
+        """A calibration's strength and how it was fitted; the figure of that lies beside it."""
+        return self.path / "calibration" / f"{scoring}.json"
+
     def read_overrides(self) -> dict[str, Any]:
         """What changed the experiment; empty where nothing did, or before 0.5.0.
 
@@ -261,6 +271,7 @@ class RunFolder:
         """Removes what a training left, so that the next begins at the beginning."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         shutil.rmtree(self.validating, ignore_errors=True)
+        shutil.rmtree(self.path / "kept", ignore_errors=True)
         for path in (
             *(self.summary, self.weights, self.metrics, self.job),
             *(self.best, self.validations),

@@ -9,11 +9,20 @@ if TYPE_CHECKING:
     from gol.run_folder import RunSummary
 
 _DEVICE = option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
-_SCORING = option("--scoring", help="activation for the scores (default: the config's first)")
+_SCORING = option(
+    "--scoring",
+    help="activation for the scores, or ACTIVATION+CALIBRATION (default: the config's first)",
+)
 _LAST = option(
     "--last",
     action="store_true",
     help="detect with the final weights, though validation found better ones (best.pth)",
+)
+_KEEP = option(
+    "--keep-logits",
+    dest="keep",
+    action="store_true",
+    help="also keep in the run folder what `gol calibrate` scores again",
 )
 
 
@@ -51,12 +60,18 @@ def _launch_options() -> list[Option]:
     option("--detect", type=Path, metavar="OUT", help="detect instead, and write this file"),
     _SCORING,
     _LAST,
+    _KEEP,
     JSON,
     later=_launch_options,
     extra="all",
 )
 def launch(
-    run: Path, detect: Path | None, scoring: str | None, last: bool, **settings: Any
+    run: Path,
+    detect: Path | None,
+    scoring: str | None,
+    last: bool,
+    keep: bool,
+    **settings: Any,
 ) -> Result:
     """Train a run, or detect with it, as a submitit job, and wait for it."""
     from gol.cluster.launch import launch
@@ -66,7 +81,7 @@ def launch(
     chosen = Settings(**settings)
     device = chosen.device or None
     if detect:
-        launch(Detection(run, detect, scoring, device, last), chosen)
+        launch(Detection(run, detect, scoring, device, last, keep), chosen)
         return Result({"out": str(detect)}, f"detections in {detect}")
     return _trained(launch(Training(run, device), chosen))
 
@@ -77,6 +92,7 @@ def launch(
     _SCORING,
     option("--checkpoint", type=Path, help="weights instead of the run's own"),
     _LAST,
+    _KEEP,
     _DEVICE,
     JSON,
 )
@@ -86,12 +102,13 @@ def detect(
     scoring: str | None,
     checkpoint: Path | None,
     last: bool,
+    keep: bool,
     device: str | None,
 ) -> Result | None:
     """Detect on the test images with a trained run."""
     from gol.engine.detect import detect
 
-    count = detect(run, out, scoring, checkpoint, device, last)
+    count = detect(run, out, scoring, checkpoint, device, last, keep)
     if not _is_main():
         return None
     return Result({"out": str(out), "detections": count}, f"{count} detections in {out}")

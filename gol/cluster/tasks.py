@@ -128,6 +128,7 @@ class Detection:
         scoring: activation for the scores; by default the config's first.
         device: passed on.
         last: passed on.
+        keep: passed on.
     """
 
     rule = "detect"
@@ -139,8 +140,9 @@ class Detection:
         scoring: str | None = None,
         device: str | None = None,
         last: bool = False,
+        keep: bool = False,
     ) -> None:
-        self.run, self.device, self.last = RunFolder(run), device, last
+        self.run, self.device, self.last, self.keep = RunFolder(run), device, last, keep
         self.out, self.scoring = out, scoring
         self.title, self.record = f"the detection {out}", out.with_suffix(".job")
 
@@ -148,7 +150,8 @@ class Detection:
         """Detects."""
         from gol.engine.detect import detect
 
-        detect(self.run.path, self.out, self.scoring, device=self.device, last=self.last)
+        options = {"device": self.device, "last": self.last, "keep": self.keep}
+        detect(self.run.path, self.out, self.scoring, **options)
 
     def fingerprint(self) -> str:
         """Hash of the config, the weights and the test annotations."""
@@ -157,6 +160,8 @@ class Detection:
         parts: list[Any] = [fingerprint(config), self.scoring]
         if trained:
             parts.append(self.run.read_summary().finished)
+        if self.keep:
+            parts.append("with logits")
         weights = self.run.weights if self.last else self.run.chosen
         if weights != self.run.weights:
             parts.append(weights.name)

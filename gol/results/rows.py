@@ -14,7 +14,7 @@ from gol.results.runs import Evaluation, Run, read_runs
 METRICS = ("AP", "APr", "APc", "APf", "APb")
 """Columns of the table: mask AP over all, rare, common and frequent classes; box AP."""
 
-_SOURCE = {name: ("segm", name) for name in METRICS[:4]} | {"APb": ("bbox", "AP")}
+SOURCE = {name: ("segm", name) for name in METRICS[:4]} | {"APb": ("bbox", "AP")}
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _row(runs: list[Run], scoring: str) -> Row:
         seeds=tuple(run.identity.seed for run in runs),
         values={
             metric: tuple(_percent(getattr(result, kind).get(name)) for result in results)
-            for metric, (kind, name) in _SOURCE.items()
+            for metric, (kind, name) in SOURCE.items()
         },
         published=who.published if _on_its_dataset(who) else None,
         published_on=published_on,
