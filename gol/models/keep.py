@@ -112,7 +112,7 @@ class Kept:
         first = torch.searchsorted(self.rows, rows)
         boxes = torch.cat([self.boxes[chosen], self.boxes[first]])
         labels = torch.cat([self.labels[chosen], labels])
-        values = torch.cat([scores[self.rows, self.labels][chosen], scores[better]])
+        values = torch.cat([scores[self.rows, self.labels][chosen], scores[:, :-1][better]])
         index = values.sort(descending=True, stable=True).indices
         found = (boxes[index], labels[index], values[index])
         kept = index[survivors(*found, self.largest, rules.iou_thr)[: rules.most]]
@@ -188,10 +188,11 @@ class Keeper:
             plain.largest,
         )
         self.found[int(rois[0, 0])] = kept
-        self._measure(cls_score)
+        self.measure(cls_score)
         return torch.cat([found, scores[rows, labels, None]], 1), labels
 
-    def _measure(self, logits: Tensor) -> None:
+    def measure(self, logits: Tensor) -> None:
+        """Adds the logits (N, K) of an image's proposals to the sums."""
         values = logits.double()
         self.count += len(values)
         self.sums += torch.stack([values.sum(0), values.square().sum(0)]).cpu()
