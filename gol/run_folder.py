@@ -200,6 +200,11 @@ class RunFolder:
         """Folder of the logits of some images (``val`` or ``train_half``), to be calibrated."""
         return self.path / "kept" / f"{scoring}.{part}"
 
+    def calibrated(self) -> list[str]:
+        """The scorings ACTIVATION+CALIBRATION of which there are scores, in alphabetical order."""
+        found = (path.stem for path in self.evaluation("*").parent.glob("*+*.json"))
+        return sorted(scoring for scoring in found if not scoring.endswith("+none"))
+
     def calibration(self, scoring: str) -> Path:
         """A calibration's strength and how it was fitted; the figure of that lies beside it."""
         return self.path / "calibration" / f"{scoring}.json"
@@ -271,7 +276,11 @@ class RunFolder:
         """Removes what a training left, so that the next begins at the beginning."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         shutil.rmtree(self.validating, ignore_errors=True)
-        shutil.rmtree(self.path / "kept", ignore_errors=True)
+        for name in ("kept", "calibration"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for scoring in self.calibrated():  # made by hand: nothing else would notice
+            remove(self.detections(scoring))
+            remove(self.evaluation(scoring))
         for path in (
             *(self.summary, self.weights, self.metrics, self.job),
             *(self.best, self.validations),

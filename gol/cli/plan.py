@@ -195,7 +195,7 @@ def check_counted(pipeline: Pipeline, options: list[str]) -> None:
     Raises:
         UserError: the classes of a dataset are still to be counted.
     """
-    for name in pipeline.experiments:
+    for name in pipeline.trainings:
         dataset, counts = load_dataset(pipeline.dataset_of(name)), _prepared(pipeline, name).classes
         known = dataset.statistics or counts.exists()
         if not known and (dataset.derived or dataset.num_classes is None):
@@ -215,7 +215,7 @@ def _costs(
     sizes: dict[str, tuple[int, int, int]] = {}
     epochs: dict[tuple, EpochLength | None] = {}
     costs = []
-    for name in pipeline.experiments:
+    for name in pipeline.trainings:
         reference, prepared = pipeline.dataset_of(name), _prepared(pipeline, name)
         overrides = {**pipeline.overrides(name), "dataset": reference}
         config = load_experiment(name, overrides, prepared.folder)
@@ -311,7 +311,7 @@ def _kind(axes: Mapping[str, str]) -> tuple[str, ...]:
 
 def _speeds(pipeline: Pipeline, measured: Iterable[str | Path]) -> dict[tuple, tuple[float, str]]:
     """Images per second of one device in finished runs (their mean), and the device."""
-    own = (RunFolder(run) for name in pipeline.experiments for run in pipeline.runs(name))
+    own = (RunFolder(run) for name in pipeline.trainings for run in pipeline.runs(name))
     found: dict[tuple, list[float]] = {}
     devices = {}
     for run in [*map(RunFolder, measured), *(run for run in own if run.summary.exists())]:

@@ -94,6 +94,11 @@ _UNUSED = {("init", "none"), ("calibration", "none")}
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 
 
+def scorings(activations: list[str], calibration: str) -> list[str]:
+    """How logits become scores: each activation, with the calibration where there is one."""
+    return [each if calibration == "none" else f"{each}+{calibration}" for each in activations]
+
+
 def _is_clamped(classifier: dict[str, Any]) -> bool:
     """Whether a classifier has the published Gumbel's gradient, which ends where it is clamped."""
     gumbel = {"gumbel", "class_relative"} & set(classifier["scorings"])

@@ -14,9 +14,7 @@ from gol.errors import pick, shown, unknown, validated
 def _is_scoring(text: str) -> str:
     activation, plus, method = text.partition("+")
     if not activation.isidentifier() or (plus and not method.isidentifier()):
-        raise ValueError(
-            f"must be the name of an activation, or ACTIVATION+CALIBRATION, not {shown(text)}"
-        )
+        raise ValueError(f"must be the name of an activation, not {shown(text)}")
     return text
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gol.config.axes import AXES
+from gol.config.axes import AXES, scorings
 from gol.config.datasets import AUTO, load_dataset
 from gol.config.detector import (
     class_statistics,
@@ -106,10 +106,9 @@ def load_experiment(
 def _own_defaults(values: Mapping[str, Any], calibration: str) -> dict[str, Any]:
     """What the key ``gol`` holds of the axes' values, and of its own."""
     init = {"init": values["init"]} if values["init"] else {}
-    end = "" if calibration == "none" else f"+{calibration}"
     return {
         **init,
-        "scorings": [f"{scoring}{end}" for scoring in values["classifier"]["scorings"]],
+        "scorings": scorings(values["classifier"]["scorings"], calibration),
         "base_batch": values["schedule"]["base_batch"],
         "global_batch": values["schedule"]["base_batch"],
         "precision": values["precision"]["dtype"],
@@ -225,8 +224,8 @@ def fingerprint(config: Any) -> str:
     own = values["gol"]
     if "calibration" in own["axes"]:
         axes = {axis: value for axis, value in own["axes"].items() if axis != "calibration"}
-        scorings = [scoring.partition("+")[0] for scoring in own["scorings"]]
-        values = {**values, "gol": {**own, "axes": axes, "scorings": scorings}}
+        plain = [scoring.partition("+")[0] for scoring in own["scorings"]]
+        values = {**values, "gol": {**own, "axes": axes, "scorings": plain}}
     content = json.dumps(values, sort_keys=True)
     annotations = file_digest(training_annotations(config))
     return hashlib.sha256(f"{content}{annotations}".encode()).hexdigest()

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gol.config.experiments import experiment
+from gol.config.experiments import calibrated_as, experiment
 from gol.config.own import Identity
 from gol.errors import UserError
+from gol.files import read_json
 from gol.results.runs import Evaluation, Run, read_runs
 
 METRICS = ("AP", "APr", "APc", "APf", "APb")
@@ -47,6 +48,7 @@ class Row:
 
     Attributes:
         experiment: its name.
+        trained_as: name of the experiment that was trained, where this one only calibrates it.
         scoring: activation that turned logits into scores at test time.
         training: label of the experiment.
         label: how the table calls the row; names the scoring where the run has several.
@@ -70,6 +72,7 @@ class Row:
     """
 
     experiment: str
+    trained_as: str
     scoring: str
     training: str
     label: str
@@ -113,7 +116,7 @@ def collect(run_folders: Iterable[str | Path]) -> list[Row]:
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in read_runs(run_folders):
         for scoring in run.evaluations:
-            groups.setdefault((run.identity.experiment, scoring), []).append(run)
+            groups.setdefault((_shown_as(run, scoring).experiment, scoring), []).append(run)
     # A run's scorings stay together even when its seeds are not adjacent in the input.
     order = list(dict.fromkeys(experiment for experiment, _ in groups))
     return [
@@ -135,7 +138,7 @@ def mean_std(values: Iterable[float | None]) -> tuple[float | None, float | None
 
 
 def _row(runs: list[Run], scoring: str) -> Row:
-    first, who = runs[0], runs[0].identity
+    first, who = runs[0], _shown_as(runs[0], scoring)
     results = [run.evaluations[scoring] for run in runs]
     settings = [_setting(run.identity.axes, run.evaluations[scoring]) for run in runs]
     for run, setting in zip(runs, settings, strict=True):
@@ -146,11 +149,12 @@ def _row(runs: list[Run], scoring: str) -> Row:
     published_on = _dataset_of(who.compare or who.experiment)
     return Row(
         experiment=who.experiment,
+        trained_as=first.identity.experiment,
         scoring=scoring,
         training=who.label,
-        label=_label(first, scoring),
+        label=_label(first, who, scoring),
         classifier=who.axes.get("classifier", ""),
-        primary=scoring == first.primary,
+        primary=scoring in (first.primary, f"{first.primary}+{who.axes.get('calibration')}"),
         seeds=tuple(run.identity.seed for run in runs),
         values={
             metric: tuple(_percent(getattr(result, kind).get(name)) for result in results)
@@ -159,7 +163,7 @@ def _row(runs: list[Run], scoring: str) -> Row:
         published=who.published if _on_its_dataset(who) else None,
         published_on=published_on,
         elsewhere=published_on != who.axes.get("dataset"),
-        comparable=who.compare is None,
+        comparable=who.compare is None and _is_as_listed(who),
         published_note=who.published_note,
         statement=first.statement,
         seconds=tuple(run.train.seconds for run in runs),
@@ -177,6 +181,12 @@ def _on_its_dataset(who: Identity) -> bool:
     return who.axes.get("dataset", "") == _dataset_of(who.experiment)
 
 
+def _is_as_listed(who: Identity) -> bool:
+    """Whether a calibrated run's experiment is listed with its calibration."""
+    method = who.axes.get("calibration")
+    return method is None or experiment(who.experiment).axes.calibration == method
+
+
 def _dataset_of(name: str) -> str | None:
     """The dataset that an experiment is on; None where the list of experiments has changed."""
     try:
@@ -185,12 +195,41 @@ def _dataset_of(name: str) -> str | None:
         return None
 
 
-def _label(run: Run, scoring: str) -> str:
-    label = run.identity.label
-    if len(run.evaluations) == 1:
-        return label
-    original = ", as the original" if scoring == run.primary else ""
-    return f"{label} (scored with {scoring}{original})"
+def _shown_as(run: Run, scoring: str) -> Identity:
+    """Who a row is: the run, or the experiment that a calibration makes of it."""
+    who, (_, _, method) = run.identity, scoring.partition("+")
+    name = calibrated_as(who.experiment, method) if scoring not in who.scorings else None
+    if name is None:
+        return who
+    entry = experiment(name)
+    told = ("label", "compare", "published", "published_note")
+    axes = {**who.axes, "calibration": method}
+    return who.model_copy(
+        update={"experiment": name, "axes": axes, **{key: getattr(entry, key) for key in told}}
+    )
+
+
+def _label(run: Run, who: Identity, scoring: str) -> str:
+    activation = scoring.partition("+")[0]
+    several = len(run.identity.activations) > 1
+    if scoring in run.identity.scorings:
+        original = ", as the original" if scoring == run.primary else ""
+        return f"{who.label} (scored with {scoring}{original})" if several else who.label
+    label = who.label if who is not run.identity else f"{who.label}, {_calibration(run, scoring)}"
+    return f"{label} (scored with {activation})" if several else label
+
+
+def _calibration(run: Run, scoring: str) -> str:
+    """A calibration's name and strength."""
+    from gol.calibration import calibration  # torch, which a table without one does not need
+
+    chosen = calibration(scoring.partition("+")[2])
+    path = run.folder.calibration(scoring)
+    found = read_json(path) if path.is_file() else {}
+    strength = found.get("strength") if isinstance(found, dict) else None
+    if not chosen.parameter or not isinstance(strength, int | float):
+        return chosen.title
+    return f"{chosen.title} {strength:.3g}"
 
 
 def _setting(axes: dict[str, Any], result: Evaluation) -> str:

@@ -150,7 +150,7 @@ def _costs(rows: Sequence[Row]) -> list[list[str]]:
     lines = {"": ["Training", "n", "seconds", "images/s", "parameters", "device"]}
     for row in rows:
         cost = (mean_text(row.seconds, 0), mean_text(row.images_per_second), f"{row.parameters:,}")
-        lines[row.experiment] = [row.training, str(len(row.seeds)), *cost, row.device]
+        lines.setdefault(row.trained_as, [row.training, str(len(row.seeds)), *cost, row.device])
     return list(lines.values())
 
 
