@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gol.calibration.base import Known, Score
+from gol.calibration.base import Known, Score, SenselessError
 from gol.calibration.fracal import fracal
 from gol.calibration.fractal import fractal_dimension, fractal_dimensions
 from gol.calibration.logit_adjust import logit_adjust
@@ -19,6 +19,7 @@ __all__ = [
     "Calibration",
     "Known",
     "Score",
+    "SenselessError",
     "calibration",
     "fracal",
     "fractal_dimension",

@@ -19,6 +19,10 @@ from gol.losses.class_statistics import ClassStatistics
 Score = Callable[[Tensor], Tensor]
 
 
+class SenselessError(UserError):
+    """A calibration that the scores of a classifier do not fit, with those that do."""
+
+
 @dataclass(frozen=True)
 class Known:
     """What is known of a training set.

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from gol.calibration.base import (
     Known,
     Score,
+    SenselessError,
     checked,
     competing,
     like,
@@ -34,7 +35,8 @@ def fracal(logits: Tensor, score: Score, known: Known, strength: float = 2.0) ->
         strength: lambda; at 0 only the frequency counts.
 
     Raises:
-        UserError: no dimensions, or independent classes whose background discounts them.
+        UserError: no dimensions.
+        SenselessError: independent classes whose background discounts them.
 
     Source: Alexandridis et al., "Fractal Calibration for Long-tailed Object Detection", CVPR 2025.
     """
@@ -50,7 +52,7 @@ def fracal(logits: Tensor, score: Score, known: Known, strength: float = 2.0) ->
     if competing(score, logits):
         return reweighted(scores, F.pad(frequency - spread, (0, 1)))
     if bool(scores[:, -1].any()) and logits.shape[1] > classes and _discounted(logits, score):
-        raise UserError(
+        raise SenselessError(
             "fracal multiplies two scores of independent classes, and those of this classifier are "
             "products with a background's already; allowed: none, norcal, logit_adjust"
         )

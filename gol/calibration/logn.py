@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gol.calibration.base import Known, Score, checked, competing, like, scored
+from gol.calibration.base import Known, Score, SenselessError, checked, competing, like, scored
 from gol.errors import UserError
 
 
@@ -20,14 +20,14 @@ def logn(logits: Tensor, score: Score, known: Known, strength: float = 0.0) -> T
         strength: without effect; the method has no parameter.
 
     Raises:
-        UserError: no mean and variance, or a classifier whose K logits are not those of C classes
-            and the background that compete.
+        UserError: no mean and variance.
+        SenselessError: the K logits are not those of C classes and the background that compete.
 
     Source: Zhao et al., "LogN: Logit Normalization for Long-Tailed Object Detection", IJCV 2024.
     """
     logits = checked(logits)
     if logits.shape[1] != known.classes + 1 or not competing(score, logits):
-        raise UserError(
+        raise SenselessError(
             "logn compares the logits of classes and a background in one softmax, which this "
             "classifier has not; allowed: none, norcal, logit_adjust"
         )

@@ -1,13 +1,15 @@
 """A detection that keeps what ``gol calibrate`` scores again."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from gol.calibration import CALIBRATIONS, Known
+from gol.calibration import CALIBRATIONS, Score, SenselessError
 from gol.config.resolve import fingerprint
 from gol.engine.kept import KeptFolder, KeptIndex
 from gol.engine.known import moments, read_known
@@ -18,8 +20,9 @@ from gol.run_folder import RunFolder
 if TYPE_CHECKING:
     from gol.engine.detect import Detecting, ImageShare
 
-#: Beside the scores as they are: candidates under these are kept, too.
-VIEWS = (("norcal", 0.5), ("norcal", 1.0), ("logit_adjust", 1.0))
+#: Beside the scores as they are: candidates under these are kept, too, and LogN's, at most as many
+#: of each as an image may have detections.
+VIEWS = (("norcal", 0.5), ("norcal", 1.0), ("logit_adjust", 1.0), ("fracal", 2.0))
 
 
 class Keeping:
@@ -33,10 +36,8 @@ class Keeping:
 
     def __init__(self, detection: "Detecting", activation: str, part: str) -> None:
         self.detection, self.activation, self.part = detection, activation, part
-        self.known = read_known(detection.config, "norcal")
-        self.keeper = Keeper(
-            [partial(_view, name, strength, self.known) for name, strength in VIEWS]
-        )
+        self.known = read_known(detection.config, "fracal")
+        self.keeper = Keeper([*(partial(self._view, *view) for view in VIEWS), self._logn])
         self.folder = kept_folder(detection.folder, activation, part)
         self.rules = Rules.of(detection.config.model.test_cfg.rcnn)
         self.images = 0
@@ -56,6 +57,17 @@ class Keeping:
         self.images += len(images)
         self.folder.write(number, image_ids, images)
         return [self._plain(kept, result) for kept, result in zip(images, results, strict=True)]
+
+    def _view(self, name: str, strength: float, logits: Tensor, score: Score) -> Tensor | None:
+        with suppress(SenselessError):
+            return CALIBRATIONS[name].function(logits, score, self.known, strength)
+        return None
+
+    def _logn(self, logits: Tensor, score: Score) -> Tensor | None:
+        """As LogN sees them by the images so far, whose logits are much like those of training."""
+        mean, variance = moments(self.keeper.count, *self.keeper.sums)
+        self.known = replace(self.known, mean=mean, variance=variance)
+        return self._view("logn", 0.0, logits, score)
 
     def _plain(self, kept: Any, result: Any) -> Any:
         if not len(kept.logits):
@@ -81,7 +93,7 @@ class Keeping:
                 files=images.total,
                 images=int(number),
                 channels=keeper.channels,
-                views=["none", *(f"{name} {strength:g}" for name, strength in VIEWS)],
+                views=["none", *(f"{name} {strength:g}" for name, strength in VIEWS), "logn"],
                 proposals=int(count),
                 mean=mean,
                 variance=variance,
@@ -92,7 +104,3 @@ class Keeping:
 def kept_folder(run: RunFolder, activation: str, part: str) -> KeptFolder:
     """Where a run's logits of some images are kept."""
     return KeptFolder(run.kept(activation, part))
-
-
-def _view(name: str, strength: float, known: Known, logits: Tensor, score: Any) -> Tensor:
-    return CALIBRATIONS[name].function(logits, score, known, strength)

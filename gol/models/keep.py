@@ -2,9 +2,9 @@
 
 Suppression goes class by class and from the best score down, so what is best under other scores
 may be a box that was not detected. Kept is the union of what is detected under several *views* of
-the logits: as they are, and with more and more of the class frequencies taken out. Each view is
-exact: of all boxes only those that survive suppress, so that what survives among the survivors of a
-view is what survives among all. Between and beyond the views a detection may be missing.
+the logits: as they are, and as the calibrations see them. Each view is exact: of all boxes only
+those that survive suppress, so that what survives among the survivors of a view is what survives
+among all. Between and beyond the views a detection may be missing.
 
 Shapes: N: proposals of an image, C: classes, K: logits of a proposal, R: proposals that are kept,
 P: candidates that are kept, pairs of proposal and class, D: detections.
@@ -24,8 +24,8 @@ from gol.models.nms import choose, survivors
 from gol.models.postprocess import candidates
 from gol.models.run_lengths import Rle
 
-#: Logits (N, K) and a loss's own scores of them to other scores (N, C + 1).
-View = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor]
+#: Logits (N, K) and a loss's own scores of them to other scores (N, C + 1), or None for no view.
+View = Callable[[Tensor, Callable[[Tensor], Tensor]], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -171,10 +171,12 @@ class Keeper:
             )
         scores, boxes = usual
         rules = Rules.of(cfg)
+        self.measure(cls_score)
         seen = [view(cls_score, head.loss_cls.get_activation) for view in self.views]
         plain, *shifted = (
             choose(each.float(), boxes, rules.score_thr, rules.iou_thr, rules.most)
             for each in (scores, *seen)
+            if each is not None
         )
         width = scores.shape[1]
         cells = torch.cat([each.rows * width + each.labels for each in (plain, *shifted)]).unique()
@@ -188,7 +190,6 @@ class Keeper:
             plain.largest,
         )
         self.found[int(rois[0, 0])] = kept
-        self.measure(cls_score)
         return torch.cat([found, scores[rows, labels, None]], 1), labels
 
     def measure(self, logits: Tensor) -> None:
