@@ -95,6 +95,8 @@ def detect(
             raise UserError(f"--keep-logits keeps what is calibrated later: --scoring {activation}")
         detection = Detecting(config, folder, weights, wanted, ranks, preemption)
         known = detection.known(activation, method) if method else None
+        if method and ranks.is_main and Path(out).resolve() == folder.detections(scoring).resolve():
+            remove(folder.calibration(scoring))  # it said another strength, perhaps
         return detection.write(out, activation, "val", keep, known and (method, known))
 
 

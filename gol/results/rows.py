@@ -146,7 +146,7 @@ def _row(runs: list[Run], scoring: str) -> Row:
             raise UserError(
                 f"{run.folder} and {first.folder} were not scored alike: {setting} / {settings[0]}"
             )
-    published_on = _dataset_of(who.compare or who.experiment)
+    published_on = _listed(who.compare or who.experiment)
     return Row(
         experiment=who.experiment,
         trained_as=first.identity.experiment,
@@ -178,19 +178,19 @@ def _row(runs: list[Run], scoring: str) -> Row:
 def _on_its_dataset(who: Identity) -> bool:
     """Whether a run is on the dataset that the list of experiments has it on."""
     # a file of that name is anybody's
-    return who.axes.get("dataset", "") == _dataset_of(who.experiment)
+    return who.axes.get("dataset", "") == _listed(who.experiment)
 
 
 def _is_as_listed(who: Identity) -> bool:
-    """Whether a calibrated run's experiment is listed with its calibration."""
+    """Whether a run's experiment is listed with its calibration."""
     method = who.axes.get("calibration")
-    return method is None or experiment(who.experiment).axes.calibration == method
+    return method is None or _listed(who.experiment, "calibration") == method
 
 
-def _dataset_of(name: str) -> str | None:
-    """The dataset that an experiment is on; None where the list of experiments has changed."""
+def _listed(name: str, axis: str = "dataset") -> str | None:
+    """An axis value of an experiment; None where the list of experiments has changed."""
     try:
-        return experiment(name).axes.dataset
+        return getattr(experiment(name).axes, axis)
     except UserError:
         return None
 
