@@ -20,6 +20,8 @@ name                  holds                                          written by
   ``S.per_class.json`` the best of each class instead of each image   ``gol detect --per-class``
 ``evaluation/S.json`` their scores                                   ``gol evaluate``
   ``S.PROTOCOL.json`` the same by another protocol                   ``gol evaluate --protocol``
+``kept/S.PART/``      logits scored with S, to be calibrated         ``gol detect``
+``calibration/S.*``   its strength, and how that was fitted          ``gol calibrate``
 ``tracked.txt``       the id of the MLflow run                       the workflow
 ``.train.lock``       nothing; held by the process that trains       ``gol train``
 ``.NAME.sha256``      digest of a JSON file: ``gol.files.digests``   who writes that file
@@ -215,6 +217,19 @@ class RunFolder:
         """
         return self.path / "evaluation" / f"{scoring}{protocol and f'.{protocol}'}.json"
 
+    def kept(self, scoring: str, part: str) -> Path:
+        """Folder of the logits of some images (``val`` or ``train_half``), to be calibrated."""
+        return self.path / "kept" / f"{scoring}.{part}"
+
+    def calibrated(self) -> list[str]:
+        """The scorings ACTIVATION+CALIBRATION of which there are scores, in alphabetical order."""
+        found = (path.stem for path in self.evaluation("*").parent.glob("*+*.json"))
+        return sorted(name for name in found if "." not in name and not name.endswith("+none"))
+
+    def calibration(self, scoring: str) -> Path:
+        """A calibration's strength and how it was fitted; the figure of that lies beside it."""
+        return self.path / "calibration" / f"{scoring}.json"
+
     def read_overrides(self) -> dict[str, Any]:
         """What changed the experiment; empty where nothing did, or before 0.5.0.
 
@@ -282,6 +297,11 @@ class RunFolder:
         """Removes what a training left, so that the next begins at the beginning."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         shutil.rmtree(self.validating, ignore_errors=True)
+        for name in ("kept", "calibration"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for scoring in self.calibrated():  # made by hand: nothing else would notice
+            remove(self.detections(scoring))
+            remove(self.evaluation(scoring))
         for path in (
             *(self.summary, self.weights, self.metrics, self.job),
             *(self.best, self.validations, self.cost),

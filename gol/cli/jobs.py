@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from gol.run_folder import RunSummary
 
 _DEVICE = option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
-_SCORING = option("--scoring", help="activation for the scores (default: the config's first)")
+_SCORING = option(
+    "--scoring",
+    help="activation for the scores, or ACTIVATION+CALIBRATION (default: the config's first)",
+)
 _LAST = option(
     "--last",
     action="store_true",
@@ -22,6 +25,12 @@ _PER_CLASS = option(
     metavar="N",
     help="the N best of each class over all images, instead of the best of each image, for the "
     "protocols fixed and pool (10000 on LVIS)",
+)
+_KEEP = option(
+    "--keep-logits",
+    dest="keep",
+    action="store_true",
+    help="also keep in the run folder what `gol calibrate` scores again",
 )
 
 
@@ -60,6 +69,7 @@ def _launch_options() -> list[Option]:
     _SCORING,
     _PER_CLASS,
     _LAST,
+    _KEEP,
     JSON,
     later=_launch_options,
     extra="all",
@@ -70,6 +80,7 @@ def launch(
     scoring: str | None,
     per_class: int | None,
     last: bool,
+    keep: bool,
     **settings: Any,
 ) -> Result:
     """Train a run, or detect with it, as a submitit job, and wait for it."""
@@ -80,7 +91,7 @@ def launch(
     chosen = Settings(**settings)
     device = chosen.device or None
     if detect:
-        launch(Detection(run, detect, scoring, device, last, per_class), chosen)
+        launch(Detection(run, detect, scoring, device, last, per_class, keep), chosen)
         return Result({"out": str(detect)}, f"detections in {detect}")
     return _trained(launch(Training(run, device), chosen))
 
@@ -92,6 +103,7 @@ def launch(
     _PER_CLASS,
     option("--checkpoint", type=Path, help="weights instead of the run's own"),
     _LAST,
+    _KEEP,
     _DEVICE,
     JSON,
 )
@@ -102,6 +114,7 @@ def detect(
     per_class: int | None,
     checkpoint: Path | None,
     last: bool,
+    keep: bool,
     device: str | None,
 ) -> Result | None:
     """Detect on the test images with a trained run."""
@@ -113,7 +126,7 @@ def detect(
     if out is None:
         scoring = own_part(read_config(run)).scoring(scoring)
         out = RunFolder(run).detections(scoring, bool(per_class))
-    count = detect(run, out, scoring, checkpoint, device, last, per_class)
+    count = detect(run, out, scoring, checkpoint, device, last, per_class, keep)
     if not _is_main():
         return None
     return Result({"out": str(out), "detections": count}, f"{plural(count, 'detection')} in {out}")

@@ -210,7 +210,7 @@ def check_counted(pipeline: Pipeline, options: list[str]) -> None:
     Raises:
         UserError: the classes of a dataset are still to be counted.
     """
-    for name in pipeline.experiments:
+    for name in pipeline.trainings:
         dataset, counts = load_dataset(pipeline.dataset_of(name)), _prepared(pipeline, name).classes
         known = dataset.statistics or counts.exists()
         if not known and (dataset.derived or dataset.num_classes is None):
@@ -230,7 +230,7 @@ def _costs(
     sizes: dict[str, tuple[int, int, int]] = {}
     epochs: dict[tuple, EpochLength | None] = {}
     costs = []
-    for name in pipeline.experiments:
+    for name in pipeline.trainings:
         reference, prepared = pipeline.dataset_of(name), _prepared(pipeline, name)
         overrides = {**pipeline.overrides(name), "dataset": reference}
         config = load_experiment(name, overrides, prepared.folder)
@@ -326,7 +326,7 @@ def _kind(axes: Mapping[str, str]) -> tuple[str, ...]:
 
 def _speeds(pipeline: Pipeline, measured: Iterable[str | Path]) -> dict[tuple, tuple[float, str]]:
     """Images per second of a GPU or a core in finished runs (their mean), and which it is."""
-    own = (RunFolder(run) for name in pipeline.experiments for run in pipeline.runs(name))
+    own = (RunFolder(run) for name in pipeline.trainings for run in pipeline.runs(name))
     found: dict[tuple, list[float]] = {}
     devices = {}
     for run in [*map(RunFolder, measured), *(run for run in own if run.summary.exists())]:

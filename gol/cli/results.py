@@ -1,16 +1,26 @@
 """Verbs that turn detections into scores, and finished runs into tables and MLflow runs."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from gol.cli.verbs import JSON, OUT, STORE, Result, option, verb, whole
+from gol.cli.verbs import JSON, OUT, RUN, STORE, Result, option, verb, whole
 from gol.errors import UserError
+
+if TYPE_CHECKING:
+    from gol.engine.calibrate import Calibrated
 
 
 def _protocols(**_: Any) -> list[str]:
     from gol.config.protocols import PROTOCOLS
 
     return [*PROTOCOLS]
+
+
+def _calibrations(**_: Any) -> list[str]:
+    from gol.config.axes import axis_values
+
+    return list(axis_values("calibration"))
 
 
 @verb(
@@ -89,6 +99,39 @@ def _by_protocols(
         if out:
             write_scores(results[names[0]], out)
     return Result(results, "\n\n".join(map(format_scores, results.values())))
+
+
+_STRENGTHS = {"gamma": "norcal", "tau": "logit_adjust", "lambda": "fracal"}
+
+
+@verb(
+    RUN,
+    option("method", complete=_calibrations, help="none, norcal, logit_adjust, fracal or logn"),
+    option("--fit", action="store_true", help="find the strength on half of the training images"),
+    *(
+        option(f"--{name}", type=float, metavar="VALUE", help=f"strength of {method}")
+        for name, method in _STRENGTHS.items()
+    ),
+    option("--scoring", help="activation for the scores (default: the config's first)"),
+    option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)"),
+    JSON,
+)
+def calibrate(
+    run: Path, method: str, fit: bool, scoring: str | None, device: str | None, **strengths: Any
+) -> Result:
+    """Score a run's kept logits again, without training or detecting."""
+    from gol.engine.calibrate import calibrate
+
+    given = [(name, value) for name, value in strengths.items() if value is not None]
+    if len(given) > 1:
+        raise UserError(f"--{given[0][0]} and --{given[1][0]} both give the strength: give one")
+    found = calibrate(run, method, scoring, given[0] if given else None, fit, device)
+    if found.curve:
+        from gol.results.calibration_plot import plot_fit
+        from gol.run_folder import RunFolder
+
+        plot_fit(found.scoring, found.curve, RunFolder(run).calibration(found.scoring))
+    return Result(*_calibrated(found))
 
 
 @verb(STORE, extra="all")
@@ -185,3 +228,41 @@ def report(runs: list[Path], layout: str | None, run: Path | None, out: Path) ->
     from gol.results.runs import find_runs
 
     write_page(find_runs(runs), out, read_layout(layout) if layout else None, run)
+
+
+def _calibrated(found: "Calibrated") -> tuple[dict[str, Any], str]:
+    """What a calibration has brought, as a value and as a table of before and after."""
+    from gol.calibration import calibration
+    from gol.results.rows import SOURCE
+
+    activation, _, method = found.scoring.partition("+")
+    chosen = calibration(method)
+    name = f"{activation} + {chosen.title}"
+    if chosen.parameter:
+        name += f", {chosen.parameter} {found.strength:.3g}"
+    values = {
+        title: {metric: (scores.get(kind) or {}).get(key) for metric, (kind, key) in SOURCE.items()}
+        for title, scores in ((activation, found.before), (name, found.after))
+    }
+    width = max(map(len, values))
+    lines = [" " * width + "".join(f"{metric:>7}" for metric in SOURCE)]
+    for title, row in values.items():
+        cells = ("-" if value is None else f"{100 * value:.1f}" for value in row.values())
+        lines.append(f"{title:{width}}" + "".join(f"{cell:>7}" for cell in cells))
+    lines.append(f"detections in {found.detections}")
+    if found.missing:
+        count = found.after["detections"]
+        lines.append(
+            f"about {found.missing:,} of {count:,} detections are missing, since their masks "
+            f"were not kept; `gol detect --scoring {found.scoring}` finds all"
+        )
+    value = {
+        "scoring": found.scoring,
+        "strength": found.strength,
+        "before": values[activation],
+        "after": values[name],
+        "curve": [asdict(point) for point in found.curve],
+        "detections": str(found.detections),
+        "missing": found.missing,
+    }
+    return value, "\n".join(lines)

@@ -141,6 +141,7 @@ class Detection:
         device: passed on.
         last: passed on.
         per_class: passed on.
+        keep: passed on.
     """
 
     def __init__(
@@ -151,9 +152,10 @@ class Detection:
         device: str | None = None,
         last: bool = False,
         per_class: int | None = None,
+        keep: bool = False,
     ) -> None:
         self.run, self.device, self.last = RunFolder(run), device, last
-        self.per_class = per_class
+        self.per_class, self.keep = per_class, keep
         self.rule = "detect_per_class" if per_class else "detect"
         self.out, self.scoring = out, scoring
         self.title, self.record = f"the detection {out}", out.with_suffix(".job")
@@ -162,14 +164,9 @@ class Detection:
         """Detects."""
         from gol.engine.detect import detect
 
-        detect(
-            self.run.path,
-            self.out,
-            self.scoring,
-            device=self.device,
-            last=self.last,
-            per_class=self.per_class,
-        )
+        options = {"device": self.device, "last": self.last}
+        options |= {"per_class": self.per_class, "keep": self.keep}
+        detect(self.run.path, self.out, self.scoring, **options)
 
     def splits(self, config: dict[str, Any]) -> list[dict[str, Any]]:
         """The test split."""
@@ -184,6 +181,8 @@ class Detection:
             parts.append({"per_class": self.per_class})
         if trained:
             parts.append(self.run.read_summary().finished)
+        if self.keep:
+            parts.append("with logits")
         weights = self.run.weights if self.last else self.run.chosen
         if weights != self.run.weights:
             parts.append(weights.name)

@@ -35,11 +35,12 @@ class Axes(Model):
     precision: Text = "float32"
     dataset: Text = "lvis_v1"
     init: Text = "none"
+    calibration: Text = "none"
 
     @model_serializer(mode="wrap")
     def _in_use(self, dump: SerializerFunctionWrapHandler) -> dict[str, str]:
         """Leaves out a younger axis that is not used, so that older configs stay what they were."""
-        return {axis: value for axis, value in dump(self).items() if (axis, value) != _NO_INIT}
+        return {axis: value for axis, value in dump(self).items() if (axis, value) not in _UNUSED}
 
     def definitions(self) -> dict[str, Any]:
         """Axis to the definition of its value, for all but the dataset.
@@ -57,6 +58,7 @@ class Axes(Model):
                 "direction, where 20 times the cosine leaves Gumbel as published no gradient; "
                 "allowed: another layer, or a classifier such as gumbel_exact, seesaw or softmax"
             )
+        self._check_calibration(found["classifier"])
         if self.detector == "faster_rcnn":
             for axis in ("mask_predictor", "masks"):
                 only = Axes.model_fields[axis].default
@@ -67,11 +69,34 @@ class Axes(Model):
                     )
         return found
 
+    def _check_calibration(self, classifier: dict[str, Any]) -> None:
+        """Refuses a calibration that the classifier's scores make senseless."""
+        where = f"calibration {self.calibration} with classifier {self.classifier}"
+        allowed = "allowed: none, norcal, logit_adjust"
+        loss = classifier["loss"]["type"]
+        if self.calibration == "logn" and (
+            classifier["scorings"] != ["softmax"] or loss == "Seesaw"
+        ):
+            raise UserError(
+                f"{where}: logn compares the logits of all classes in one softmax; {allowed}"
+            )
+        if self.calibration == "fracal" and loss in _DISCOUNTED:
+            raise UserError(
+                f"{where}, whose scores are products with a background's already, and fracal "
+                f"multiplies two scores; {allowed}"
+            )
+
 
 AXES = tuple(Axes.model_fields)
-_NO_INIT = ("init", "none")
+_DISCOUNTED = ("EQLv2", "ECM")
+_UNUSED = {("init", "none"), ("calibration", "none")}
 #: mmdet's zoo, like torch.hub, ends a file's name with the beginning of its SHA-256.
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
+
+
+def scorings(activations: list[str], calibration: str) -> list[str]:
+    """How logits become scores: each activation, with the calibration where there is one."""
+    return [each if calibration == "none" else f"{each}+{calibration}" for each in activations]
 
 
 def _is_clamped(classifier: dict[str, Any]) -> bool:

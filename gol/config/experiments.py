@@ -67,3 +67,27 @@ def experiment(name: str) -> Experiment:
         raise UserError(f"experiment '{name}': expected NAME@ROW, or NAME alone")
     found = pick("experiment", base, _table())
     return found.row(row) if row else found
+
+
+def trained_as(name: str) -> str:
+    """The experiment whose runs serve one with a calibration, which needs no training of its own.
+
+    That is the one with the same values of all other axes; without such a one, and for others than
+    calibrated experiments, ``name`` itself.
+
+    Raises:
+        UserError: as :func:`experiment`.
+    """
+    axes = experiment(name).axes
+    if axes.calibration == "none" or "@" in name:
+        return name
+    plain = axes.model_copy(update={"calibration": "none"})
+    return next((other for other, entry in _table().items() if entry.axes == plain), name)
+
+
+def calibrated_as(name: str, method: str) -> str | None:
+    """The experiment that a calibration makes of another one; None if the list has none."""
+    for other, entry in _table().items():
+        if entry.axes.calibration == method != "none" and trained_as(other) == name:
+            return other
+    return None

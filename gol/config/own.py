@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from gol.config.axes import axis_values
 from gol.config.model import Count, Model, Natural, Number, Positive, Text
-from gol.errors import shown, unknown, validated
+from gol.errors import pick, shown, unknown, validated
 
 
-def _is_name(text: str) -> str:
-    if not text.isidentifier():
+def _is_scoring(text: str) -> str:
+    activation, plus, method = text.partition("+")
+    if not activation.isidentifier() or (plus and not method.isidentifier()):
         raise ValueError(f"must be the name of an activation, not {shown(text)}")
     return text
 
@@ -33,8 +35,8 @@ class Identity(Model):
         published: metric to the published value in percent points.
         published_note: what to know about these.
         seed: seed of the weights, the order of the images and all that is drawn.
-        scorings: activations that turn logits into scores at test time; the first one is the
-            primary.
+        scorings: activations that turn logits into scores at test time, or
+            ACTIVATION+CALIBRATION; the first one is the primary.
         statement: what to bear in mind about the dataset.
     """
 
@@ -47,8 +49,13 @@ class Identity(Model):
     published: dict[str, Number] | None = None
     published_note: str | None = None
     seed: Natural
-    scorings: Annotated[list[Annotated[str, AfterValidator(_is_name)]], Field(min_length=1)]
+    scorings: Annotated[list[Annotated[str, AfterValidator(_is_scoring)]], Field(min_length=1)]
     statement: str | None = None
+
+    @property
+    def activations(self) -> list[str]:
+        """Those of ``scorings``, each once, without calibrations: what training knows."""
+        return list(dict.fromkeys(name.partition("+")[0] for name in self.scorings))
 
 
 class Weights(Model):
@@ -121,14 +128,19 @@ class Own(Identity):
         return self
 
     def scoring(self, wanted: str | None) -> str:
-        """The activation that turns logits into scores; by default the first.
+        """How logits become scores: an activation or ACTIVATION+CALIBRATION; by default the first.
 
         Raises:
-            UserError: it is not one of ``scorings``.
+            UserError: the activation is not one of ``scorings``, or there is no such calibration.
         """
-        if wanted and wanted not in self.scorings:
-            raise unknown("scoring", wanted, self.scorings, self.experiment)
-        return wanted or self.scorings[0]
+        if not wanted:
+            return self.scorings[0]
+        activation, plus, method = wanted.partition("+")
+        if activation not in self.activations:
+            raise unknown("scoring", wanted, [*self.scorings], self.experiment)
+        if plus:
+            pick("calibration", method, axis_values("calibration"))
+        return wanted
 
 
 def own_part(config: Any, where: str = "") -> Own:

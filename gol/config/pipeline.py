@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gol.config.axes import AXES, Axes, axis_values
+from gol.config.axes import AXES, Axes, axis_values, scorings
 from gol.config.datasets import dataset_definition, load_dataset
-from gol.config.experiments import experiment
+from gol.config.experiments import experiment, trained_as
 from gol.config.layout import Layout, check_titles
 from gol.config.pipeline_file import Items, PipelineFile, Row
 from gol.config.protocols import PER_CLASS
@@ -67,6 +67,11 @@ class Pipeline:
         return self.dataset or experiment(name).axes.dataset
 
     @property
+    def trainings(self) -> list[str]:
+        """The experiments that are trained: a calibrated one is scored on the runs of another."""
+        return list(dict.fromkeys(map(trained_as, self.experiments)))
+
+    @property
     def results(self) -> str:
         """Folder of all that is made."""
         return f"results/{self.name}"
@@ -86,7 +91,7 @@ class Pipeline:
 
     def runs(self, name: str) -> list[str]:
         """Run folders of an experiment, one per seed."""
-        return [self.run_folder(name, seed) for seed in self.seeds]
+        return [self.run_folder(trained_as(name), seed) for seed in self.seeds]
 
     def run_folder(self, name: str, seed: int | str) -> str:
         """Folder of one run of an experiment."""
@@ -110,8 +115,9 @@ class Pipeline:
 
     @staticmethod
     def scorings(name: str) -> list[str]:
-        """The activations that an experiment's detections are scored with."""
-        return _scorings(experiment(name).axes.classifier)
+        """The activations that an experiment's detections are scored with, and its calibration."""
+        axes = experiment(name).axes
+        return scorings(_scorings(axes.classifier), axes.calibration)
 
 
 # Snakemake asks once for each job, and a pipeline may have thousands.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gol.config.axes import AXES
+from gol.config.axes import AXES, scorings
 from gol.config.datasets import AUTO, load_dataset
 from gol.config.detector import (
     class_statistics,
@@ -65,7 +65,8 @@ def load_experiment(
     entry, overrides = experiment(name), dict(overrides or {})
     chosen = {axis: overrides.pop(axis) for axis in AXES if axis in overrides}
     axes = entry.axes.model_copy(update=chosen)
-    other = axes != entry.axes or any(str(key).startswith(_TRAINING) for key in overrides)
+    trained = entry.axes.model_copy(update={"calibration": axes.calibration})
+    other = axes != trained or any(str(key).startswith(_TRAINING) for key in overrides)
     seed = overrides.pop("seed", 0)
     if type(seed) is not int or not 0 <= seed < 2**31:
         raise UserError(f"seed is {shown(seed)}; allowed: whole numbers from 0 to {2**31 - 1}")
@@ -85,7 +86,7 @@ def load_experiment(
     config.custom_imports = copy.deepcopy(CUSTOM_IMPORTS)
     config.seed = seed
     own = {
-        **_own_defaults(values),
+        **_own_defaults(values, axes.calibration),
         "experiment": name,
         "label": entry.label,
         "axes": axes.model_dump(),
@@ -102,14 +103,14 @@ def load_experiment(
     return type(config)(plain)
 
 
-def _own_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+def _own_defaults(values: Mapping[str, Any], calibration: str) -> dict[str, Any]:
     """What the key ``gol`` holds of the axes' values, and of its own."""
     init = {"init": values["init"]} if values["init"] else {}
     precision = {k: v for k, v in values["precision"].items() if k == "memory_format"}
     return {
         **init,
         **precision,
-        "scorings": values["classifier"]["scorings"],
+        "scorings": scorings(values["classifier"]["scorings"], calibration),
         "base_batch": values["schedule"]["base_batch"],
         "global_batch": values["schedule"]["base_batch"],
         "precision": values["precision"]["dtype"],
@@ -213,7 +214,7 @@ def _tuples(value: Any, key: str = "") -> Any:
 def fingerprint(config: Any) -> str:
     """SHA-256 of a resolved config and the training annotations that it names.
 
-    Two runs with the same fingerprint are the same training.
+    Two runs with the same fingerprint are the same training, which a calibration does not change.
 
     Args:
         config: as :func:`load_config` or :func:`read_config` gives it.
@@ -222,6 +223,11 @@ def fingerprint(config: Any) -> str:
         UserError: the annotation file cannot be read.
     """
     values = getattr(config, "_cfg_dict", config)
+    own = values["gol"]
+    if "calibration" in own["axes"]:
+        axes = {axis: value for axis, value in own["axes"].items() if axis != "calibration"}
+        plain = [scoring.partition("+")[0] for scoring in own["scorings"]]
+        values = {**values, "gol": {**own, "axes": axes, "scorings": plain}}
     content = json.dumps(values, sort_keys=True)
     annotations = file_digest(training_annotations(config))
     return hashlib.sha256(f"{content}{annotations}".encode()).hexdigest()

@@ -183,6 +183,16 @@ class AnnotationStore:
             for row in zip(*columns.values(), strict=True)
         ]
 
+    def centres(self) -> tuple[np.ndarray, np.ndarray]:
+        """Category ids (M,) and the boxes' centres (M, 2) as shares of the image's size.
+
+        Of all annotations that are not to be ignored.
+        """
+        counted = ~self._arrays["ignore"][:]
+        size = np.repeat(self.image_size, np.diff(self.first), axis=0)[counted]
+        box = self._arrays["bbox"][:][counted]
+        return self.category_id[counted], (box[:, :2] + box[:, 2:] / 2) / size
+
     def dataset(self) -> dict[str, list[dict]]:
         """The whole content in the COCO schema."""
         rows = range(len(self))

@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,8 +26,18 @@ from gol.engine.precision import Precision, find_precision
 from gol.engine.preemption import Preemption
 from gol.engine.shards import write_sharded
 from gol.errors import UserError
+from gol.files import remove
 from gol.models.state import DamagedError, load_weights
 from gol.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from gol.calibration import Known
+    from gol.engine.keeping import Keeping
+    from gol.engine.kept import KeptFolder
+    from gol.models.keep import Keeper
+
+HALF = "train_half"
+"""Half of the training images, by which a calibration is fitted."""
 
 _STOPPED = "the detection was asked to stop (SIGUSR2) and begins anew"
 _OPTIMISTIC = (
@@ -35,6 +45,7 @@ _OPTIMISTIC = (
     "(--last: the final weights)"
 )
 _BATCH = 16  # most images at once
+_HALF_MOST = 5000  # images of it
 _MASK_BYTES = 6 << 30  # of a batch's small masks: each detection has one of every class
 
 
@@ -46,6 +57,7 @@ def detect(
     device: str | None = None,
     last: bool = False,
     per_class: int | None = None,
+    keep: bool = False,
 ) -> int:
     """Detects on the test images of a run's dataset; called in every process of a job.
 
@@ -60,6 +72,7 @@ def detect(
         last: use the last weights in any case.
         per_class: take the best so many of each class over all images instead of the best of each
             image, whatever their scores: what AP-fixed and AP-pool want. It takes two passes.
+        keep: also keep what ``gol calibrate`` scores again, in the run folder.
 
     Returns:
         The number of detections.
@@ -83,48 +96,134 @@ def detect(
         if weights == folder.best and ranks.is_main:
             text = f"{own.experiment}  {_OPTIMISTIC.format(name=weights.name)}"
             print(text, file=sys.stderr, flush=True)
+        activation, _, method = scoring.partition("+")
+        if keep and per_class:
+            raise UserError("--keep-logits keeps what each image has: not with --per-class")
+        if keep and method:
+            raise UserError(f"--keep-logits keeps what is calibrated later: --scoring {activation}")
+        detection = Detecting(config, folder, weights, wanted, ranks, preemption)
+        known = detection.known(activation, method) if method else None
+        if method and ranks.is_main and Path(out).resolve() == folder.detections(scoring).resolve():
+            remove(folder.calibration(scoring))  # it said another strength, perhaps
+        calibrated = known and (method, known)
+        return detection.write(out, activation, "val", keep, calibrated, per_class)
 
-        of_run = Path(out).resolve() == folder.detections(scoring).resolve()
-        bill = Bill(folder.cost_of(Path(out)) if of_run else None, ranks, "gol detect")
+
+class Detecting:
+    """Detections of one training on one set of images after another.
+
+    Args:
+        config: the resolved config.
+        folder: the run's.
+        weights: file of the weights.
+        wanted: fingerprint that the weights must have; None: any.
+        ranks: this process among the others.
+        preemption: asks to stop.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        folder: RunFolder,
+        weights: str | Path,
+        wanted: str | None,
+        ranks: Ranks,
+        preemption: Preemption,
+    ) -> None:
+        self.config, self.folder, self.weights, self.wanted = config, folder, weights, wanted
+        self.ranks, self.preemption, self.name = ranks, preemption, own_part(config).experiment
+
+    def known(self, activation: str, method: str) -> "Known":
+        """What a calibration needs to know; LogN measures logits on training images for it."""
+        from gol.engine.known import read_known, say_empty_classes
+
+        measured = self.kept_half(activation).read_index() if method == "logn" else None
+        known = read_known(self.config, method, measured)
+        if self.ranks.is_main:
+            say_empty_classes(known, method)
+        return known
+
+    def kept_half(self, activation: str) -> "KeptFolder":
+        """The kept logits of half of the training images; detects there unless that was done."""
+        from gol.engine.keeping import kept_folder
+
+        folder = kept_folder(self.folder, activation, HALF)
+        if not self.ranks.broadcast(folder.holds(self.weights) if self.ranks.is_main else None):
+            out = folder.path.with_suffix(".json")
+            self.write(out, activation, HALF, keep=True)
+            if self.ranks.is_main:
+                remove(out)
+        return folder
+
+    def write(
+        self,
+        out: str | Path,
+        activation: str,
+        part: str,
+        keep: bool = False,
+        calibrated: "tuple[str, Known] | None" = None,
+        per_class: int | None = None,
+    ) -> int:
+        """Detects on the images ``part``; returns the number of detections in ``out``."""
+        from gol.engine.keeping import Keeping
+
+        keeping = Keeping(self, activation, part) if keep else None
+
+        out = Path(out)
+        of_run = out.parent.resolve() == self.folder.detections(activation).parent.resolve()
+        bill = Bill(self.folder.cost_of(out) if of_run else None, self.ranks, "gol detect")
 
         def check() -> None:
-            if preemption.requested:
-                preemption.obey(_STOPPED)
+            if self.preemption.requested:
+                self.preemption.obey(_STOPPED)
 
         def chunks() -> Iterator[Iterator[dict]]:
             # Begins when the list is this job's, so that no GPU is held while it waits.
             try:
-                bill.start(own.threads)
-                detector = build_scorer(config, scoring, ranks.device)
-                precision = find_precision(own, ranks.device, _load(detector, weights, wanted))
+                bill.start(torch.get_num_threads())
+                device, keeper = self.ranks.device, keeping and keeping.keeper
+                detector = build_scorer(self.config, activation, device, calibrated, keeper)
+                meta = _load(detector, self.weights, self.wanted)
+                precision = find_precision(own_part(self.config), device, meta)
                 detector = precision.prepare(detector)
-                images = ImageShare(config, ranks, precision)
+                images = ImageShare(self.config, self.ranks, precision, part, keeping)
                 cutoffs = None
                 if per_class:
-                    progress = _Progress(f"{own.experiment}  scores", images.count, ranks)
+                    progress = _Progress(f"{self.name}  scores", images.count, self.ranks)
                     results = partial(images.results, detector, check, progress.add)
-                    cutoffs = find_cutoffs(detector, results, per_class, images.classes, ranks)
-                progress = _Progress(own.experiment, images.count, ranks)
+                    cutoffs = find_cutoffs(detector, results, per_class, images.classes, self.ranks)
+                progress = _Progress(self.name, images.count, self.ranks)
                 for count, entries in images.detections(detector, check, cutoffs):
                     yield entries
                     bill.images_per_second = progress.add(count)
                     if bill.due:
                         bill.note()
+                if keeping:
+                    keeping.finish(images)
             except OSError as error:  # of reading; the list's own are named where it is written
                 where = f"{error.filename}: " if error.filename else ""
                 raise UserError(f"cannot detect: {where}{error.strerror or error}") from error
 
         with bill:
-            return write_sharded(out, chunks(), ranks, preemption.at_once(_STOPPED))
+            stop = self.preemption.at_once(_STOPPED)
+            return write_sharded(out, chunks(), self.ranks, stop)
 
 
-def build_scorer(config: Any, scoring: str, device: torch.device) -> torch.nn.Module:
+def build_scorer(
+    config: Any,
+    scoring: str,
+    device: torch.device,
+    calibrated: "tuple[str, Known] | None" = None,
+    keeper: "Keeper | None" = None,
+) -> torch.nn.Module:
     """The detector of a resolved config as it detects, without weights or precision yet.
 
     Args:
         config: the resolved config.
         scoring: activation that turns logits into scores.
         device: where it is put.
+        calibrated: a calibration of the scores, with what it knows.
+        keeper: takes what is to be kept of each image.
     """
     from gol.models import build_detector, lazy_masks, set_scoring
     from gol.models.postprocess import set_postprocessing
@@ -132,7 +231,13 @@ def build_scorer(config: Any, scoring: str, device: torch.device) -> torch.nn.Mo
     # The weights come from a checkpoint: nothing is loaded to be overwritten.
     detector = build_detector(config, initialise=False)
     set_scoring(detector, scoring)
+    if calibrated:
+        from gol.engine.known import set_calibration
+
+        set_calibration(detector, *calibrated)
     set_postprocessing(detector)
+    if keeper:
+        keeper.install(detector)
     at_once = _batch_size(config.model) * max(config.model.test_cfg.rcnn.max_per_img, 0)
     lazy_masks(detector, at_once)  # before a precision makes float32 of the masks of all classes
     return detector.to(device).eval()
@@ -158,18 +263,36 @@ class ImageShare:
         config: the resolved config.
         ranks: this process among the others.
         precision: what the detector is prepared for.
+        part: ``val``, the test images, or ``train_half``: every other training image, or fewer in
+            equal steps where that is more than 5,000.
+        keeping: takes what is to be kept of each batch.
 
     Attributes:
         batches: this rank's, each B indices of images of one shape.
         rounds: the most batches that a rank has.
+        total: the batches of all ranks.
     """
 
-    def __init__(self, config: Any, ranks: Ranks, precision: Precision) -> None:
+    def __init__(
+        self,
+        config: Any,
+        ranks: Ranks,
+        precision: Precision,
+        part: str = "val",
+        keeping: "Keeping | None" = None,
+    ) -> None:
         from gol.models import build_dataset
 
-        self.dataset = build_dataset(config.data.test, {"test_mode": True})
-        batches = _batches(self.dataset, _batch_size(config.model))
-        self.batches = batches[ranks.rank :: ranks.world]
+        images = config.data.test
+        if part == HALF:
+            train = config.data.train.get("dataset", config.data.train)
+            images = {**images, "ann_file": train.ann_file, "img_prefix": train.img_prefix}
+        self.dataset = build_dataset(images, {"test_mode": True})
+        step = max(2, math.ceil(len(self.dataset) / _HALF_MOST)) if part == HALF else 1
+        size = _batch_size(config.model, 1 + len(keeping.keeper.views) if keeping else 1)
+        batches = _batches(self.dataset, size, step)
+        self.batches, self.keeping = batches[ranks.rank :: ranks.world], keeping
+        self.rank, self.world, self.total = ranks.rank, ranks.world, len(batches)
         self.rounds = math.ceil(len(batches) / ranks.world)
         self.workers, self.device = config.data.workers_per_gpu, ranks.device
         self.precision = precision
@@ -200,9 +323,13 @@ class ImageShare:
         from gol.data.loader import load
 
         loaded = load(self.dataset, self.batches, self.workers, self.device.type == "cuda")
-        for indices, batch in zip(self.batches, loaded, strict=True):
+        for turn, (indices, batch) in enumerate(zip(self.batches, loaded, strict=True)):
             check()
-            yield indices, self._results(detector, batch)
+            results = self._results(detector, batch)
+            if self.keeping:
+                ids = [self.dataset.img_ids[index] for index in indices]
+                results = self.keeping.take(self.rank + turn * self.world, ids, results)
+            yield indices, results
             if done:
                 done(len(indices))
 
@@ -225,7 +352,7 @@ class ImageShare:
             entries = (
                 entry
                 for index, result in zip(indices, results, strict=True)
-                for entry in _entries(
+                for entry in entries_of(
                     result,
                     self.dataset.img_ids[index],
                     self.dataset.cat_ids,
@@ -246,22 +373,30 @@ class ImageShare:
             return detector(return_loss=False, rescale=True, **batch)
 
 
-def _batch_size(model: Any) -> int:
-    """The most images at once whose masks fit into memory, by a resolved config's model."""
+def _batch_size(model: Any, times: int = 1) -> int:
+    """The most images at once whose masks fit into memory, by a resolved config's model.
+
+    Args:
+        model: the resolved config's.
+        times: how many times as many masks as detections there may be.
+    """
     head = model.roi_head.get("mask_head")
     if head is None:
         return _BATCH
     head = head[0] if isinstance(head, list) else head
     channels = 1 if head.get("class_agnostic") else head.num_classes
     channels += 2 * head.conv_out_channels
-    image = model.test_cfg.rcnn.max_per_img * channels * 28 * 28 * 4
+    image = times * model.test_cfg.rcnn.max_per_img * channels * 28 * 28 * 4
     return min(max(_MASK_BYTES // image, 1), _BATCH)
 
 
-def _batches(dataset: Any, size: int) -> list[list[int]]:
-    """All test batches, each B <= size indices of images of one shape, so that none is padded."""
+def _batches(dataset: Any, size: int, step: int = 1) -> list[list[int]]:
+    """The batches, each B <= size indices of images of one shape, so that none is padded.
+
+    Of ``step`` images one is taken.
+    """
     shapes = [(info["height"], info["width"]) for info in dataset.data_infos]
-    order = sorted(range(len(dataset)), key=lambda index: shapes[index])
+    order = sorted(range(0, len(dataset), step), key=lambda index: shapes[index])
     by_shape = (list(group) for _, group in groupby(order, key=lambda index: shapes[index]))
     return [group[i : i + size] for group in by_shape for i in range(0, len(group), size)]
 
@@ -292,7 +427,7 @@ class _Progress:
         return rate
 
 
-def _entries(
+def entries_of(
     result: Any,
     image_id: int,
     category_ids: list[int],

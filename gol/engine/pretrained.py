@@ -55,6 +55,7 @@ def prepare_run(
         UserError: the folder was trained in already, the checkpoint does not fit the experiment's
             detector in every name and shape, the data are not prepared.
     """
+    from gol.config.own import own_part
     from gol.config.resolve import fingerprint, load_experiment, save_config
     from gol.engine.checkpoints import save_checkpoint
     from gol.models import build_detector
@@ -73,7 +74,7 @@ def prepare_run(
     meta = {
         "CLASSES": classes,
         "fingerprint": wanted,
-        "scoring": config.gol.scorings[-1],
+        "scoring": own_part(config).activations[-1],
         "source": without_secrets(entry["url"]),
     }
     save_checkpoint(run.weights, state_dict=detector.state_dict(), meta=meta)

@@ -102,7 +102,7 @@ class Trainer:
                 f"of at least {MIN_SIDE} px"
             )
         self.classes, self.ranks, self.seed = dataset.CLASSES, ranks, config.seed
-        self.scoring = own.scorings[-1]
+        self.scoring = own.activations[-1]
         self.loader = EpochLoader(
             dataset,
             config.data.samples_per_gpu,

@@ -175,7 +175,7 @@ class Validation:
                 raise Interrupted
 
         if self.scorer is None or self.images is None:
-            scorer = build_scorer(self.config, self.own.scorings[0], self.ranks.device)
+            scorer = build_scorer(self.config, self.own.activations[0], self.ranks.device)
             self.scorer = self.trainer.precision.prepare(scorer)
             self.images = ImageShare(self.config, self.ranks, self.trainer.precision)
         self.scorer.load_state_dict(self.trainer.detector.state_dict())

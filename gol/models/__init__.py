@@ -131,7 +131,7 @@ def _start(detector: torch.nn.Module, config: Any) -> Start:
     train = config.data.train
     store = AnnotationStore.open(train.get("dataset", train).ann_file)
     classes = [category["name"] for category in store.categories]
-    return load_init(detector, config.gol.init, classes, config.gol.scorings[-1])
+    return load_init(detector, config.gol.init, classes, config.gol.scorings[-1].partition("+")[0])
 
 
 def check_init(config: Any) -> str:

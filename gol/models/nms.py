@@ -66,6 +66,25 @@ class Boxes:
         return boxes.view(len(rows), -1, 4) / self.scale
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The best detections of an image, the best first.
+
+    Attributes:
+        rows: (D,) their proposals.
+        labels: (D,) their classes.
+        boxes: (D, 4).
+        scores: (D,).
+        largest: the largest coordinate of all candidates, by which classes are kept apart.
+    """
+
+    rows: Tensor
+    labels: Tensor
+    boxes: Tensor
+    scores: Tensor
+    largest: float
+
+
 def best_detections(
     scores: Tensor, boxes: Boxes, score_thr: float, iou_thr: float, most: int
 ) -> tuple[Tensor, Tensor]:
@@ -84,25 +103,46 @@ def best_detections(
     Raises:
         UserError: a score, proposal or box regression is not a finite number.
     """
+    found = choose(scores, boxes, score_thr, iou_thr, most)
+    return torch.cat([found.boxes, found.scores[:, None]], 1), found.labels
+
+
+def choose(scores: Tensor, boxes: Boxes, score_thr: float, iou_thr: float, most: int) -> Chosen:
+    """As :func:`best_detections`, with what they were chosen from."""
     candidates = _Candidates(scores, boxes, score_thr)
-    kept = labels = torch.empty(0, dtype=torch.long, device=scores.device)
-    detections = scores.new_empty(0, 5)
-    offset = 0.0
+    kept = rows = labels = torch.empty(0, dtype=torch.long, device=scores.device)
+    found, values = scores.new_empty(0, 4), scores.new_empty(0)
+    largest = -math.inf
     for part in candidates.best_first(_FIRST * most):
         pool = torch.cat([kept, part])
-        rows, classes, values = candidates.at(pool)
-        found = boxes.at(rows, classes)
-        if not offset:
+        rows, labels, values = candidates.at(pool)
+        found = boxes.at(rows, labels)
+        if largest == -math.inf:
             largest = candidates.largest(found if len(pool) == candidates.count else None)
-            # In float32 as mmdet's, whose IoU is that of the coordinates as they are rounded here.
-            offset = float(np.float32(largest) + np.float32(1))
-        apart = found + (classes.to(found) * offset)[:, None]
-        keep = nms(apart, values, iou_thr)[1][:most]
-        kept, labels = pool[keep], classes[keep]
-        detections = torch.cat([found[keep], values[keep, None]], 1)
+        keep = survivors(found, labels, values, largest, iou_thr)[:most]
+        kept, rows, labels = pool[keep], rows[keep], labels[keep]
+        found, values = found[keep], values[keep]
         if len(kept) == most:
             break
-    return detections, labels
+    return Chosen(rows, labels, found, values, largest)
+
+
+def survivors(
+    boxes: Tensor, labels: Tensor, scores: Tensor, largest: float, iou_thr: float
+) -> Tensor:
+    """Indices of the boxes that greedy suppression leaves of each class, the best first.
+
+    Args:
+        boxes: (K, 4) float32.
+        labels: (K,).
+        scores: (K,).
+        largest: no coordinate is larger.
+        iou_thr: the largest IoU that is small enough.
+    """
+    # In float32 as mmdet's, whose IoU is that of the coordinates as they are rounded here.
+    offset = float(np.float32(largest) + np.float32(1))
+    apart = boxes + (labels.to(boxes) * offset)[:, None]
+    return nms(apart, scores, iou_thr)[1]
 
 
 def detections_above(

@@ -76,34 +76,60 @@ def _get_bboxes(
     that are not clipped to the image, or so many pixels that float32 mixes classes.
 
     Raises:
-        UserError: as :func:`gol.models.nms.best_detections`.
+        UserError: as :func:`gol.models.nms.best_detections`; floors where mmdet must answer.
     """
-    theirs = partial(BBoxHead.get_bboxes, head, rois, cls_score)
+    found = candidates(head, rois, cls_score, bbox_pred, img_shape, scale_factor, rescale, cfg)
+    floors = getattr(head, "floors", None)
+    if found is None:
+        if floors is not None and bbox_pred is not None:
+            raise UserError(
+                f"images of {img_shape[0]} x {img_shape[1]} pixels: float32 mixes their classes"
+            )
+        return BBoxHead.get_bboxes(
+            head, rois, cls_score, bbox_pred, img_shape, scale_factor, rescale, cfg
+        )
+    scores, boxes = found
+    threshold = cfg.nms.get("iou_threshold")
+    if floors is not None:
+        return detections_above(scores, boxes, floors, threshold)
+    return best_detections(scores, boxes, cfg.score_thr, threshold, cfg.max_per_img)
+
+
+def candidates(
+    head: BBoxHead,
+    rois: Tensor,
+    cls_score: Tensor,
+    bbox_pred: Tensor | None,
+    img_shape: Sequence[int],
+    scale_factor: Any,
+    rescale: bool = False,
+    cfg: Any = None,
+) -> tuple[Tensor, Boxes] | None:
+    """The scores (N, C + 1) and boxes among which an image's detections are chosen.
+
+    Args: those of mmdet's ``BBoxHead.get_bboxes``.
+
+    Returns:
+        None where mmdet itself must choose.
+    """
     if bbox_pred is None or img_shape is None or not _usual(cfg, head.bbox_coder):
-        return theirs(bbox_pred, img_shape, scale_factor, rescale, cfg)
+        return None
     # Without regression and config mmdet returns the scores that belong to the logits.
-    scores = theirs(None, None, scale_factor)[1]
+    scores = BBoxHead.get_bboxes(head, rois, cls_score, None, None, scale_factor)[1]
     classes, boxes = scores.shape[1] - 1, bbox_pred.shape[1] // 4
     height, width = img_shape[:2]
     factor = np.float32(scale_factor if rescale else 1)
     highest = float((np.float32([width, height, width, height]) / factor).max())
     single = all(values.dtype == torch.float32 for values in (rois, scores, bbox_pred))
-    floors = getattr(head, "floors", None)
     if not single or boxes not in (1, classes) or classes * (highest + 1) > _APART:
-        if floors is not None:
-            raise UserError(f"images of {height} x {width} pixels: float32 mixes their classes")
-        return theirs(bbox_pred, img_shape, scale_factor, rescale, cfg)
-    found = Boxes(
+        return None
+    return scores, Boxes(
         rois=rois[:, 1:],
         deltas=bbox_pred.view(len(rois), boxes, 4),
         decode=partial(head.bbox_coder.decode, max_shape=img_shape),
         scale=rois.new_tensor(factor),
         highest=highest,
     )
-    threshold = cfg.nms.get("iou_threshold")
-    if floors is not None:
-        return detections_above(scores, found, floors, threshold)
-    return best_detections(scores, found, cfg.score_thr, threshold, cfg.max_per_img)
 
 
 def _usual(cfg: Any, coder: DeltaXYWHBBoxCoder) -> bool:

@@ -86,7 +86,7 @@ def compare(
     for metric in METRICS:
 
         def values(row: Row, seeds: Sequence[int], metric: str = metric) -> np.ndarray:
-            each = [measured[row.experiment, row.scoring, seed][metric] for seed in seeds]
+            each = [measured[row.trained_as, row.scoring, seed][metric] for seed in seeds]
             return 100 * np.stack(each)
 
         pairs = [
@@ -110,7 +110,7 @@ def _shared_seeds(row: Row, base: Row) -> list[int]:
 
 
 def _measure(runs: Sequence[Run], resamples: int) -> dict[tuple[str, str, int], _Values]:
-    """The metrics of each experiment, scoring and seed; all on the same images."""
+    """The metrics of each training, scoring and seed; all on the same images."""
     store, _ = scored_on(runs[0])
     for run in runs:
         if scored_on(run)[0].resolve() != store.resolve():

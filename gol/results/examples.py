@@ -101,7 +101,7 @@ def read_blocks(runs: Iterable[Run], tables: Tables) -> list[Block]:
         print(f"the examples show the first {ROWS} of {len(rows)} rows", file=sys.stderr)
     together: dict[tuple[Path, Path], list[tuple[str, Path]]] = {}
     for row in [*rows.values()][:ROWS]:
-        run = by_name[row.experiment, row.seeds[0]]
+        run = by_name[row.trained_as, row.seeds[0]]
         detections = run.folder.detections(row.scoring)
         together.setdefault(scored_on(run), []).append((row.label, detections))
     return [_block(*place, methods) for place, methods in together.items()]

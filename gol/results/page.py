@@ -104,7 +104,7 @@ def _best(rows: Sequence[Row]) -> str:
 def _beside(run: Run, rows: Sequence[Row]) -> list[Row]:
     """The rows that were scored as the examined run was, whose classes are therefore the same."""
     name = run.identity.experiment
-    setting = next(row.setting for row in rows if row.experiment == name)
+    setting = next(row.setting for row in rows if row.trained_as == name)
     return [row for row in rows if row.setting == setting]
 
 

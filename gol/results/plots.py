@@ -78,7 +78,7 @@ def plot_curves(run_folders: Iterable[str | Path], tables: Tables, path: str | P
     Raises:
         UserError: a folder is incomplete.
     """
-    shown = {row.experiment for rows in tables.values() for row in rows}
+    shown = {row.trained_as for rows in tables.values() for row in rows}
     curves: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for run in read_runs(run_folders):
         if run.identity.experiment in shown:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gol.config.experiments import experiment
+from gol.config.experiments import calibrated_as, experiment
 from gol.config.own import Identity
 from gol.config.protocols import PROTOCOLS
 from gol.costs import Cost
 from gol.errors import UserError, plural
+from gol.files import read_json
 from gol.results.runs import Evaluation, ProtocolScores, Run, read_protocol, read_runs
 
 METRICS = ("AP", "APr", "APc", "APf", "APb")
@@ -19,7 +20,7 @@ METRICS = ("AP", "APr", "APc", "APf", "APb")
 ABSENT = "–"
 """What stands for a number that is not known."""
 
-_SOURCE = {name: ("segm", name) for name in METRICS[:4]} | {"APb": ("bbox", "AP")}
+SOURCE = {name: ("segm", name) for name in METRICS[:4]} | {"APb": ("bbox", "AP")}
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Row:
 
     Attributes:
         experiment: its name.
+        trained_as: name of the experiment that was trained, where this one only calibrates it.
         scoring: activation that turned logits into scores at test time.
         training: label of the experiment.
         label: how the table calls the row; names the scoring where the run has several.
@@ -78,6 +80,7 @@ class Row:
     """
 
     experiment: str
+    trained_as: str
     scoring: str
     training: str
     label: str
@@ -128,7 +131,7 @@ def collect(run_folders: Iterable[str | Path], protocols: Sequence[str] = ()) ->
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in read_runs(run_folders):
         for scoring in run.evaluations:
-            groups.setdefault((run.identity.experiment, scoring), []).append(run)
+            groups.setdefault((_shown_as(run, scoring).experiment, scoring), []).append(run)
     # A run's scorings stay together even when its seeds are not adjacent in the input.
     order = list(dict.fromkeys(experiment for experiment, _ in groups))
     return [
@@ -158,7 +161,7 @@ def mean_text(values: Iterable[float | None], digits: int = 1) -> str:
 
 
 def _row(runs: list[Run], scoring: str, protocols: Sequence[str]) -> Row:
-    first, who = runs[0], runs[0].identity
+    first, who = runs[0], _shown_as(runs[0], scoring)
     results = [run.evaluations[scoring] for run in runs]
     others = [
         {name: read_protocol(run.folder, scoring, name) for name in protocols} for run in runs
@@ -172,23 +175,24 @@ def _row(runs: list[Run], scoring: str, protocols: Sequence[str]) -> Row:
             raise UserError(
                 f"{run.folder} and {first.folder} were not scored alike: {setting} / {settings[0]}"
             )
-    published_on = _dataset_of(who.compare or who.experiment)
+    published_on = _listed(who.compare or who.experiment)
     return Row(
         experiment=who.experiment,
+        trained_as=first.identity.experiment,
         scoring=scoring,
         training=who.label,
-        label=_label(first, scoring),
+        label=_label(first, who, scoring),
         classifier=who.axes.get("classifier", ""),
-        primary=scoring == first.primary,
+        primary=scoring in (first.primary, f"{first.primary}+{who.axes.get('calibration')}"),
         seeds=tuple(run.identity.seed for run in runs),
         values={
             metric: tuple(_percent(getattr(result, kind).get(name)) for result in results)
-            for metric, (kind, name) in _SOURCE.items()
+            for metric, (kind, name) in SOURCE.items()
         },
         published=who.published if _on_its_dataset(who) else None,
         published_on=published_on,
         elsewhere=published_on != who.axes.get("dataset"),
-        comparable=who.compare is None,
+        comparable=who.compare is None and _is_as_listed(who),
         published_note=who.published_note,
         statement=first.statement,
         seconds=tuple(run.train.seconds for run in runs),
@@ -225,23 +229,58 @@ def _protocol_setting(found: ProtocolScores) -> str:
 def _on_its_dataset(who: Identity) -> bool:
     """Whether a run is on the dataset that the list of experiments has it on."""
     # a file of that name is anybody's
-    return who.axes.get("dataset", "") == _dataset_of(who.experiment)
+    return who.axes.get("dataset", "") == _listed(who.experiment)
 
 
-def _dataset_of(name: str) -> str | None:
-    """The dataset that an experiment is on; None where the list of experiments has changed."""
+def _is_as_listed(who: Identity) -> bool:
+    """Whether a run's experiment is listed with its calibration."""
+    method = who.axes.get("calibration")
+    return method is None or _listed(who.experiment, "calibration") == method
+
+
+def _listed(name: str, axis: str = "dataset") -> str | None:
+    """An axis value of an experiment; None where the list of experiments has changed."""
     try:
-        return experiment(name).axes.dataset
+        return getattr(experiment(name).axes, axis)
     except UserError:
         return None
 
 
-def _label(run: Run, scoring: str) -> str:
-    label = run.identity.label
-    if len(run.evaluations) == 1:
-        return label
-    original = ", as the original" if scoring == run.primary else ""
-    return f"{label} (scored with {scoring}{original})"
+def _shown_as(run: Run, scoring: str) -> Identity:
+    """Who a row is: the run, or the experiment that a calibration makes of it."""
+    who, (_, _, method) = run.identity, scoring.partition("+")
+    name = calibrated_as(who.experiment, method) if scoring not in who.scorings else None
+    if name is None:
+        return who
+    entry = experiment(name)
+    told = ("label", "compare", "published", "published_note")
+    axes = {**who.axes, "calibration": method}
+    return who.model_copy(
+        update={"experiment": name, "axes": axes, **{key: getattr(entry, key) for key in told}}
+    )
+
+
+def _label(run: Run, who: Identity, scoring: str) -> str:
+    activation = scoring.partition("+")[0]
+    several = len(run.identity.activations) > 1
+    if scoring in run.identity.scorings:
+        original = ", as the original" if scoring == run.primary else ""
+        return f"{who.label} (scored with {scoring}{original})" if several else who.label
+    label = who.label if who is not run.identity else f"{who.label}, {_calibration(run, scoring)}"
+    return f"{label} (scored with {activation})" if several else label
+
+
+def _calibration(run: Run, scoring: str) -> str:
+    """A calibration's name and strength."""
+    from gol.calibration import calibration  # torch, which a table without one does not need
+
+    chosen = calibration(scoring.partition("+")[2])
+    path = run.folder.calibration(scoring)
+    found = read_json(path) if path.is_file() else {}
+    strength = found.get("strength") if isinstance(found, dict) else None
+    if not chosen.parameter or not isinstance(strength, int | float):
+        return chosen.title
+    return f"{chosen.title} {strength:.3g}"
 
 
 def _setting(axes: dict[str, Any], result: Evaluation) -> str:

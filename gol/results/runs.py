@@ -110,7 +110,8 @@ class Run:
         folder: where it was read from.
         identity: who it is.
         train: its training.
-        evaluations: scoring to evaluation result; the first one is the primary.
+        evaluations: scoring to evaluation result; the first one is the primary, and what was
+            calibrated later comes last.
     """
 
     folder: RunFolder
@@ -198,7 +199,7 @@ def read_run(folder: str | Path) -> Run:
         train=folder.read_summary(),
         evaluations={
             scoring: _read(folder, folder.evaluation(scoring), Evaluation)
-            for scoring in identity.scorings
+            for scoring in dict.fromkeys([*identity.scorings, *folder.calibrated()])
         },
     )
 

@@ -172,7 +172,7 @@ def _gain(row: Row, first: Row) -> str:
     means = [[mean_std(values)[0] for values in pair] for pair in pairs]
     if row is first or None in (*means[0], *means[1]):
         return ""
-    return " → ".join(_signed(ours - theirs) for ours, theirs in zip(*means, strict=True))
+    return " → ".join(signed(ours - theirs) for ours, theirs in zip(*means, strict=True))
 
 
 def _elsewhere(row: Row) -> str | None:
@@ -201,8 +201,10 @@ def _lines(row: Row) -> list[list[str]]:
 
 def _costs(rows: Sequence[Row]) -> tuple[str, list[list[str]]]:
     """What the columns are, and the lines: each training and detection once, and the sum."""
-    trained = {row.experiment: row for row in rows}
-    detected = {(row.experiment, row.scoring): row for row in rows}
+    trained: dict[str, Row] = {}
+    for row in rows:
+        trained.setdefault(row.trained_as, row)
+    detected = {(row.trained_as, row.scoring): row for row in rows}
     everything = [cost for row in trained.values() for cost in row.training_costs]
     everything += [cost for row in detected.values() for cost in row.detection_costs]
     bill = Bill(everything)
@@ -210,7 +212,7 @@ def _costs(rows: Sequence[Row]) -> tuple[str, list[list[str]]]:
     for name, row in trained.items():
         n, what = str(len(row.seeds)), (f"{row.parameters:,}", row.device)
         lines.append([row.training, n, *bill.cells(row.training_costs), *what])
-        own = [each for (experiment, _), each in detected.items() if experiment == name]
+        own = [each for (training, _), each in detected.items() if training == name]
         for each in own:
             label = f"↳ detection, scored with {each.scoring}" if len(own) > 1 else "↳ detection"
             lines.append([label, n, *bill.cells(each.detection_costs), "", ""])

@@ -124,7 +124,7 @@ def score_points(run: Run) -> Iterator["Metric"]:
 
     when, step = milliseconds(run.train.finished), run.train.iterations
     for scoring, result in run.evaluations.items():
-        suffix = "" if scoring == run.primary else f"_{scoring}"
+        suffix = "" if scoring == run.primary else f"_{scoring}".replace("+", "_")
         for kind in ("segm", "bbox"):
             for name, value in getattr(result, kind).items():
                 if value is not None:
@@ -237,7 +237,7 @@ def _class_table(run: Run) -> dict[str, list]:
     """
     found: dict[int, dict[str, Any]] = {}
     for scoring, result in run.evaluations.items():
-        suffix = "" if scoring == run.primary else f"_{scoring}"
+        suffix = "" if scoring == run.primary else f"_{scoring}".replace("+", "_")
         for entry in result.per_class:
             line = found.setdefault(entry.id, {"name": entry.name})
             line |= {f"segm_AP{suffix}": entry.segm_AP, f"bbox_AP{suffix}": entry.bbox_AP}

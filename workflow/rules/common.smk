@@ -17,6 +17,7 @@ from gol.config.datasets import (
 )
 from gol.data.prepared import SPLITS, Drawn, Prepared
 from gol.errors import UserError, one_line, unknown
+from gol.config.experiments import trained_as
 from gol.config.layout import Figure
 from gol.config.pipeline import read_pipeline
 from gol.config.protocols import PROTOCOLS
@@ -107,7 +108,7 @@ def check_rules(names):
 wildcard_constraints:
     dataset="[^/]+",
     seed="[0-9]+",
-    scoring="[a-z_]+",
+    scoring=r"[a-z_]+(\+[a-z_]+)?",
     protocol="|".join(PROTOCOLS),
 
 
@@ -130,15 +131,16 @@ def evaluations(experiment, seeds):
             str(RUN.evaluation("{scoring}", name))
             for name in ("", *PIPELINE.layout.protocols)
         ],
-        experiment=experiment,
+        experiment=trained_as(experiment),
         seed=seeds,
         scoring=PIPELINE.scorings(experiment),
     )
 
 
 def runs(experiments, path=RUN.path):
-    """The run folders of some experiments, or a path in each."""
-    return expand(str(path), experiment=experiments, seed=PIPELINE.seeds)
+    """The run folders of some experiments, or a path in each; those of a calibrated one are another's."""
+    names = dict.fromkeys(map(trained_as, experiments))
+    return expand(str(path), experiment=names, seed=PIPELINE.seeds)
 
 
 def finished(experiments):

@@ -1,0 +1,64 @@
+"""Calibrations are further rows of the run that they calibrate, and train nothing."""
+
+import json
+import random
+
+import pytest
+from run_folders import evaluation, make_run
+
+from gol.config.experiments import calibrated_as, trained_as
+from gol.config.layout import Layout
+from gol.config.pipeline import read_pipeline
+from gol.results.report import select
+from gol.results.rows import collect
+from gol.run_folder import RunFolder
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of the softmax, scored again by two calibrations and by none."""
+    folder = make_run(tmp_path / "softmax", "softmax", scorings=("softmax",))
+    for number, method in enumerate(("norcal", "logit_adjust", "none")):
+        result = evaluation(random.Random(number), 40)
+        path = RunFolder(folder).evaluation(f"softmax+{method}")
+        path.write_text(json.dumps(result))
+    path = RunFolder(folder).calibration("softmax+logit_adjust")
+    path.parent.mkdir()
+    path.write_text(json.dumps({"strength": 0.25}))
+    return folder
+
+
+def test_a_listed_calibration_is_an_experiment_and_another_a_row_below_its_run(run):
+    rows = collect([run])
+    assert [(row.experiment, row.label, row.primary) for row in rows] == [
+        ("demo/softmax", "Softmax", True),
+        ("demo/softmax", "Softmax, logit adjustment 0.25", False),
+        ("demo/softmax_norcal", "Softmax, NorCal", True),
+    ]
+    assert {row.trained_as for row in rows} == {"demo/softmax"}
+    tables, _ = select(rows, Layout({"": ["demo/softmax_norcal"]}))
+    assert [row.scoring for row in tables[""]] == ["softmax+norcal"]
+
+
+def test_a_pipeline_trains_a_calibrated_experiment_not_twice():
+    names = ["demo/softmax_norcal", "demo/softmax", "demo/softmax_fracal"]
+    pipeline = read_pipeline({"name": "p", "experiments": names})
+    assert pipeline.trainings == ["demo/softmax"]
+    assert pipeline.runs("demo/softmax_norcal") == ["results/p/runs/demo/softmax/seed0"]
+    assert [pipeline.scorings(name) for name in names] == [
+        ["softmax+norcal"],
+        ["softmax"],
+        ["softmax+fracal"],
+    ]
+    assert trained_as("demo/gol_fracal") == "demo/gol" and trained_as("demo/gol") == "demo/gol"
+    assert calibrated_as("demo/gol", "fracal") == "demo/gol_fracal"
+    assert calibrated_as("demo/gol", "norcal") is None and calibrated_as("demo/gol", "") is None
+
+
+def test_another_training_removes_what_was_calibrated(run):
+    folder = RunFolder(run)
+    (run / "kept" / "softmax.val").mkdir(parents=True)
+    assert folder.calibrated() == ["softmax+logit_adjust", "softmax+norcal"]
+    folder.clear()
+    assert not folder.calibrated() and not (run / "kept").exists()
+    assert folder.evaluation("softmax").exists()
