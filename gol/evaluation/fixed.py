@@ -6,6 +6,7 @@ by scores that are higher than those of other classes; here classes do not compe
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import hotcoco
@@ -46,8 +47,17 @@ def measure(source: Source) -> dict[str, Any]:
 
 def precision_by_class(pair: Pair, kind: str) -> np.ndarray:
     """What :func:`gol.evaluation.lvis.match` gives, some classes at a time."""
-    tables = (match(pair.of_classes(classes), kind, _ANY) for classes in _classes(pair))
+    tables = (match(_of_classes(pair, numbers), kind, _ANY) for numbers in _classes(pair))
     return np.maximum.reduce(list(tables))  # -1 for classes whose turn it is not
+
+
+def _of_classes(pair: Pair, numbers: np.ndarray) -> Pair:
+    """Objects and detections of some classes alone, in all images."""
+    dataset, chosen = pair.truth.dataset, {*numbers.tolist()}
+    objects = [a for a in dataset["annotations"] if a["category_id"] in chosen]
+    truth = replace(pair.truth, dataset={**dataset, "annotations": objects})
+    rows = np.flatnonzero(np.isin(pair.found.table[:, CATEGORY], numbers))
+    return replace(pair, truth=truth, found=pair.found.take(rows))
 
 
 def _classes(pair: Pair) -> Iterator[np.ndarray]:

@@ -18,7 +18,7 @@ missed even when it is found.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,14 +146,6 @@ class Pair:
     def with_masks(self) -> bool:
         """Whether the detections have masks."""
         return self.found.masks is not None
-
-    def of_classes(self, numbers: np.ndarray) -> "Pair":
-        """Objects and detections of some classes alone, in all images."""
-        chosen = {*numbers.tolist()}
-        objects = [a for a in self.truth.dataset["annotations"] if a["category_id"] in chosen]
-        truth = replace(self.truth, dataset={**self.truth.dataset, "annotations": objects})
-        rows = np.flatnonzero(np.isin(self.found.table[:, CATEGORY], numbers))
-        return replace(self, truth=truth, found=self.found.take(rows))
 
     @property
     def sizes_by(self) -> str:

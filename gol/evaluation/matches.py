@@ -195,11 +195,12 @@ def scenes(pair: Pair, kind: str) -> Iterator[Scene]:
     for each in pair.truth.dataset["annotations"]:
         annotations.setdefault(each["image_id"], []).append(each)
     table, masks, sizes = pair.found.table, pair.found.masks, pair.truth.sizes
+    column = np.ascontiguousarray(table[:, IMAGE])
     for image in sorted(pair.truth.dataset["images"], key=lambda image: image["id"]):
         number = image["id"]
         objects = annotations.get(number, [])
         listed = {each["category_id"] for each in objects} | {*image["neg_category_ids"]}
-        rows = np.arange(*np.searchsorted(table[:, IMAGE], [number, number + 1]))
+        rows = np.arange(*np.searchsorted(column, [number, number + 1]))
         rows = rows[np.isin(table[rows, CATEGORY], [*listed])]
         rows = rows[np.argsort(-table[rows, SCORE], kind="stable")]
         if kind == "segm":
