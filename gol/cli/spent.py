@@ -6,6 +6,7 @@ from typing import Any
 
 from gol.config.pipeline import Pipeline
 from gol.costs import Cost, detection_cost, total, training_cost
+from gol.results.bill import amount
 from gol.run_folder import RunFolder
 
 
@@ -39,9 +40,8 @@ class Spent:
         """
         trained = _words(self.training)
         if planned is not None:
-            trained += f" (planned: {planned:,.3g})"
-        parts = [f"training took {trained}", f"detection {_words(self.detection)}"]
-        return ", ".join(parts)
+            trained += f" (planned: {amount(planned)})"
+        return f"training took {trained}, detection {_words(self.detection)}"
 
 
 def spent(pipeline: Pipeline) -> Spent:
@@ -64,5 +64,5 @@ def spent(pipeline: Pipeline) -> Spent:
 def _words(costs: Iterable[Cost]) -> str:
     found = total(costs)
     names = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_kwh": "kWh"}
-    parts = [f"{found[key]:,.3g} {name}" for key, name in names.items() if key in found]
+    parts = [f"{amount(found[key])} {name}" for key, name in names.items() if key in found]
     return " and ".join(parts) or "–"

@@ -66,6 +66,11 @@ def _sum(values: Iterable[float | None]) -> str:
     total, complete = known_sum(values)
     if total is None:
         return ABSENT
-    digits = 3 if total < 1 else 2 if total < 10 else 1 if total < 100 else 0
-    text = f"{total:,.{digits}f}" if total >= 0.001 else "< 0.001" if total else "0"
-    return text if complete else f"≥ {text}"
+    return amount(total) if complete else f"≥ {amount(total)}"
+
+
+def amount(value: float) -> str:
+    """Hours or kWh, to three digits."""
+    if value < 0.001:
+        return "< 0.001" if value else "0"
+    return f"{value:,.{3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0}f}"
