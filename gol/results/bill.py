@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from gol.costs import UNITS, Cost, known_sum, peak
+from gol.costs import UNITS, Cost, known_sum, peak, total
 from gol.results.rows import ABSENT, mean_text
 
 
@@ -74,3 +74,11 @@ def amount(value: float) -> str:
     if value < 0.001:
         return "< 0.001" if value else "0"
     return f"{value:,.{3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def in_words(costs: Iterable[Cost]) -> str:
+    """Hours and kWh of some trainings and detections together, as far as they are known."""
+    found = total(costs)
+    names = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_kwh": "kWh"}
+    parts = [f"{amount(found[key])} {name}" for key, name in names.items() if key in found]
+    return " and ".join(parts) or ABSENT
