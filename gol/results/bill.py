@@ -63,10 +63,10 @@ class Bill:
 
 
 def _sum(values: Iterable[float | None]) -> str:
-    total, complete = known_sum(values)
-    if total is None:
+    value, complete = known_sum(values)
+    if value is None:
         return ABSENT
-    return amount(total) if complete else f"≥ {amount(total)}"
+    return amount(value) if complete else f"≥ {amount(value)}"
 
 
 def amount(value: float) -> str:

@@ -75,7 +75,7 @@ def cost_lines(runs: Sequence[Run]) -> Lines:
             label = detection_label(scoring, only=len(run.evaluations) == 1)
             lines.append([label, *bill.cells([cost]), *("" for _ in rest)])
     total = bill.cells(everything, alike=False)
-    return [*lines, [f"All {plural(len(runs), 'run')}", *total, *("" for _ in rest)]]
+    return [*lines, [f"All ({plural(len(runs), 'run')})", *total, *("" for _ in rest)]]
 
 
 def version_lines(runs: Sequence[Run]) -> Lines:
