@@ -147,9 +147,10 @@ def training_cost(run: RunFolder) -> Cost:
         UserError: it is not finished, or a file is damaged.
     """
     train = run.read_summary()
-    found = _cost(read_attempts(run.cost))
-    hours = train.seconds * devices_of(run, train) / 3600
-    if hours > sum(found.hours.values()):  # it began before 0.7.0
+    attempts = read_attempts(run.cost)
+    found = _cost(attempts)
+    if sum(attempt.seconds for attempt in attempts) < train.seconds:  # it began before 0.7.0
+        hours = train.seconds * devices_of(run, train) / 3600
         found = Cost({unit_of(train.device): hours}, memory_gb=_logged_memory(run))
     return replace(found, images_per_second=train.images_per_second)
 

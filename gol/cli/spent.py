@@ -1,11 +1,11 @@
 """What the finished runs of a pipeline took, beside what was planned for as many."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from gol.config.pipeline import Pipeline
 from gol.costs import Cost, detection_cost, total, training_cost
+from gol.results.bill import amount, in_words
 from gol.run_folder import RunFolder
 
 
@@ -37,11 +37,10 @@ class Spent:
         Args:
             planned: hours of one device for the trainings of as many runs; None if unknown.
         """
-        trained = _words(self.training)
+        trained = in_words(self.training)
         if planned is not None:
-            trained += f" (planned: {planned:,.3g})"
-        parts = [f"training took {trained}", f"detection {_words(self.detection)}"]
-        return ", ".join(parts)
+            trained += f" (planned: {amount(planned)})"
+        return f"training took {trained}, detection {in_words(self.detection)}"
 
 
 def spent(pipeline: Pipeline) -> Spent:
@@ -59,10 +58,3 @@ def spent(pipeline: Pipeline) -> Spent:
             training.append(training_cost(run))
             detection += [detection_cost(run, scoring) for scoring in pipeline.scorings(name)]
     return Spent(runs, training, detection)
-
-
-def _words(costs: Iterable[Cost]) -> str:
-    found = total(costs)
-    names = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_kwh": "kWh"}
-    parts = [f"{found[key]:,.3g} {name}" for key, name in names.items() if key in found]
-    return " and ".join(parts) or "–"

@@ -128,11 +128,11 @@ def _train(
             preemption.requested, clock.due(done) and ranks.is_main, bill.due
         )
         due |= done == total or validation.due(done)
+        if stop or due or tally:  # before the checkpoint, whose seconds are then known here too
+            bill.add_up()
         if ranks.is_main and (stop or due):
             trainer.save(run, done, wanted, clock.started, clock.spent())
             clock.saved = time.monotonic()
-        if stop or due or tally:
-            bill.add_up()
         if stop or due:
             ranks.barrier()  # a slow disk must not count against an exchange of gradients
         if stop and done < total:

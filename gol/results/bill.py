@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from gol.costs import UNITS, Cost, known_sum, peak
+from gol.costs import UNITS, Cost, known_sum, peak, total
 from gol.results.rows import ABSENT, mean_text
 
 
@@ -63,9 +63,22 @@ class Bill:
 
 
 def _sum(values: Iterable[float | None]) -> str:
-    total, complete = known_sum(values)
-    if total is None:
+    value, complete = known_sum(values)
+    if value is None:
         return ABSENT
-    digits = 3 if total < 1 else 2 if total < 10 else 1 if total < 100 else 0
-    text = f"{total:,.{digits}f}" if total >= 0.001 else "< 0.001" if total else "0"
-    return text if complete else f"≥ {text}"
+    return amount(value) if complete else f"≥ {amount(value)}"
+
+
+def amount(value: float) -> str:
+    """Hours or kWh, to three digits."""
+    if value < 0.001:
+        return "< 0.001" if value else "0"
+    return f"{value:,.{3 if value < 1 else 2 if value < 10 else 1 if value < 100 else 0}f}"
+
+
+def in_words(costs: Iterable[Cost]) -> str:
+    """Hours and kWh of some trainings and detections together, as far as they are known."""
+    found = total(costs)
+    names = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "energy_kwh": "kWh"}
+    parts = [f"{amount(found[key])} {name}" for key, name in names.items() if key in found]
+    return " and ".join(parts) or ABSENT

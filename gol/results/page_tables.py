@@ -9,7 +9,7 @@ from gol.errors import plural
 from gol.evaluation.diagnosis import Diagnosis
 from gol.files import read_json
 from gol.groups import GROUPS
-from gol.results.bill import Bill
+from gol.results.bill import Bill, detection_label
 from gol.results.rows import ClassRow, Row, mean_text
 from gol.results.runs import Run
 
@@ -72,12 +72,10 @@ def cost_lines(runs: Sequence[Run]) -> Lines:
         facts = [f"{train.iterations:,}", f"{train.parameters:,}", device, str(train.ranks)]
         lines.append([f"{who.label}, seed {who.seed}", *bill.cells([run.training_cost]), *facts])
         for scoring, cost in run.detection_costs.items():
-            label = (
-                f"↳ detection, scored with {scoring}" if len(run.evaluations) > 1 else "↳ detection"
-            )
+            label = detection_label(scoring, only=len(run.evaluations) == 1)
             lines.append([label, *bill.cells([cost]), *("" for _ in rest)])
     total = bill.cells(everything, alike=False)
-    return [*lines, [f"All {plural(len(runs), 'run')}", *total, *("" for _ in rest)]]
+    return [*lines, [f"All ({plural(len(runs), 'run')})", *total, *("" for _ in rest)]]
 
 
 def version_lines(runs: Sequence[Run]) -> Lines:

@@ -10,7 +10,7 @@ from typing import Any
 from gol.costs import UNITS, Cost
 from gol.errors import visible
 from gol.results import quoting
-from gol.results.bill import Bill
+from gol.results.bill import Bill, detection_label
 from gol.results.rows import ABSENT, METRICS, Row, Tables, mean_std, mean_text
 
 _FIXED = "AP-fixed"
@@ -214,7 +214,7 @@ def _costs(rows: Sequence[Row]) -> tuple[str, list[list[str]]]:
         lines.append([row.training, n, *bill.cells(row.training_costs), *what])
         own = [each for (training, _), each in detected.items() if training == name]
         for each in own:
-            label = f"↳ detection, scored with {each.scoring}" if len(own) > 1 else "↳ detection"
+            label = detection_label(each.scoring, only=len(own) == 1)
             lines.append([label, n, *bill.cells(each.detection_costs), "", ""])
     runs = sum(len(row.seeds) for row in trained.values())
     return bill.words, [*lines, ["All", str(runs), *bill.cells(everything, alike=False), "", ""]]

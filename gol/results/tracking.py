@@ -111,8 +111,10 @@ def log_run(run_folder: str | Path, store: str | Path, experiment_name: str) -> 
 
     Metrics: ``segm_AP``, ``bbox_APr``, … in [0, 1] at the last iteration, with ``_<scoring>``
     appended for all scorings but the first; ``train/…`` for the training's numbers at their
-    iteration. Artifacts: the resolved config, the evaluation results, one table of all classes
-    (``mlflow.load_table`` reads it) and plots.
+    iteration; ``gpu_hours`` or ``cpu_hours``, ``energy_kwh`` and ``peak_memory_gb`` of the training
+    and its detections together, as far as they are known. Artifacts: the resolved config, the
+    evaluation results, what each start took, one table of all classes (``mlflow.load_table`` reads
+    it) and plots.
 
     Args:
         run_folder: folder of a trained and scored run, see ``gol.results.runs``.

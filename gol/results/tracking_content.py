@@ -17,6 +17,7 @@ from gol.costs import Cost, total
 from gol.errors import without_secrets
 from gol.files import read_json, write_json
 from gol.results import quoting
+from gol.results.bill import in_words
 from gol.results.runs import ProtocolScores, Run, read_protocol
 from gol.run_folder import RunFolder
 
@@ -204,6 +205,7 @@ def _note(run: Run) -> str:
             values = [getattr(result, kind).get(name) for name in _SHOWN]
             cells = ["–" if value is None else f"{100 * value:.1f}" for value in values]
             lines.append(f"| {what}, {quoting.markdown(scoring)} | {' | '.join(cells)} |")
+    lines += ["", f"Cost: {in_words(run.costs)}"]
     lines += ["", f"Run folder: {quoting.markdown(str(run.folder))}"]
     return "\n".join(lines)
 

@@ -95,7 +95,7 @@ def test_preprocess_config_plan_and_doctor(call, demo_data, tmp_path, monkeypatc
     assert plan["runs"] == 2 and plan["gpus"] == 3 and plan["unprepared"] == []
     assert plan.keys() == {
         *("experiments", "runs", "images", "gpu_hours", "gpus", "days", "disk_bytes"),
-        *("download_bytes", "downloads_of_unknown_size", "unprepared"),
+        *("download_bytes", "downloads_of_unknown_size", "unprepared", "spent"),
     }
     assert plan["experiments"][0].keys() == {
         *("experiment", "seeds", "images_per_epoch", "epochs", "iterations", "images_per_second"),

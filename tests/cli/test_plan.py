@@ -166,8 +166,8 @@ def test_what_finished_runs_took_stands_beside_the_plan_for_as_many(tmp_path, mo
     }
     planned = 12 * 99_388 / 20 / 3600  # 16.6
     assert plan.hours_of_done == pytest.approx(planned)
-    words = "1 of 4 runs: training took 60 GPU-hours and 21.5 kWh (planned: 16.6), "
-    assert f"done       {words}detection 2 GPU-hours\n" in format_plan(plan, [])
+    words = "1 of 4 runs: training took 60.0 GPU-hours and 21.5 kWh (planned: 16.6), "
+    assert f"done       {words}detection 2.00 GPU-hours\n" in format_plan(plan, [])
 
 
 def test_hours_of_a_cpu_are_those_of_cores(tmp_path, monkeypatch):

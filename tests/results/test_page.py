@@ -194,7 +194,7 @@ def test_costs_and_differences_of_configurations(pipeline):
         assert float(cost["CPU-h"]) == pytest.approx(run.train.seconds / 3600, abs=6e-4)
         assert cost["Parameters"] == "1,240,000" and cost["GB"] == cost["kWh"] == "–"
         assert detection[:3] == ["↳ detection", "–", "–"]
-    assert last[:2] == [f"All {len(runs)} runs", f"≥ {_hours(runs):.3f}"]
+    assert last[:2] == [f"All ({len(runs)} runs)", f"≥ {_hours(runs):.3f}"]
 
 
 def _hours(runs):

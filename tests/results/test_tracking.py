@@ -196,6 +196,7 @@ def test_what_a_person_sorts_and_looks_for_is_there(tmp_path, store, undrawn):
     assert (tags["mlflow.user"], tags["mlflow.source.git.commit"]) == ("me", "5d667cb")
     assert tags["gol.git.dirty"] == "true" and tags["mlflow.source.name"] == "gol train"
     assert "**Gumbel**, seed 0" in tags["mlflow.note.content"]
+    assert "\nCost: 1.10 GPU-hours and 0.750 kWh\n" in tags["mlflow.note.content"]
     inputs = [
         (i.dataset.name, i.dataset.digest, i.tags[0].value) for i in logged.inputs.dataset_inputs
     ]

@@ -173,7 +173,8 @@ def the_grid_with_everything_happening(bench):
     assert results(folder) == results(expected)
     for run in RUNS:
         assert iterations(folder / run) == iterations(expected / run)
-        for path in (expected / run / "detections").glob("*.json"):
+        found = (expected / run / "detections").glob("*.json")
+        for path in (path for path in found if ".cost." not in path.name):
             assert (folder / run / "detections" / path.name).read_bytes() == path.read_bytes()
         mine = ("-h", "--states=all", "-n", job_names(folder, [run]), "-o", "%T")
         states = bench.cluster.call("squeue", *mine).split()
