@@ -20,7 +20,7 @@ TITLES = {
     "candidates": "Detections of an image\n1,000 proposals, 1,203 classes",
     "classes": "Detections of an image\n1,000 proposals, one box a class",
     "megapixels": "Masks of an image to run lengths\n300 masks",
-    "images": "Scoring masks and boxes\n1,203 classes, 300 detections an image",
+    "images": "Scoring masks and boxes\n1,203 classes, 300 boxes an image",
 }
 REFERENCES = dict(zip(SERIES, ("mmdet", "mmdet", "mmdet", "lvis-api"), strict=True))
 COLOURS = {"reference": "#D55E00", "gol": "#0072B2"}
@@ -65,28 +65,38 @@ def draw(found: dict[str, list[tuple[float, float, float]]], path: Path) -> None
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
-    figure, axes = pyplot.subplots(1, len(found), figsize=(3.6 * len(found), 3.6), squeeze=False)
+    size = (3.6 * len(found), 3.6)
+    figure, axes = pyplot.subplots(1, len(found), figsize=size, squeeze=False, sharey=True)
     for axis, (series, rows) in zip(axes[0], found.items(), strict=True):
         sizes, slow, fast = zip(*rows, strict=True)
-        for name, seconds, colour in (
-            (REFERENCES[series], slow, COLOURS["reference"]),
-            ("gol", fast, COLOURS["gol"]),
+        for name, seconds, colour, above in (
+            (REFERENCES[series], slow, COLOURS["reference"], 7),
+            ("gol", fast, COLOURS["gol"], -16),
         ):
             axis.loglog(sizes, seconds, "o-", color=colour)
             axis.annotate(
-                name, (sizes[-1], seconds[-1]), (0, 7), textcoords="offset points",
+                name, (sizes[-1], seconds[-1]), (0, above), textcoords="offset points",
                 ha="right", color=colour, fontweight="bold",
             )  # fmt: skip
         axis.set_title(TITLES[series], fontsize=10)
         axis.set_xlabel(series)
-        axis.margins(x=0.12, y=0.15)
+        axis.set_xticks(sizes, map(_short, sizes))
+        axis.tick_params(axis="x", labelsize=8)
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.margins(x=0.12, y=0.2)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("CPU seconds")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
+
+
+def _short(size: float) -> str:
+    return f"{size / 1000:.0f}k" if size >= 10_000 else f"{size:.2g}" if size < 10 else f"{size:,}"
 
 
 def main() -> None:
