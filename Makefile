@@ -34,11 +34,14 @@ test: $(READY)  ## the whole test suite, the one on a real Slurm included
 gpu-check: $(READY)  ## what only a GPU can show; results/gpu-check
 	.venv/bin/python tests/gpu/check.py
 
+# Each benchmark writes a table and JSON into this folder; one more is one more line.
+BENCH := .venv/bin/python tests/benchmarks
 bench: $(READY)  ## speed and memory against mmdet and lvis-api, every result compared; results/bench
-	.venv/bin/python tests/benchmarks/bench_nms.py --runs 3 --out results/bench
-	.venv/bin/python tests/benchmarks/bench_masks.py --json results/bench/masks.json
-	.venv/bin/python tests/benchmarks/bench_losses.py
-	.venv/bin/python tests/benchmarks/bench_evaluate.py --images 400 --classes 1203 --detections 120000
+	$(BENCH)/bench_nms.py --out results/bench
+	$(BENCH)/bench_masks.py --out results/bench
+	$(BENCH)/bench_losses.py --runs 5 --out results/bench
+	$(BENCH)/bench_evaluate.py --images 200 --out results/bench
+	$(BENCH)/bench_scaling.py --images 25 50 100 --out results/bench
 
 lint: $(READY)  ## style, the workflow, and what may import what
 	.venv/bin/ruff check .

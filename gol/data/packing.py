@@ -226,8 +226,9 @@ def _pack_parts(
     numbers = [(0.0,) if form == _JSON else part for form, part in parts]
     first = offsets(list(map(len, numbers)))
     values = np.fromiter(chain.from_iterable(numbers), np.float64, count=first[-1])
-    coded = {_WHOLE: values.astype("<i4") if (forms == _WHOLE).any() else None}
-    undecided = forms == _FLOAT
+    undecided, coded = forms == _FLOAT, {}
+    with np.errstate(invalid="ignore"):  # it is for the whole numbers alone
+        coded[_WHOLE] = values.astype("<i4") if (forms == _WHOLE).any() else None
     for form, (dtype, divisor) in enumerate(_FORMS):
         with np.errstate(invalid="ignore"):  # a number too large is found out by the comparison
             coded[form] = np.rint(values * divisor).astype(dtype) if form != _FLOAT else values

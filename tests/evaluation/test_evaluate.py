@@ -10,9 +10,10 @@ from lvis_oracle import flat, lvis_api, random_dataset, random_detections, write
 from seeds import fresh_seed
 
 from gol.errors import UserError
-from gol.evaluation import lvis
+from gol.evaluation import inputs, lvis
 from gol.evaluation.diagnosis import diagnose
 from gol.evaluation.lvis import IOU_TYPES, METRICS, evaluate, evaluate_file, format_metrics
+from gol.files import stream
 
 REAL = {"minicoco": "minicoco_lt/minicoco_lt_val.json", "lvis": "lvis_v0.5_val_100.json"}
 CASES = [f"random-{fresh_seed()}" for _ in range(6)]
@@ -396,3 +397,36 @@ def test_the_size_of_a_mask_may_be_written_as_a_float(small):
     for detection in detections:
         detection["segmentation"]["size"] = [*map(float, detection["segmentation"]["size"])]
     assert evaluate(*write(paths[0].parent, dataset, detections)) == expected
+
+
+@pytest.mark.parametrize("masks", [None, True, False])
+def test_a_run_of_entries_is_read_like_each_alone(small, monkeypatch, masks):
+    *_, (annotations, detections) = small
+    monkeypatch.setattr(stream, "_WINDOW", 3000)
+    truth = inputs.read_ground_truth(annotations)
+    together = inputs.read_detections(detections, truth, masks)
+    monkeypatch.setattr(inputs._Entries, "_columns", lambda *_: {}["no"])
+    alone = inputs.read_detections(detections, truth, masks)
+    assert together.table.tobytes() == alone.table.tobytes()
+    assert together.masks == alone.masks
+    assert together.areas.tobytes() == alone.areas.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": float("nan")}, "has score nan: it must be a finite number"),
+        ({"bbox": [5, 5, -3, 2]}, "has bbox .*: width or height is negative"),
+        ({"bbox": "1234"}, "must have numbers"),
+        ({"image_id": -4}, "has image_id -4: not among the images"),
+        ({"segmentation": {"size": [1, 2], "counts": "2"}}, "has size .* of its image is"),
+    ],
+)
+def test_a_bad_entry_far_into_the_file_is_named(small, monkeypatch, change, message):
+    _, entries, (annotations, detections) = small
+    monkeypatch.setattr(stream, "_WINDOW", 3000)
+    place = len(entries) - 20
+    entries = [*entries[:place], entries[place] | change, *entries[place + 1 :]]
+    detections.write_text(json.dumps(entries))
+    with pytest.raises(UserError, match=f"detection {place}.*{message}"):
+        evaluate(annotations, detections)

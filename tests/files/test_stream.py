@@ -1,5 +1,6 @@
 """Lists that are read an entry at a time, against json."""
 
+import hashlib
 import io
 import json
 import random
@@ -8,7 +9,7 @@ import pytest
 
 from gol.errors import UserError
 from gol.files import read_json, stream, write_json
-from gol.files.stream import list_items, read_json_list
+from gol.files.stream import list_items, read_json_list, read_json_object
 
 
 @pytest.fixture(params=[1, 2, 7, 1 << 20])
@@ -91,3 +92,28 @@ def test_an_entry_without_end_is_not_read_to_the_end(monkeypatch):
     with pytest.raises(ValueError, match="an entry is too long"):
         list(list_items(text))
     assert text.tell() < 2000
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_object_is_what_json_reads_and_its_list_is_shrunk(window, tmp_path, indent):
+    """Lists of objects are read in runs, cut where another object may only seem to begin."""
+    entries = [{"i": i, "text": '}, {"', "in": [{"a": 1}, {"b": value()}]} for i in range(30)]
+    expected = {"info": value(), "annotations": entries, "empty": [], "last": value()}
+    path = tmp_path / "object.json"
+    path.write_text(json.dumps(expected, indent=indent), encoding="utf-8-sig")
+    runs = []
+    found, digest = read_json_object(path, {"annotations": lambda run: runs.append(run) or run})
+    assert found == expected
+    assert [entry for run in runs for entry in run] == entries
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("text", ['{"a": [{}, {}', '{"a": 1} 2', "{1: 2}", '{"a": [{"b": tru}]}'])
+def test_a_broken_object_is_refused_in_the_words_of_json(window, tmp_path, text):
+    path = tmp_path / "broken.json"
+    path.write_text(text)
+    with pytest.raises(UserError) as expected:
+        read_json(path)
+    with pytest.raises(UserError) as found:
+        read_json_object(path, {})
+    assert str(found.value) == str(expected.value)
