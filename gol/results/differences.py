@@ -22,7 +22,8 @@ from gol.results.tables import aligned, csv_text, notes, signed, wrapped
 
 METRICS = ("AP", "APr", "APc", "APf")
 RISK = 0.05
-_Values = dict[str, np.ndarray]  # metric to (1 + R,): on all images, then on resampled ones
+#: Experiment, scoring and seed → metric → (1 + R,), on all images, then on resampled ones.
+_Measured = dict[tuple[str, str, int], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,13 @@ def compare(
     measured = _measure(runs, resamples)
     found = {}
     for metric in METRICS:
-
-        def values(row: Row, seeds: Sequence[int], metric: str = metric) -> np.ndarray:
-            each = [measured[row.trained_as, row.scoring, seed][metric] for seed in seeds]
-            return 100 * np.stack(each)
-
         pairs = [
-            (row, values(row, s), values(base, s)) for row, s in zip(rows, shared, strict=True)
+            (row, *(_values(measured, each, seeds, metric) for each in (row, base)))
+            for row, seeds in zip(rows, shared, strict=True)
         ]
         found[metric] = _compared(metric, base, pairs)
+    if not any(row.difference is None for row in found["AP"]):
+        raise UserError(f"baseline {baseline}: no class could be measured")
     return found
 
 
@@ -109,7 +108,7 @@ def _shared_seeds(row: Row, base: Row) -> list[int]:
     return seeds
 
 
-def _measure(runs: Sequence[Run], resamples: int) -> dict[tuple[str, str, int], _Values]:
+def _measure(runs: Sequence[Run], resamples: int) -> _Measured:
     """The metrics of each training, scoring and seed; all on the same images."""
     store, _ = scored_on(runs[0])
     for run in runs:
@@ -125,12 +124,17 @@ def _measure(runs: Sequence[Run], resamples: int) -> dict[tuple[str, str, int], 
     return measured
 
 
+def _values(measured: _Measured, row: Row, seeds: Sequence[int], metric: str) -> np.ndarray:
+    """A row's values in percent points, (S, 1 + R)."""
+    return 100 * np.stack([measured[row.trained_as, row.scoring, s][metric] for s in seeds])
+
+
 def _compared(
     metric: str, base: Row, pairs: Sequence[tuple[Row, np.ndarray, np.ndarray]]
 ) -> list[Difference]:
     """The rows of a metric; each pair holds (S, 1 + R) of a row and of the baseline."""
     pairs = [(row, *_there(*values)) for row, *values in pairs]
-    pairs = [pair for pair in pairs if pair[1].shape[1] > 2]
+    pairs = [pair for pair in pairs if pair[1].shape[1] > 2]  # a variance takes two resamples
     differences = [
         None if row is base else _estimate(values - others) for row, values, others in pairs
     ]
@@ -213,7 +217,7 @@ def markdown(found: dict[str, list[Difference]], remarks: Sequence[str] = ()) ->
         wrapped([quoting.markdown(head)]),
         wrapped(f"**{quoting.markdown(n)}**" for n in remarks),
     ]
-    for metric, rows in found.items():
+    for metric, rows in ((metric, rows) for metric, rows in found.items() if rows):
         lines = [["Method", metric, "95 %", "difference", "95 %", "p", "real"]]
         parts += [f"## {metric}", aligned(lines + [_line(row) for row in rows])]
     return "\n\n".join(part for part in parts if part) + "\n"
