@@ -18,7 +18,7 @@ import torch
 
 from gol.config.own import own_part
 from gol.config.resolve import fingerprint, load_config
-from gol.engine.distributed import Ranks, join
+from gol.engine.distributed import Ranks, join, loading_workers
 from gol.engine.precision import Precision, find_precision
 from gol.engine.preemption import Preemption
 from gol.engine.shards import write_sharded
@@ -152,7 +152,7 @@ class ImageShare:
         batches = _batches(self.dataset, _batch_size(config.model))
         self.batches = batches[ranks.rank :: ranks.world]
         self.rounds = math.ceil(len(batches) / ranks.world)
-        self.workers, self.device = config.data.workers_per_gpu, ranks.device
+        self.workers, self.device = loading_workers(config, ranks.world), ranks.device
         self.precision = precision
 
     @property
