@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import gol
-import gol.models  # noqa: F401  (makes mmcv and mmdet ready to be imported)
+import gol.models
 from gol.data.loader import to_device
 from gol.engine.precision import Precision
 

@@ -32,7 +32,7 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def goals(rows: dict[str, dict[str, float]]) -> str:
-    """What was hoped for beside what was found; a slower card misses the first, which is no fault."""
+    """What was hoped for beside what was found; another card may miss the first: no failure."""
     slow, fast = (rows[name]["images_per_second"] for name in (_PRECISIONS[0], _PRECISIONS[-1]))
     found = {
         f"{_RATE} images/s on a card like an A100": (fast, _RATE),
