@@ -29,6 +29,7 @@ gpu-check: $(READY)  ## what only a GPU can show; results/gpu-check
 bench: $(READY)  ## speed and memory against mmdet and lvis-api, every result compared; results/bench
 	.venv/bin/python tests/benchmarks/bench_nms.py --runs 3 --out results/bench
 	.venv/bin/python tests/benchmarks/bench_masks.py --json results/bench/masks.json
+	.venv/bin/python tests/benchmarks/bench_training.py --out results/bench
 	.venv/bin/python tests/benchmarks/bench_losses.py
 	.venv/bin/python tests/benchmarks/bench_evaluate.py --images 400 --classes 1203 --detections 120000
 
