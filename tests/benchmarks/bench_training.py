@@ -53,10 +53,10 @@ class Step:
         torch.manual_seed(0)  # the samplers of proposals and RoIs draw from here
         with self.precision.autocast(self.device):
             loss = self.detector.train_step(self.batch, self.optimizer)["loss"]
-        self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
 
@@ -128,7 +128,7 @@ def main() -> None:
     )
     parser.add_argument("--size", default="1x320x448", help="images x height x width")
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=[*PRECISIONS])
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="folder for training.md and training.json")
     args = parser.parse_args()
