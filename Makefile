@@ -40,6 +40,7 @@ bench: $(READY)  ## speed and memory against mmdet and lvis-api, every result co
 	$(BENCH)/bench_nms.py --out results/bench
 	$(BENCH)/bench_masks.py --out results/bench
 	$(BENCH)/bench_pipeline.py --out results/bench
+	$(BENCH)/bench_training.py --out results/bench
 	$(BENCH)/bench_losses.py --runs 5 --out results/bench
 	$(BENCH)/bench_evaluate.py --images 200 --out results/bench
 	$(BENCH)/bench_scaling.py --images 25 50 100 --out results/bench

@@ -41,7 +41,8 @@ def separable_forward(
         pooled = rows[chosen].flatten(0, 1) @ features[image].transpose(0, 1).flatten(1)
         pooled = pooled.view(-1, size[0] * channels, width)
         pooled = torch.bmm(pooled, columns[chosen].transpose(1, 2))
-        output[chosen] = pooled.view(-1, size[0], channels, size[1]).transpose(1, 2)
+        pooled = pooled.view(-1, size[0], channels, size[1]).transpose(1, 2)
+        output[chosen] = pooled.to(output.dtype)
 
 
 def separable_backward(

@@ -97,6 +97,8 @@ class Own(Identity):
         checkpoint_interval: iterations between two checkpoints, at most.
         checkpoint_minutes: minutes between two checkpoints, at most.
         threads: CPU threads of a rank.
+        workers: ``auto``: as many processes load as the rank has cores beside these; None: as many
+            as ``data.workers_per_gpu`` says.
         validate_every: iterations between two validations on the test images; None: no validation.
         patience: validations without a better score after which the training ends; None: never.
     """
@@ -112,6 +114,7 @@ class Own(Identity):
     checkpoint_interval: Count
     checkpoint_minutes: Positive
     threads: Annotated[Count, Field(le=1024)]
+    workers: Literal["auto"] | None = None
     validate_every: Count | None = None
     patience: Count | None = None
 

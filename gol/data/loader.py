@@ -206,6 +206,42 @@ def _unpack(batch: Any) -> Any:
     return batch
 
 
+def on_device(
+    batches: Iterator[Any],
+    device: torch.device,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> Iterator[Any]:
+    """Moves batches to ``device``; on CUDA the next one is copied while this one is used."""
+    if device.type != "cuda":
+        yield from (to_device(batch, device, memory_format) for batch in batches)
+        return
+    copies, ready = torch.cuda.Stream(device), []
+    for batch in batches:
+        with torch.cuda.stream(copies):
+            ready.append((to_device(batch, device, memory_format), copies.record_event()))
+        if len(ready) > 1:
+            yield _arrived(*ready.pop(0))
+    for moved, event in ready:
+        yield _arrived(moved, event)
+
+
+def _arrived(batch: Any, copied: torch.cuda.Event) -> Any:
+    """The batch, which what the current stream does next waits for."""
+    stream = torch.cuda.current_stream()
+    stream.wait_event(copied)
+    _in_use(batch, stream)
+    return batch
+
+
+def _in_use(batch: Any, stream: torch.cuda.Stream) -> None:
+    """Keeps the memory, which another stream has asked for, until ``stream`` has done with it."""
+    if isinstance(batch, torch.Tensor):
+        batch.record_stream(stream)
+    elif isinstance(batch, dict | list):
+        for value in batch.values() if isinstance(batch, dict) else batch:
+            _in_use(value, stream)
+
+
 def to_device(
     batch: Any,
     device: torch.device,

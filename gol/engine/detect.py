@@ -20,7 +20,7 @@ import torch
 from gol.config.own import own_part
 from gol.config.resolve import fingerprint, load_config
 from gol.engine.bill import Bill
-from gol.engine.distributed import Ranks, join
+from gol.engine.distributed import Ranks, join, loading_workers
 from gol.engine.per_class import Cutoffs, find_cutoffs
 from gol.engine.precision import Precision, find_precision
 from gol.engine.preemption import Preemption
@@ -294,7 +294,7 @@ class ImageShare:
         self.batches, self.keeping = batches[ranks.rank :: ranks.world], keeping
         self.rank, self.world, self.total = ranks.rank, ranks.world, len(batches)
         self.rounds = math.ceil(len(batches) / ranks.world)
-        self.workers, self.device = config.data.workers_per_gpu, ranks.device
+        self.workers, self.device = loading_workers(config, ranks.world), ranks.device
         self.precision = precision
 
     @property

@@ -29,6 +29,7 @@ from gol.errors import LostJobError, UserError, choices, visible
 
 _MEETING = timedelta(minutes=10)  # for all ranks to be there, and for one exchange of gradients
 _PATIENCE = timedelta(days=30)  # a rank may write a checkpoint or detect for hours meanwhile
+_MOST_WORKERS = 16  # more load no faster, and each holds what the dataset does
 _PORTS = range(20000, 32000)  # below those that Linux hands out to clients
 _joins = itertools.count()
 _rendezvous: dist.Store | None = None
@@ -109,6 +110,27 @@ def find_device(name: str | None, local_rank: int = 0) -> torch.device:
         return device
     allowed = choices(["cpu", *(f"cuda:{index}" for index in range(gpus))])
     raise UserError(f"no device '{name}'; allowed: {allowed}")
+
+
+def loading_workers(config: Any, world: int) -> int:
+    """How many processes load images for a rank.
+
+    With ``gol.workers: auto`` that is the cores that this rank has beside its own threads: of
+    Slurm's task or those that this process may run on, shared among the ranks of this machine.
+
+    Args:
+        config: the resolved config.
+        world: number of ranks.
+    """
+    if config.gol.get("workers") != "auto":
+        return config.data.workers_per_gpu
+    cores, env = os.cpu_count() or 1, os.environ
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    per_task = env.get("SLURM_CPUS_PER_TASK")
+    cores = min(cores, int(per_task or cores))
+    sharing = int(env.get("LOCAL_WORLD_SIZE") or (1 if per_task else world))
+    return min(max(cores // sharing - config.gol.threads, 0), _MOST_WORKERS)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from gol import __version__
 from gol.compat.deferred import no_compiler
 from gol.config.own import own_part
 from gol.data.images import MIN_SIDE
-from gol.data.loader import EpochLoader, derive_seed, to_device
+from gol.data.loader import EpochLoader, derive_seed, on_device
 from gol.engine.checkpoints import (
     checkpoint_path,
     newest_checkpoint,
@@ -30,7 +30,7 @@ from gol.engine.checkpoints import (
     read_checkpoint,
     save_checkpoint,
 )
-from gol.engine.distributed import Ranks
+from gol.engine.distributed import Ranks, loading_workers
 from gol.engine.exchange import Exchange
 from gol.engine.precision import Precision, find_precision
 from gol.engine.running_statistics import RunningStatistics
@@ -107,7 +107,7 @@ class Trainer:
             dataset,
             config.data.samples_per_gpu,
             config.seed,
-            config.data.workers_per_gpu,
+            loading_workers(config, ranks.world),
             own.global_batch,
             ranks.rank,
             ranks.world,
@@ -219,30 +219,40 @@ class Trainer:
         """
         epoch, position = divmod(iteration, len(self.loader))
         if self.batches is None or position == 0:
-            self.batches = self.loader.epoch(epoch, position)
+            loaded = self.loader.epoch(epoch, position)
+            self.batches = on_device(loaded, self.ranks.device, self.precision.memory_format)
         rate = self.schedule.set(iteration)
-        values = self._gradients(iteration, position)
+        names, totals = self._gradients(iteration, position)
+        self.scaler.torch.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm or float("inf"))
+        # All at once, and nowhere else in a step: a GPU is waited for here.
+        *totals, norm = torch.cat([totals, norm.double()[None]]).tolist()
+        count = self.loader.count(position)
+        sums = self.ranks.sum(totals)
+        values = {name: value / count for name, value in zip(names, sums, strict=True)}
         if not math.isfinite(values["loss"]):
             raise UserError(
                 f"the loss is {values['loss']} at iteration {iteration}: {values}; {_ADVICE}"
             )
-        self.scaler.torch.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.max_norm or float("inf"))
         if not (self.scaler.torch.is_enabled() or math.isfinite(norm)):
             raise UserError(f"the gradient is not finite at iteration {iteration}; {_ADVICE}")
         with no_compiler():
             self.scaler.step(self.optimizer)
-        return {"lr": rate, **values, "grad_norm": float(norm)}
+        return {"lr": rate, **values, "grad_norm": norm}
 
-    def _gradients(self, iteration: int, position: int) -> dict[str, float]:
-        """Leaves the mean gradient over M micro-batches in the parameters; returns L means."""
+    def _gradients(self, iteration: int, position: int) -> tuple[list[str], Tensor]:
+        """Leaves the mean gradient over M micro-batches in the parameters.
+
+        Returns:
+            The names of L values, and (L,) float64: their sums over this rank's micro-batches.
+        """
         count, own = self.loader.count(position), self.loader.own(position)
         total: Any = 0
         for parameter in self.parameters:
             parameter.grad = None
         self.statistics.begin()
         for turn, (number, weight) in enumerate(own, 1):
-            batch = to_device(next(self.batches), self.ranks.device, self.precision.memory_format)
+            batch = next(self.batches)
             # The samplers of proposals and RoIs and DropLoss draw from here.
             torch.manual_seed(derive_seed("step", self.seed, iteration) + number)
             with self.exchange.accumulate(last=turn == len(own)):
@@ -253,5 +263,4 @@ class Trainer:
             total = total + weight * torch.stack([v.detach().double() for v in losses.values()])
             self.statistics.add(weight)
         self.statistics.end(count)
-        sums = self.ranks.sum(total.tolist())
-        return {name: value / count for name, value in zip(losses, sums, strict=True)}
+        return list(losses), total

@@ -76,11 +76,13 @@ def test_roi_align_follows_its_definition(kernel, samples, aligned):
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("samples", [0, 2])
 @pytest.mark.parametrize("count", [0, 1, 37])
-def test_roi_align_gradient_equals_torchvisions(kernel, count, samples, aligned):
+@pytest.mark.parametrize("in_order", [False, True])  # mmdet's follow the images
+def test_roi_align_gradient_equals_torchvisions(kernel, in_order, count, samples, aligned):
     from mmcv.ops import RoIAlign
 
     seed = np.random.SeedSequence().entropy % 2**32
     features, rois = random_case(seed, count=count)
+    rois = rois[rois[:, 0].argsort()] if in_order else rois
     ours, theirs = features.clone().requires_grad_(), features.clone().requires_grad_()
     found = RoIAlign((7, 5), 0.25, samples, aligned=aligned)(ours, rois)
     expected = torchvision.ops.roi_align(theirs, rois, (7, 5), 0.25, samples or -1, aligned)

@@ -5,10 +5,18 @@ from itertools import chain
 
 import numpy as np
 import pytest
+import torch
 from seeds import fresh_seed
 
 import gol.models  # noqa: F401
-from gol.data.loader import EpochLoader, SeededDataset, derive_seed, load, micro_batch_size
+from gol.data.loader import (
+    EpochLoader,
+    SeededDataset,
+    derive_seed,
+    load,
+    micro_batch_size,
+    on_device,
+)
 from gol.errors import UserError
 
 
@@ -155,3 +163,18 @@ def test_what_is_wrong_with_an_item_is_one_line(workers):
     with pytest.raises(UserError) as error:
         next(load(Damaged(), [[3, 4]], workers))
     assert str(error.value) == "image 3.jpg is missing or damaged"
+
+
+@pytest.mark.parametrize("place", ["cpu", "cuda"])
+def test_batches_arrive_on_the_device_whole_and_in_order(place):
+    if place == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    images = [torch.randn(2, 3, 64, 96) for _ in range(5)]
+    batches = [{"img": image, "boxes": [torch.rand(4), "a"]} for image in images]
+    found = on_device(iter(batches), torch.device(place), torch.channels_last)
+    for wanted, batch in zip(batches, found, strict=True):
+        assert batch["img"].device.type == batch["boxes"][0].device.type == place
+        assert batch["img"].is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(batch["img"].cpu(), wanted["img"], rtol=0, atol=0)
+        assert torch.equal(batch["boxes"][0].cpu(), wanted["boxes"][0])
+        assert batch["boxes"][1] == "a"

@@ -20,9 +20,10 @@ from rank_processes import (
     train_ranks,
 )
 
+import gol
 from gol.costs import read_attempts
 from gol.engine.detect import detect
-from gol.engine.distributed import Address, find_address, find_device, join
+from gol.engine.distributed import Address, find_address, find_device, join, loading_workers
 from gol.engine.train import train
 from gol.errors import UserError
 from gol.run_folder import RunFolder
@@ -94,6 +95,30 @@ def test_submitits_local_jobs_are_found(env):
         SLURM_STEP_NUM_TASKS=8,  # of an enclosing job
     )
     assert find_address() == Address(1, 2, 1, "tcp://127.0.0.1:20005")
+
+
+@pytest.mark.parametrize(
+    ("cores", "world", "variables", "workers"),
+    [
+        (2, 1, {}, 1),
+        (1, 1, {}, 0),
+        (12, 4, {}, 2),  # submitit's on this machine
+        (12, 4, {"SLURM_CPUS_PER_TASK": 6}, 5),  # each rank is a task
+        (12, 4, {"SLURM_CPUS_PER_TASK": 12, "LOCAL_WORLD_SIZE": 4}, 2),  # torchrun in one task
+        (12, 8, {"LOCAL_WORLD_SIZE": 4}, 2),  # two nodes
+        (128, 1, {}, 16),
+    ],
+)
+def test_auto_takes_the_cores_that_a_rank_has(
+    env, monkeypatch, tiny_data, cores, world, variables, workers
+):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    env(**variables)
+    config = gol.load_experiment("demo/gumbel", {"gol.workers": "auto"}, tiny_data)
+    assert loading_workers(config, world) == workers
+    config.gol.workers, config.data.workers_per_gpu = None, 3
+    assert loading_workers(config, world) == 3
 
 
 def test_the_gpu_is_chosen_among_those_that_are_visible(monkeypatch):

@@ -7,9 +7,11 @@ Sections, each of which may be asked for alone with ``--only``:
 - ``detections``: an image's detections against mmdet's, and how often each waits for the device;
 - ``losses``: every activation and loss under bfloat16 and float16 autocast, against float64;
 - ``energy``: what matrix products take by NVML, in watts;
-- ``speed``: images a second and memory of Mask R-CNN R-50 with 1,203 classes at 800 x 1333;
+- ``speed``: images a second and memory of Mask R-CNN R-50 with 1,203 classes at 800 x 1333,
+  beside the goals;
 - ``demo``: the demo's experiments over several seeds, with the table of all;
-- ``amp``: Gumbel on the demo in bfloat16 and float16, beside float32 of the section before;
+- ``amp``: Gumbel on the demo in bfloat16, with channels-last too, and float16, beside float32
+  of the section before;
 - ``ranks``: the same losses with two processes as with one, where there are two GPUs.
 
 It needs torch with torchvision and this project's packages, compiled operators are not needed.

@@ -33,7 +33,7 @@ def demo(args: argparse.Namespace) -> dict[str, Any]:
 def amp(args: argparse.Namespace) -> dict[str, Any]:
     """AP of autocast lies within the spread of float32 over the same seeds."""
     values = {}
-    for precision in ("float32", "bfloat16", "float16"):
+    for precision in ("float32", "bfloat16", "float16", "bfloat16_channels_last"):
         # float32 is the section "demo" again, whose runs are found done.
         folder = "demo/gumbel" if precision == "float32" else f"amp/{precision}"
         setting = [] if precision == "float32" else [f"precision={precision}"]
