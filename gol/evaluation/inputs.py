@@ -295,15 +295,12 @@ class _Entries:
                 self._add(entry)
             return
         self.numbers.frombytes(numbers.tobytes())
-        self.count += len(run)
-        if self.masks is not None:
+        self.count, self.any_mask = self.count + len(run), self.any_mask or bool(counts)
+        if counts:
             self.masks += counts
-            self.any_mask = True
 
     def _columns(self, run: list) -> tuple[np.ndarray, list[str]]:
         """The table's rows and the masks' counts; any error where :meth:`_add` must have a look."""
-        if not self.boxes:
-            raise ValueError
         images = [self.images[entry["image_id"]] for entry in run]
         table = np.empty((len(run), 7))
         table[:, IMAGE] = images
@@ -312,14 +309,11 @@ class _Entries:
         boxes = [entry["bbox"] for entry in run]
         table[:, X : HEIGHT + 1] = np.reshape(array("d", chain.from_iterable(boxes)), (-1, 4))
         masks = [entry["segmentation"] for entry in run] if self.masks is not None else []
-        counts, sizes = [mask["counts"] for mask in masks], [self.sizes[image] for image in images]
-        wrong = {*map(len, boxes)} != {4} or {*map(type, counts)} - {str}
-        if wrong or (masks and [mask["size"] for mask in masks] != sizes):
-            raise ValueError
-        for mask, size in zip(masks, sizes, strict=False):
-            mask["size"] = size
-        hotcoco.mask.area(masks)
-        if any(map(_fits, counts, [height * width - 1 for height, width in sizes])):
+        counts, sizes = [mask["counts"] for mask in masks], [self.sizes[i] for i in images]
+        odd = not self.boxes or {*map(len, boxes)} != {4} or {*map(type, counts)} - {str}
+        odd = odd or (masks and [mask["size"] for mask in masks] != sizes)
+        hotcoco.mask.area([{"size": s, "counts": c} for s, c in zip(sizes, counts, strict=False)])
+        if odd or any(map(_fits, counts, [height * width - 1 for height, width in sizes])):
             raise ValueError
         return table, counts
 
