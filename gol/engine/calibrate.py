@@ -13,12 +13,13 @@ import torch
 from gol.calibration import Calibration, Known, calibration
 from gol.config.own import own_part
 from gol.config.resolve import fingerprint, load_config, training_annotations
-from gol.engine.detect import Detecting, build_scorer, entries_of
+from gol.engine.detect import Detecting, build_scorer
 from gol.engine.distributed import join
 from gol.engine.keeping import kept_folder
 from gol.engine.kept import KeptFolder
 from gol.engine.known import read_known, say_empty_classes
 from gol.engine.preemption import Preemption
+from gol.engine.shares import entries_of
 from gol.errors import UserError, first_few
 from gol.evaluation.lvis import evaluate, evaluate_file
 from gol.files import json_items, read_json, sealed_path, write_json

@@ -18,7 +18,8 @@ from gol.models.keep import Keeper, Rules
 from gol.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from gol.engine.detect import Detecting, ImageShare
+    from gol.engine.detect import Detecting
+    from gol.engine.shares import ImageShare
 
 #: Beside the scores as they are: candidates under these are kept, too, and LogN's, at most as many
 #: of each as an image may have detections.

@@ -24,10 +24,11 @@ import torch
 from gol import __version__
 from gol.config.own import own_part
 from gol.engine.checkpoints import save_checkpoint
-from gol.engine.detect import ImageShare, build_scorer
+from gol.engine.detect import build_scorer
 from gol.engine.preemption import Preemption
 from gol.engine.runlog import append, shorten
 from gol.engine.shards import write_sharded
+from gol.engine.shares import ImageShare
 from gol.errors import Interrupted, UserError
 from gol.models.state import DamagedError, load_checkpoint
 from gol.progress import progress

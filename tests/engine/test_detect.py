@@ -11,7 +11,8 @@ import gol
 from gol.config.resolve import fingerprint, save_config
 from gol.costs import detection_cost, read_attempts
 from gol.engine.checkpoints import save_checkpoint
-from gol.engine.detect import _batch_size, detect
+from gol.engine.detect import detect
+from gol.engine.shares import batch_size
 from gol.errors import UserError
 from gol.models import set_scoring
 from gol.run_folder import RunFolder
@@ -34,7 +35,7 @@ def prepare(run, data, experiment="demo/sigmoid"):
 def test_detections_do_not_depend_on_the_batch(tmp_path, demo_data, monkeypatch):
     run, found = prepare(tmp_path, demo_data), {}
     for size in (1, 7):
-        monkeypatch.setattr("gol.engine.detect._BATCH", size)
+        monkeypatch.setattr("gol.engine.shares._BATCH", size)
         detect(run, tmp_path / "d.json", device="cpu")
         found[size] = json.loads((tmp_path / "d.json").read_text())
     assert len(found[1]) > 24
@@ -50,7 +51,7 @@ def test_detections_do_not_depend_on_the_batch(tmp_path, demo_data, monkeypatch)
 )
 def test_batches_are_as_large_as_their_masks_allow(axes, size, demo_data):
     """Each of 300 detections has 40 masks, and 512 features of their size before."""
-    assert _batch_size(gol.load_experiment("demo/sigmoid", axes, demo_data).model) == size
+    assert batch_size(gol.load_experiment("demo/sigmoid", axes, demo_data).model) == size
 
 
 def test_what_a_detection_took_stands_beside_it(tmp_path, tiny_data, monkeypatch):

@@ -237,11 +237,11 @@ def test_one_ranks_failure_ends_the_other_soon_and_is_said_once(tmp_path, tiny_d
 def test_detections_of_several_ranks_are_those_of_one(
     per_class, worlds, alone, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("gol.engine.detect._BATCH", 5)
+    monkeypatch.setattr("gol.engine.shares._BATCH", 5)
     count = detect(alone, tmp_path / "one.json", device="cpu", per_class=per_class)
     for world in worlds:
         code = (
-            "import sys, gol.engine.detect; gol.engine.detect._BATCH = 5\n"
+            "import sys, gol.engine.shares; gol.engine.shares._BATCH = 5\n"
             f"print(gol.engine.detect.detect(*sys.argv[1:], device='cpu', per_class={per_class}))\n"
         )
         results = finish(start_ranks(world, "-c", code, alone, tmp_path / "many.json"))

@@ -11,8 +11,9 @@ from rank_processes import assert_same_training, finish, losses, prepare, start_
 
 import gol
 from gol.engine import validation
-from gol.engine.detect import ImageShare, detect
+from gol.engine.detect import detect
 from gol.engine.runlog import RunLog
+from gol.engine.shares import ImageShare
 from gol.engine.train import Interrupted, train
 from gol.engine.trainer import Trainer
 from gol.errors import UserError
@@ -260,7 +261,7 @@ def test_the_throughput_leaves_validation_out(tmp_path, monkeypatch):
 STARTS = """
 import os, signal, sys, time
 from gol.cli import main
-from gol.engine.detect import ImageShare
+from gol.engine.shares import ImageShare
 from gol.errors import UserError
 
 def ask():
