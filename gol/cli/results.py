@@ -254,7 +254,7 @@ def _calibrated(found: "Calibrated") -> tuple[dict[str, Any], str]:
         count = found.after["detections"]
         lines.append(
             f"about {found.missing:,} of {count:,} detections are missing, since their masks "
-            f"were not kept; `gol detect --scoring {found.scoring}` finds all"
+            f"were not kept; `gol detect RUN --scoring {found.scoring}` finds all"
         )
     value = {
         "scoring": found.scoring,

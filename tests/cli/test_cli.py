@@ -43,7 +43,7 @@ def test_gol_alone_prints_its_help(capsys):
     """As pip and docker do: exit code 0, on stdout."""
     assert main([]) == 0
     out = capsys.readouterr().out
-    assert len(VERBS) == 21
+    assert len(VERBS) == 23
     assert out.startswith("usage: gol ") and all(f"\n    {verb}" in out for verb in VERBS)
     with pytest.raises(SystemExit) as ended:
         main(["--help"])

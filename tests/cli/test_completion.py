@@ -46,7 +46,8 @@ def test_verbs_and_their_options():
 
 def test_names():
     assert offered("gol config ") >= set(gol.experiments())
-    assert offered("gol config demo/gum") == {"demo/gumbel", "demo/gumbel_exact"}
+    gumbel = {"demo/gumbel", "demo/gumbel_clamped", "demo/gumbel_exact"}
+    assert offered("gol config demo/gum") == gumbel
     assert offered("gol download lvis_v1") == {"lvis_v1_train", "lvis_v1_val"}
     assert offered("gol weights r") == {"r50", "r101"}
     assert "GOL_r50_v1" in offered("gol pretrained GOL")

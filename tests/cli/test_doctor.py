@@ -242,7 +242,7 @@ def test_store(tmp_path, empty_store):
     assert _store(str(path)).status == "note" and not path.exists()
     path.write_bytes(empty_store)
     assert main(["store", "--store", str(path)]) == 0
-    assert _store(str(path)).text.endswith("mlflow.db: 1 experiments")
+    assert _store(str(path)).text.endswith("mlflow.db: 1 experiment")
     path.write_bytes(b"no database" * 100)
     check = _store(str(path))
     assert check.status == "missing" and "\n" not in check.text

@@ -14,7 +14,7 @@ import gol
 from gol.cli import main
 from gol.cli.termination import tidy_termination
 from gol.config.resolve import save_config
-from gol.engine import detect
+from gol.engine import shares
 from gol.engine.trainer import Trainer
 
 
@@ -51,7 +51,7 @@ def test_train_and_detect(ask, tmp_path, tiny_data, capsys):
     assert "continues after iteration 1" in capsys.readouterr().err
 
     command = ["detect", str(run), "--out", str(out), "--device", "cpu"]
-    ask(detect.ImageShare, "_results")
+    ask(shares.ImageShare, "_results")
     assert main(command) == 75
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("gol detect: ") == 1
@@ -66,8 +66,8 @@ def test_train_and_detect(ask, tmp_path, tiny_data, capsys):
 TERMINATED = """
 import os, signal, sys
 from gol.cli import main
-from gol.engine import detect
-detect.ImageShare._results = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+from gol.engine import shares
+shares.ImageShare._results = lambda *_: os.kill(os.getpid(), signal.SIGTERM)
 main(sys.argv[1:])
 """
 

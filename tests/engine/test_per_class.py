@@ -9,7 +9,7 @@ import torch
 
 import gol
 from gol.config.resolve import fingerprint, save_config
-from gol.engine import detect as module
+from gol.engine import shares as module
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.detect import detect
 from gol.engine.distributed import Ranks

@@ -18,7 +18,7 @@ from gol.results.comparison import plot_comparison
 from gol.results.plots import plot_curves, plot_groups
 from gol.results.report import report
 from gol.results.rows import collect
-from gol.results.tables import csv_text, latex, markdown
+from gol.results.tables import csv_text, latex, markdown, records
 
 HONEST = ["R-50 (3 seeds)", "a_b", "10 %", "Käse, +RFS", "5 × 10\u202f%", "C++ & R&D", "ours: 1.5"]
 HOSTILE = [
@@ -98,7 +98,7 @@ def test_a_report_of_hostile_texts(tmp_path, undrawn):
     figures = {f"{HOSTILE[0]} figure": {HOSTILE[1]: series}}
     folder = tmp_path / "out"
     tables = report(label_runs(tmp_path, used), folder, Layout(layout, figures))
-    texts = {"md": markdown(tables), "csv": csv_text(tables), "tex": latex(tables)}
+    texts = {"md": markdown(tables), "csv": csv_text(records(tables)), "tex": latex(tables)}
     for name, text in texts.items():
         assert (folder / f"table.{name}").read_text() == text
         assert all(char.isprintable() or char == "\n" for char in text)
