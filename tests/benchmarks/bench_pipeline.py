@@ -30,8 +30,10 @@ import numpy as np
 import torch
 
 import gol.models  # noqa: F401  (makes mmdet importable)
+from gol.data.annotations import examine
 from gol.data.dataset import InstanceDataset
 from gol.data.loader import load
+from gol.data.store import AnnotationStore
 
 WAYS = ("mmdet, bitmap", "mmdet, polygon", "gol")
 ROIS = 128  # positive RoIs of an image, at most, in mmdet's configs
@@ -202,6 +204,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if args.images is None:
             args.images, args.annotations = Path(folder), draw_photos(Path(folder), args)
+        data, _ = examine(json.loads(args.annotations.read_text()), args.images)
+        args.annotations = Path(folder) / "train.store"
+        AnnotationStore.from_annotations(data).save(args.annotations)
         rows = measure(args)
         for way, row in rows.items():
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
