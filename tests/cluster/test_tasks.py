@@ -52,6 +52,7 @@ def test_what_0_2_0_has_finished_is_finished(run):
     (run / "model.pth").touch()
     assert task.result(OURS).model_dump() == {
         **SUMMARY,
+        "precision": None,
         "raw_annotations": {},
         "source": {},
         "validation": None,

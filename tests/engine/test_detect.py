@@ -57,7 +57,7 @@ def test_batches_are_as_large_as_their_masks_allow(axes, size, demo_data):
 def test_what_a_detection_took_stands_beside_it(tmp_path, tiny_data, monkeypatch):
     run = RunFolder(prepare(tmp_path / "run", tiny_data))
     detect(run.path, run.detections("softmax"), device="cpu")
-    monkeypatch.setattr("gol.engine.detect._entries", _damaged)
+    monkeypatch.setattr("gol.engine.shares.entries_of", _damaged)
     with pytest.raises(UserError):
         detect(run.path, run.detections("softmax"), device="cpu")
     done, failed = read_attempts(run.cost_of(run.detections("softmax")))
