@@ -6,6 +6,7 @@ import pytest
 from test_original import fields
 
 import gol
+from gol.config.experiments import trained_as
 from gol.losses import LOSSES
 
 _NORMED = {"type": "NormedLinear", "tempearture": 20}
@@ -67,3 +68,15 @@ def test_recipe(name):
     assert constants["loss_weight"] == 1
     assert found["test"]["score_thr"] == 1e-4 and found["test"]["max_per_img"] == 300
     assert found["test"]["nms"] == {"type": "nms", "iou_threshold": 0.5}
+
+
+def test_recipes_with_fracal():
+    """Its detector is Seesaw's with softmax; ours of GOL is calibrated GOL and trains nothing."""
+    found = fields(gol.load_experiment("longtail/fracal"))
+    expected = {**_COMMON, **RECIPES["seesaw"]}
+    assert {key: found[key] for key in expected} == expected
+    (loss,) = found["loss_cls"]
+    assert loss["type"] == "CrossEntropyLoss" and not loss["use_sigmoid"]
+    assert found["test"]["nms"] == {"type": "nms", "iou_threshold": 0.3}
+    assert trained_as("longtail/fracal") == "longtail/fracal"
+    assert trained_as("longtail/gol_fracal") == "gol/droploss_normed_mask_r50_rfs_4x4_2x_gumbel"

@@ -85,7 +85,7 @@ def test_dry_run_of_the_default_pipeline_plans_every_step(checkout, target):
     }
 
 
-@pytest.mark.parametrize(("target", "trainings"), [("all", 54), ("reproduce_table", 14)])
+@pytest.mark.parametrize(("target", "trainings"), [("all", 55), ("reproduce_table", 14)])
 def test_dry_run_of_the_paper_plans_its_trainings_on_both_versions_of_lvis(
     checkout, tmp_path, target, trainings
 ):
