@@ -179,7 +179,9 @@ _RUNS = option(
     nargs="+",
     help="run folders, in the order of the rows, or folders that hold such",
 )
-_LAYOUT = option("--layout", help="pipeline file, or its keys tables and figures as JSON")
+_LAYOUT = option(
+    "--layout", help="pipeline file, or its keys experiments, tables, figures, protocols as JSON"
+)
 
 
 @verb(

@@ -174,7 +174,9 @@ def read_layout(source: str) -> Layout:
         raise UserError(f"the layout is not valid JSON: {error}") from error
     keys = ("tables", "figures", "experiments", "variants")
     if not isinstance(content, Mapping) or not set(keys) & set(content):
-        raise UserError(f"expected an object with the keys {', '.join(keys)}")
+        raise UserError(f"expected an object with one of the keys {', '.join(keys)}")
+    if "name" not in content and (others := set(content) - {*keys, "protocols"}):
+        raise unknown("key of the layout", min(others, key=str), (*keys, "protocols"))
     shown = {key: content[key] for key in (*keys, "protocols") if key in content}
     return _layout(validated(PipelineFile, {"name": "layout", **shown}))
 

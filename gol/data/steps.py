@@ -67,7 +67,7 @@ class LoadRunLengths:
         """Loads what mmdet loads.
 
         Raises:
-            UserError: an RLE is malformed or of another size.
+            UserError: a mask is malformed or of another size (in small images pycocotools reads it).
         """
         info = results["img_info"]
         height, width = info["height"], info["width"]
@@ -75,8 +75,8 @@ class LoadRunLengths:
             return self.step(results)
         try:
             results["gt_masks"] = RunLengthMasks.of(results["ann_info"]["masks"], height, width)
-        except ValueError as error:
-            raise UserError(f"image {info['filename']}: {error}") from error
+        except (IndexError, TypeError, ValueError) as error:
+            raise UserError(f"image {info['filename']}: a mask is malformed: {error}") from error
         results["mask_fields"].append("gt_masks")
         return self.other(results)
 

@@ -95,6 +95,8 @@ def calibrate(
         UserError: no kept logits, or of other weights or classes; a strength out of range; nothing
             to fit, or by; as the calibrations.
     """
+    if scoring and "+" in scoring:
+        raise UserError(f"--scoring {scoring} is calibrated already: name the activation alone")
     chosen = calibration(method)
     value = chosen.strength(*strength) if strength else chosen.default
     if fit and (strength or not chosen.parameter):

@@ -63,6 +63,12 @@ class Source:
             texts.append(
                 f"{few:,} of {len(classes):,} classes have fewer than {self.most:,} detections"
             )
+        full = int((classes == classes.max()).sum())
+        if 0 < classes.max() < self.most and full > 1 and full * _SUSPECT >= len(classes):
+            texts.append(
+                f"{full:,} classes have {classes.max():,} detections and none has more: they look "
+                f"like the best {classes.max():,} of each, not {self.most:,} (--per-class)"
+            )
         full = int((images == images.max()).sum())
         if images.any() and full > 1 and full * _SUSPECT >= len(images):
             texts.append(

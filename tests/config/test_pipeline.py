@@ -322,3 +322,8 @@ def test_a_baseline_needs_three_seeds():
 def test_variants_and_baselines_that_are_refused(changes, message):
     with pytest.raises(UserError, match=re.escape(message)):
         read_pipeline({"name": "x", "experiments": ["demo/softmax"]} | changes)
+
+
+def test_a_misspelt_key_of_a_layout_is_refused():
+    with pytest.raises(UserError, match="did you mean 'protocols'"):
+        read_layout('{"experiments": ["demo/gumbel"], "protocls": ["fixed"]}')
