@@ -67,7 +67,7 @@ class LoadRunLengths:
         """Loads what mmdet loads.
 
         Raises:
-            UserError: a mask is malformed or of another size (in small images pycocotools reads it).
+            UserError: a mask is malformed or of another size, in images that are not small.
         """
         info = results["img_info"]
         height, width = info["height"], info["width"]
@@ -76,7 +76,7 @@ class LoadRunLengths:
         try:
             results["gt_masks"] = RunLengthMasks.of(results["ann_info"]["masks"], height, width)
         except (IndexError, TypeError, ValueError) as error:
-            raise UserError(f"image {info['filename']}: a mask is malformed: {error}") from error
+            raise UserError(f"image {info['filename']}: {error}") from error
         results["mask_fields"].append("gt_masks")
         return self.other(results)
 
