@@ -4,13 +4,15 @@ import json
 import random
 
 import pytest
-from run_folders import evaluation, make_run
+from run_folders import bill, evaluation, make_run
 
 from gol.config.experiments import calibrated_as, trained_as
 from gol.config.layout import Layout
 from gol.config.pipeline import read_pipeline
 from gol.results.report import select
 from gol.results.rows import collect
+from gol.results.runs import read_run
+from gol.results.tracking_content import score_points
 from gol.run_folder import RunFolder
 
 
@@ -62,3 +64,12 @@ def test_another_training_removes_what_was_calibrated(run):
     folder.clear()
     assert not folder.calibrated() and not (run / "kept").exists()
     assert folder.evaluation("softmax").exists()
+
+
+def test_mlflow_takes_the_names_of_all_that_is_calibrated(run):
+    folder = RunFolder(run)
+    detected = {"seconds": 0.0, "images_per_second": 7.0}
+    bill(folder.cost_of(folder.detections("softmax+norcal")), detected)
+    points = {point.key: point.value for point in score_points(read_run(run))}
+    assert points["detection_images_per_second_softmax_norcal"] == 7.0
+    assert "segm_AP_softmax_norcal" in points and not [key for key in points if "+" in key]
