@@ -9,6 +9,8 @@ from run_folders import bill, evaluation, make_run
 from gol.config.experiments import calibrated_as, trained_as
 from gol.config.layout import Layout
 from gol.config.pipeline import read_pipeline
+from gol.files import write_json
+from gol.files.digests import seal_path
 from gol.results.report import select
 from gol.results.rows import collect
 from gol.results.runs import read_run
@@ -57,13 +59,20 @@ def test_a_pipeline_trains_a_calibrated_experiment_not_twice():
     assert calibrated_as("demo/gol", "norcal") is None and calibrated_as("demo/gol", "") is None
 
 
-def test_another_training_removes_what_was_calibrated(run):
+def test_another_training_removes_what_was_calibrated_or_made_beside(run):
     folder = RunFolder(run)
     (run / "kept" / "softmax.val").mkdir(parents=True)
     assert folder.calibrated() == ["softmax+logit_adjust", "softmax+norcal"]
+    usual, best = folder.detections("softmax"), folder.detections("softmax", per_class=True)
+    plain = {usual, folder.evaluation("softmax")}
+    found = [folder.detections(f"softmax+{method}") for method in ("norcal", "none", "logn")]
+    found += [usual, best, folder.cost_of(usual), folder.cost_of(best), folder.cost_of(found[0])]
+    for path in (*found, folder.evaluation("softmax", "fixed")):
+        write_json(path, [], writer="gol detect")
     folder.clear()
-    assert not folder.calibrated() and not (run / "kept").exists()
-    assert folder.evaluation("softmax").exists()
+    assert not (run / "kept").exists()
+    left = {path for name in ("detections", "evaluation") for path in (run / name).iterdir()}
+    assert left == plain | {seal_path(usual)}
 
 
 def test_mlflow_takes_the_names_of_all_that_is_calibrated(run):
