@@ -258,7 +258,8 @@ def _files(run: Run) -> list[Path]:
     folder = run.folder
     scores = [folder.evaluation(scoring) for scoring in run.evaluations]
     there = [path for path in (folder.overrides,) if path.exists()]
-    costs = [folder.cost, *(folder.cost_of(folder.detections(s)) for s in run.evaluations)]
+    found = [folder.detections(s, best) for s in run.evaluations for best in (False, True)]
+    costs = [folder.cost, *map(folder.cost_of, found)]
     there += [path for path in costs if path.exists()]
     others = [folder.evaluation(s, name) for s in run.evaluations for name in PROTOCOLS]
     scores += [path for path in others if path.exists()]
