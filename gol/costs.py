@@ -156,12 +156,21 @@ def training_cost(run: RunFolder) -> Cost:
 
 
 def detection_cost(run: RunFolder, scoring: str) -> Cost:
-    """What the detection with an activation took; nothing is known of one of before 0.7.0.
+    """What the detections with an activation took; nothing is known of those of before 0.7.0.
+
+    The detection of the best of each class, if there was one, is part of it; the throughput is that
+    of the other.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: a file is damaged.
     """
-    return _cost(read_attempts(run.cost_of(run.detections(scoring))))
+    usual, best = (
+        read_attempts(run.cost_of(run.detections(scoring, per_class)))
+        for per_class in (False, True)
+    )
+    if not usual:
+        return _cost([])  # not a part of it
+    return replace(_cost([*best, *usual]), images_per_second=_cost(usual).images_per_second)
 
 
 def devices_of(run: RunFolder, train: RunSummary) -> int:

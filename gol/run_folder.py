@@ -1,31 +1,31 @@
 """A run's folder: the one place that knows the names in it, and how far the run is.
 
-===================== ============================================== ============================
-name                  holds                                          written by
-===================== ============================================== ============================
-``config.json``       the resolved config                            ``gol config``
-``overrides.json``    what ``--set`` changed, if anything            ``gol config``
-``job.json``          which job trains the run                       ``gol launch``
-``logs/``             output of the jobs and of the workflow's steps ``gol launch``, the workflow
-``metrics.jsonl``     losses and throughput, a line per iteration    ``gol train``
-``checkpoints/``      the newest two, and damaged ones, set aside    ``gol train``
-``model.pth``         the trained weights, in mmcv's layout          ``gol train``
-``validation.jsonl``  scores of the validations, a line each         ``gol train``
-``best.pth``          the weights that scored best, as ``model.pth`` ``gol train``
-``.validation/``      detections of a validation that goes on        ``gol train``
-``train.json``        the :class:`RunSummary`, last of all           ``gol train``
-``cost.json``         what each start of the training took           ``gol train``
-``detections/S.json`` detections scored with activation S            ``gol detect``
-``…/S.cost.json``     what each start of that detection took         ``gol detect``
-  ``S.per_class.json`` the best of each class instead of each image   ``gol detect --per-class``
-``evaluation/S.json`` their scores                                   ``gol evaluate``
-  ``S.PROTOCOL.json`` the same by another protocol                   ``gol evaluate --protocol``
-``kept/S.PART/``      logits scored with S, to be calibrated         ``gol detect``
-``calibration/S.*``   its strength, and how that was fitted          ``gol calibrate``
-``tracked.txt``       the id of the MLflow run                       the workflow
-``.train.lock``       nothing; held by the process that trains       ``gol train``
-``.NAME.sha256``      digest of a JSON file: ``gol.files.digests``   who writes that file
-===================== ============================================== ============================
+====================== =========================================== =================================
+name                   holds                                       written by
+====================== =========================================== =================================
+``config.json``        the resolved config                         ``gol config``
+``overrides.json``     what ``--set`` changed, if anything         ``gol config``
+``job.json``           which job trains the run                    ``gol launch``
+``logs/``              output of jobs and of the workflow's steps  ``gol launch``, the workflow
+``metrics.jsonl``      losses and throughput, a line per iteration ``gol train``
+``checkpoints/``       the newest two, and damaged ones, set aside ``gol train``
+``model.pth``          the trained weights, in mmcv's layout       ``gol train``
+``validation.jsonl``   scores of the validations, a line each      ``gol train``
+``best.pth``           weights that scored best, as ``model.pth``  ``gol train``
+``.validation/``       detections of a validation that goes on     ``gol train``
+``train.json``         the :class:`RunSummary`, last of all        ``gol train``
+``cost.json``          what each start of the training took        ``gol train``
+``detections/S.json``  detections scored with activation S         ``gol detect``
+``…/S.cost.json``      what each start of that detection took      ``gol detect``
+``…/S.per_class.json`` the best of each class, not of each image   ``gol detect --per-class``
+``evaluation/S.json``  their scores                                ``gol evaluate``
+``…/S.PROTOCOL.json``  the same by another protocol                ``gol evaluate --protocol``
+``kept/S.PART/``       logits scored with S, to be calibrated      ``gol detect``, ``gol calibrate``
+``calibration/S.*``    its strength, and how that was fitted       ``gol calibrate``
+``tracked.txt``        the id of the MLflow run                    the workflow
+``.train.lock``        nothing; held by the process that trains    ``gol train``
+``.NAME.sha256``       a JSON file's digest: ``gol.files.digests`` who writes that file
+====================== =========================================== =================================
 """
 
 import shutil
@@ -299,9 +299,13 @@ class RunFolder:
         shutil.rmtree(self.validating, ignore_errors=True)
         for name in ("kept", "calibration"):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        for scoring in self.calibrated():  # made by hand: nothing else would notice
-            remove(self.detections(scoring))
-            remove(self.evaluation(scoring))
+        # What nothing else would notice: what was made by hand, or is read where it lies.
+        detections, scores = self.detections("").parent, self.evaluation("").parent
+        for pattern in ("*+*.json", "*.per_class.json", "*.cost.json"):
+            for path in [*detections.glob(pattern)]:
+                remove(path)
+        for path in [*scores.glob("*+*.json"), *scores.glob("*.*.json")]:
+            remove(path)
         for path in (
             *(self.summary, self.weights, self.metrics, self.job),
             *(self.best, self.validations, self.cost),

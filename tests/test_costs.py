@@ -8,6 +8,8 @@ from run_folders import bill, edit, edit_gol, make_run
 
 from gol.costs import Cost, detection_cost, total, training_cost
 from gol.errors import UserError
+from gol.results.runs import read_run
+from gol.results.tracking_content import content_hash
 from gol.run_folder import RunFolder
 
 
@@ -44,6 +46,20 @@ def test_of_a_run_of_an_older_version_the_summary_is_known(run):
     assert detection_cost(run, "gumbel") == Cost({})
     bill(run.cost, {"seconds": 1.0, "device": "cpu", "devices": 6})  # continued by this version
     assert training_cost(run).hours == {"CPU": 6 * seconds / 3600}
+
+
+def test_the_detection_of_the_best_of_each_class_is_part_of_the_cost(run):
+    usual, best = (run.detections("gumbel", per_class) for per_class in (False, True))
+    twice = {"seconds": 180.0, "memory_gb": 9.0, "images_per_second": 2.0}
+    bill(run.cost_of(best), twice)
+    assert detection_cost(run, "gumbel") == Cost({})  # not a part of it
+    bill(run.cost_of(usual), {"seconds": 90.0, "images_per_second": 5.0})
+    found = detection_cost(run, "gumbel")
+    assert (found.hours, found.memory_gb) == ({"GPU": pytest.approx(0.3)}, 9.0)
+    assert found.images_per_second == 5.0
+    before = content_hash(read_run(run.path))
+    bill(run.cost_of(best), twice, twice)
+    assert content_hash(read_run(run.path)) != before
 
 
 def test_of_several_what_is_known_is_added():

@@ -14,7 +14,7 @@ class Spent:
     """What is spent of a plan.
 
     Attributes:
-        runs: finished runs, by experiment.
+        runs: finished runs, by experiment that is trained.
         training: what each of them took to train.
         detection: what their detections took.
     """
@@ -51,10 +51,15 @@ def spent(pipeline: Pipeline) -> Spent:
     """
     runs: dict[str, int] = {}
     training, detection = [], []
-    for name in pipeline.experiments:
-        done = [run for run in map(RunFolder, pipeline.runs(name)) if run.summary.exists()]
+    for name in pipeline.trainings:
+        done = _finished(pipeline, name)
         runs[name] = len(done)
-        for run in done:
-            training.append(training_cost(run))
+        training += map(training_cost, done)
+    for name in pipeline.experiments:  # a calibrated one has detections alone
+        for run in _finished(pipeline, name):
             detection += [detection_cost(run, scoring) for scoring in pipeline.scorings(name)]
     return Spent(runs, training, detection)
+
+
+def _finished(pipeline: Pipeline, name: str) -> list[RunFolder]:
+    return [run for run in map(RunFolder, pipeline.runs(name)) if run.summary.exists()]

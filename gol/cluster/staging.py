@@ -24,7 +24,7 @@ from gol.cluster.tasks import Task
 from gol.config.resolve import read_config
 from gol.data.local import read_from
 from gol.data.store import AnnotationStore, file_digest
-from gol.engine.distributed import find_address, working_device
+from gol.engine.distributed import after_copying, find_address, working_device
 from gol.errors import UserError
 from gol.files import check_space, exclusive
 from gol.progress import ByteProgress
@@ -51,6 +51,7 @@ def staged(task: Task, place: str) -> Iterator[None]:
         if place:
             local_rank = find_address().local_rank
             working_device(task.device, local_rank)
+            users.enter_context(after_copying())
             for split in task.splits(read_config(task.run.path)):
                 images = Path(split.get("img_prefix") or "")
                 try:

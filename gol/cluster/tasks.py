@@ -169,7 +169,7 @@ class Detection:
         detect(self.run.path, self.out, self.scoring, **options)
 
     def splits(self, config: dict[str, Any]) -> list[dict[str, Any]]:
-        """The test split."""
+        """The test split; the training images that LogN measures are read where they are."""
         return [config["data"]["test"]]
 
     def fingerprint(self) -> str:

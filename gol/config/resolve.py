@@ -41,9 +41,7 @@ _TRAINING = (
 
 
 def load_experiment(
-    name: str,
-    overrides: Mapping[str, Any] | None = None,
-    prepared: str | Path | None = None,
+    name: str, overrides: Mapping[str, Any] | None = None, prepared: str | Path | None = None
 ) -> Any:
     """Resolves an experiment.
 

@@ -91,6 +91,16 @@ def preprocess_dataset(
         split: (data, AnnotationStore.from_annotations(data, files[split]))
         for split, data in (("train", train), ("val", val))
     }
+    _write(prepared, made, statistics, summary)
+    return summary
+
+
+def _write(
+    prepared: Prepared,
+    made: dict[str, tuple[dict[str, Any], AnnotationStore]],
+    statistics: ClassStatistics,
+    summary: dict[str, Any],
+) -> None:
     for split, (data, store) in made.items():
         file = prepared.annotations(split)
         write_json(file, data, writer="gol preprocess", encode=annotation_texts)
@@ -98,7 +108,6 @@ def preprocess_dataset(
     statistics.save(prepared.classes, "gol preprocess")
     write_json(prepared.summary, summary, indent=2, writer="gol preprocess")
     prepared.problems.unlink(missing_ok=True)
-    return summary
 
 
 def _examine(

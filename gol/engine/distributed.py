@@ -28,11 +28,13 @@ from gol.engine.health import check_device, check_granted
 from gol.errors import LostJobError, UserError, choices, visible
 
 _MEETING = timedelta(minutes=10)  # for all ranks to be there, and for one exchange of gradients
+_COPYING = timedelta(hours=12)  # for all ranks to be there where machines copy images before
 _PATIENCE = timedelta(days=30)  # a rank may write a checkpoint or detect for hours meanwhile
 _MOST_WORKERS = 16  # more load no faster, and each holds what the dataset does
 _PORTS = range(20000, 32000)  # below those that Linux hands out to clients
 _joins = itertools.count()
 _rendezvous: dist.Store | None = None
+_copied = False  # whether images are copied before the ranks of this job meet
 
 
 @dataclass(frozen=True)
@@ -241,15 +243,28 @@ def working_device(name: str | None, local_rank: int) -> torch.device:
     return device
 
 
+@contextmanager
+def after_copying() -> Iterator[None]:
+    """Ranks that meet within the block may come much later on one machine than on another."""
+    global _copied
+    _copied = True
+    try:
+        yield
+    finally:
+        _copied = False
+
+
 def _meet(address: Address) -> dist.Store:
     """The rendezvous of this job, made once in a process."""
     global _rendezvous
     if _rendezvous is None:
-        numbers = {"rank": address.rank, "world_size": address.world, "timeout": _MEETING}
+        patience = _COPYING if _copied else _MEETING
+        numbers = {"rank": address.rank, "world_size": address.world, "timeout": patience}
         with _scratch() as words:
             try:
                 with _stderr_in(words):
                     _rendezvous = next(iter(dist.rendezvous(address.url, **numbers)))[0]
+                _rendezvous.set_timeout(_MEETING)
             except (RuntimeError, OSError, ValueError) as error:
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 if re.search("address already in use|Ping failed", reason):

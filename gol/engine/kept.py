@@ -136,14 +136,7 @@ class KeptFolder:
                 with np.load(path, allow_pickle=False) as file:
                     content = {name: file[name] for name in file.files}
                 yield from list(_images(content, index))
-            except (
-                OSError,
-                ValueError,
-                KeyError,
-                EOFError,
-                IndexError,
-                zipfile.BadZipFile,
-            ) as error:
+            except _DAMAGE as error:
                 raise UserError(
                     f"{path} is missing or damaged: `{_WRITER}` writes it anew"
                 ) from error

@@ -1,7 +1,6 @@
 """Reads and checks the two files that an evaluation compares: ground truth and detections."""
 
 from array import array
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -11,69 +10,12 @@ import hotcoco
 import numpy as np
 
 from gol.data.masks import run_lengths
-from gol.data.objects import LONGEST_SIDE, are_numbers
 from gol.errors import UserError, choices, shown
+from gol.evaluation.schema import SCHEMA
 from gol.files import read_json
 from gol.files.stream import read_json_runs
 from gol.groups import GROUPS
 
-
-def _is_whole(value: Any) -> bool:
-    return type(value) is int
-
-
-def _is_side(value: Any) -> bool:
-    return type(value) is int and 0 < value <= LONGEST_SIDE
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_box(value: Any) -> bool:
-    return (
-        isinstance(value, list) and len(value) == 4 and are_numbers(value) and min(value[2:]) >= 0
-    )
-
-
-def _is_area(value: Any) -> bool:
-    return are_numbers([value])
-
-
-def _is_mask(value: Any) -> bool:
-    if isinstance(value, dict):
-        return isinstance(value.get("counts"), str | list)
-    return bool(value) and isinstance(value, list) and all(map(_is_polygon, value))
-
-
-def _is_polygon(value: Any) -> bool:
-    # pycocotools takes four numbers for a box
-    drawn = isinstance(value, list) and len(value) > 4 and are_numbers(value)
-    return drawn and min(value) >= -LONGEST_SIDE and max(value) <= LONGEST_SIDE
-
-
-SCHEMA: dict[str, dict[str, Callable[[Any], bool]]] = {  # the keys that are read, and their checks
-    "images": {
-        "id": _is_whole,
-        "height": _is_side,
-        "width": _is_side,
-        "neg_category_ids": _is_list,
-        "not_exhaustive_category_ids": _is_list,
-    },
-    "categories": {"id": _is_whole, "name": _is_text, "frequency": _is_text},
-    "annotations": {
-        "id": _is_whole,
-        "image_id": _is_whole,
-        "category_id": _is_whole,
-        "bbox": _is_box,
-        "area": _is_area,
-        "segmentation": _is_mask,
-    },
-}
 FREQUENCIES = tuple(GROUPS)
 # The columns of the detection table, in the order in which hotcoco reads them.
 IMAGE, X, Y, WIDTH, HEIGHT, SCORE, CATEGORY = range(7)

@@ -391,12 +391,8 @@ def _per_class(
             "id": category["id"],
             "name": category["name"],
             "frequency": category["frequency"],
-            "image_count": _whole(category.get("image_count")),
+            "image_count": count if type(count := category.get("image_count")) is int else None,
             **{f"{kind}_AP": mean(p[:, :, index, 0]) for kind, p in precisions.items()},
         }
         for index, category in enumerate(categories)
     ]
-
-
-def _whole(value: Any) -> int | None:
-    return value if type(value) is int else None

@@ -51,7 +51,8 @@ class Kept:
         rows: (P,) the candidates' proposals, ascending.
         labels: (P,) their classes, ascending within a proposal.
         boxes: (P, 4) as the detector regressed them, in pixels of the image.
-        largest: the largest coordinate of all of the image's candidates.
+        largest: the largest coordinate of all of the image's candidates under their own scores;
+            -inf for none.
         masks: P run lengths; None where the detector has no masks.
     """
 
@@ -77,7 +78,7 @@ class Kept:
         if not len(index):
             return index
         chosen = (self.boxes[index], self.labels[index], values[index])
-        return index[survivors(*chosen, self.largest, rules.iou_thr)[: rules.most]]
+        return index[self._survivors(*chosen, rules)]
 
     def result(self, scores: Tensor, chosen: Tensor) -> Any:
         """Detections as mmdet gives them: C arrays (n, 5), with masks a pair of these and C lists.
@@ -114,9 +115,13 @@ class Kept:
         labels = torch.cat([self.labels[chosen], labels])
         values = torch.cat([scores[self.rows, self.labels][chosen], scores[:, :-1][better]])
         index = values.sort(descending=True, stable=True).indices
-        found = (boxes[index], labels[index], values[index])
-        kept = index[survivors(*found, self.largest, rules.iou_thr)[: rules.most]]
+        kept = index[self._survivors(boxes[index], labels[index], values[index], rules)]
         return int((kept >= len(chosen)).sum())
+
+    def _survivors(self, boxes: Tensor, labels: Tensor, scores: Tensor, rules: Rules) -> Tensor:
+        """Indices of what is detected of some boxes, the best first."""
+        largest = max(self.largest, float(boxes.max()))  # not all are candidates as they are
+        return survivors(boxes, labels, scores, largest, rules.iou_thr)[: rules.most]
 
 
 def scorer(head: torch.nn.Module) -> Callable[[Tensor], Tensor]:

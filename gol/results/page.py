@@ -37,8 +37,8 @@ def write_page(
             or the file cannot be written.
     """
     runs = read_runs(run_folders)
-    protocols = layout.protocols if layout else ()
-    rows = collect((run.folder.path for run in runs), protocols)
+    wanted = (layout.protocols, layout.experiments) if layout else ()
+    rows = collect((run.folder.path for run in runs), *wanted)
     layout = layout or whole(rows)
     tables, compared = select(rows, layout)
     tables = {**tables, **compared}

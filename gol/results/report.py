@@ -36,7 +36,8 @@ def report(
             written.
     """
     run_folders, figures = list(run_folders), Path(out_folder) / "figures"
-    rows = collect(run_folders, layout.protocols if layout else ())
+    wanted = (layout.protocols, layout.experiments) if layout else ()
+    rows = collect(run_folders, *wanted)
     layout = layout or whole(rows)
     tables, compared = select(rows, layout)
     plot_curves(run_folders, tables, figures / Figure.CURVES.file)  # reads logs: may be refused

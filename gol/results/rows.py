@@ -117,12 +117,16 @@ Tables = Mapping[str, Sequence[Row]]
 """Title to rows; a single table may have the title ""."""
 
 
-def collect(run_folders: Iterable[str | Path], protocols: Sequence[str] = ()) -> list[Row]:
+def collect(
+    run_folders: Iterable[str | Path], protocols: Sequence[str] = (), shown: Sequence[str] = ()
+) -> list[Row]:
     """Reads run folders into rows, one for each experiment and scoring, in the order given.
 
     Args:
         run_folders: finished runs.
-        protocols: those of ``gol.config.protocols.PROTOCOLS`` whose scores the rows have, too.
+        protocols: those of ``gol.config.protocols.PROTOCOLS`` whose scores the rows have, too; of
+            what was calibrated by hand as far as every seed has them.
+        shown: experiments whose calibrations are no such.
 
     Raises:
         UserError: a folder is incomplete, two hold the same experiment and seed, or two seeds
@@ -135,8 +139,10 @@ def collect(run_folders: Iterable[str | Path], protocols: Sequence[str] = ()) ->
     # A run's scorings stay together even when its seeds are not adjacent in the input.
     order = list(dict.fromkeys(experiment for experiment, _ in groups))
     return [
-        _row(runs, scoring, protocols)
-        for (_, scoring), runs in sorted(groups.items(), key=lambda item: order.index(item[0][0]))
+        _row(runs, scoring, protocols, name in shown)
+        for (name, scoring), runs in sorted(
+            groups.items(), key=lambda item: order.index(item[0][0])
+        )
     ]
 
 
@@ -160,12 +166,16 @@ def mean_text(values: Iterable[float | None], digits: int = 1) -> str:
     return f"{mean:4.{digits}f}" + ("" if std is None else f" ± {std:.{digits}f}")
 
 
-def _row(runs: list[Run], scoring: str, protocols: Sequence[str]) -> Row:
+def _row(runs: list[Run], scoring: str, protocols: Sequence[str], planned: bool) -> Row:
     first, who = runs[0], _shown_as(runs[0], scoring)
     results = [run.evaluations[scoring] for run in runs]
-    others = [
-        {name: read_protocol(run.folder, scoring, name) for name in protocols} for run in runs
+    by_hand = scoring not in who.scorings and not (planned and who is not first.identity)
+    there = [
+        name
+        for name in protocols
+        if not by_hand or all(run.folder.evaluation(scoring, name).exists() for run in runs)
     ]
+    others = [{name: read_protocol(run.folder, scoring, name) for name in there} for run in runs]
     settings = [
         "; ".join([_setting(run.identity.axes, result), *map(_protocol_setting, other.values())])
         for run, result, other in zip(runs, results, others, strict=True)
@@ -204,7 +214,10 @@ def _row(runs: list[Run], scoring: str, protocols: Sequence[str]) -> Row:
         setting=settings[0],
         per_class=_per_class(results),
         beside={
-            head: tuple(_percent(_cell(other[name].scores, *place)) for other in others)
+            head: tuple(
+                _percent(_cell(other[name].scores, *place)) if name in other else None
+                for other in others
+            )
             for name in protocols
             for head, place in PROTOCOLS[name].columns.items()
         },

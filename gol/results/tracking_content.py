@@ -125,7 +125,7 @@ def score_points(run: Run) -> Iterator["Metric"]:
 
     when, step = milliseconds(run.train.finished), run.train.iterations
     for scoring, result in run.evaluations.items():
-        suffix = "" if scoring == run.primary else f"_{scoring}".replace("+", "_")
+        suffix = _suffix(run, scoring)
         for kind in ("segm", "bbox"):
             for name, value in getattr(result, kind).items():
                 if value is not None:
@@ -140,10 +140,14 @@ def score_points(run: Run) -> Iterator["Metric"]:
         yield Metric(f"training_{name}", float(getattr(run.train, name)), when, step)
     for scoring, cost in run.detection_costs.items():
         if cost.images_per_second:
-            suffix = "" if scoring == run.primary else f"_{scoring}"
-            name = f"detection_images_per_second{suffix}"
+            name = f"detection_images_per_second{_suffix(run, scoring)}"
             yield Metric(name, cost.images_per_second, when, step)
     yield from cost_points(run.costs, run.train.finished, step)
+
+
+def _suffix(run: Run, scoring: str) -> str:
+    """What a scoring's names end in; MLflow takes no ``+`` in them."""
+    return "" if scoring == run.primary else f"_{scoring}".replace("+", "_")
 
 
 def cost_points(costs: Iterable[Cost], finished: float, step: int = 0) -> Iterator["Metric"]:
@@ -239,7 +243,7 @@ def _class_table(run: Run) -> dict[str, list]:
     """
     found: dict[int, dict[str, Any]] = {}
     for scoring, result in run.evaluations.items():
-        suffix = "" if scoring == run.primary else f"_{scoring}".replace("+", "_")
+        suffix = _suffix(run, scoring)
         for entry in result.per_class:
             line = found.setdefault(entry.id, {"name": entry.name})
             line |= {f"segm_AP{suffix}": entry.segm_AP, f"bbox_AP{suffix}": entry.bbox_AP}
@@ -254,7 +258,8 @@ def _files(run: Run) -> list[Path]:
     folder = run.folder
     scores = [folder.evaluation(scoring) for scoring in run.evaluations]
     there = [path for path in (folder.overrides,) if path.exists()]
-    costs = [folder.cost, *(folder.cost_of(folder.detections(s)) for s in run.evaluations)]
+    found = [folder.detections(s, best) for s in run.evaluations for best in (False, True)]
+    costs = [folder.cost, *map(folder.cost_of, found)]
     there += [path for path in costs if path.exists()]
     others = [folder.evaluation(s, name) for s in run.evaluations for name in PROTOCOLS]
     scores += [path for path in others if path.exists()]

@@ -170,6 +170,25 @@ def test_what_finished_runs_took_stands_beside_the_plan_for_as_many(tmp_path, mo
     assert f"done       {words}detection 2.00 GPU-hours\n" in format_plan(plan, [])
 
 
+def test_a_training_that_is_calibrated_counts_once_and_every_detection(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["demo/softmax_norcal", "demo/softmax_fracal"]
+    for experiments in (names[:1], ["demo/softmax", *names]):
+        pipeline = read_pipeline({"name": f"of{len(experiments)}", "experiments": experiments})
+        own = RunFolder(tmp_path / pipeline.runs(names[0])[0])
+        as_run(own.path, "demo/softmax")
+        bill(own.cost, {"seconds": 54_000.0})
+        for scoring in ("softmax", "softmax+norcal", "softmax+fracal"):
+            bill(own.cost_of(own.detections(scoring)), {"seconds": 900.0})
+        plan = estimate(pipeline)
+        assert plan.values()["spent"] == {
+            "runs": 1,
+            "training": {"gpu_hours": 60.0},
+            "detection": {"gpu_hours": len(experiments)},
+        }
+        assert "done       1 of 1 run: training took 60.0 GPU-hours" in format_plan(plan, [])
+
+
 def test_hours_of_a_cpu_are_those_of_cores(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pipeline = read_pipeline({"name": "mine", "experiments": [R50]})

@@ -1,5 +1,6 @@
 """Images on the node's own disk: the same bytes, copied once, and nothing left behind."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -89,6 +90,28 @@ def test_a_partial_or_damaged_copy_is_copied_again(task, tmp_path, disk):
         with staged(task, str(disk)):
             assert_complete(tmp_path, disk)
         assert all(path.exists() for path in copies)  # the first reader is still there
+
+
+def test_validation_images_of_the_same_folder_leave_the_training_images_where_they_are(
+    task, tmp_path, disk
+):
+    """LVIS has one folder for both splits."""
+    annotations = tmp_path / "val.json"
+    image = {"id": 0, "file_name": "val.jpg", "width": 9, "height": 9}
+    write_json(annotations, {"images": [image], "annotations": [], "categories": []})
+    (tmp_path / "images/val.jpg").write_bytes(b"validation")
+    config = json.loads(task.run.config.read_text())
+    images = str(tmp_path / "images")
+    config["data"]["test"] = {"ann_file": str(annotations), "img_prefix": images}
+    write_json(task.run.config, {**config, "gol": {**config["gol"], "validate_every": 1}})
+    with staged(task, str(disk)):
+        assert_complete(tmp_path, disk)
+        content, place = read(tmp_path, "val.jpg")
+        assert content == b"validation" and place.startswith(str(disk))
+        with staged(task, str(disk)):  # a second task of this process
+            pass
+        assert_complete(tmp_path, disk)
+    assert nearest(images, "val.jpg") == nearest(images, NAMES[0]) == images
 
 
 def _use(task, place, folder, together, found):

@@ -1,6 +1,7 @@
 """Kept logits: the same detections again, calibrated ones, and what cannot be calibrated."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -102,6 +103,18 @@ def test_what_is_missing_is_counted():
     assert kept.missing(scores, chosen, rules) == 1  # the second proposal's other class
     high = Rules(0.7, 0.5, 3)
     assert kept.missing(scores, kept.detections(scores, high), high) == 0
+
+
+@pytest.mark.parametrize("largest", [-math.inf, 5.0])  # of no candidate, and of other boxes
+def test_boxes_that_were_no_candidates_before_are_suppressed_class_by_class(largest):
+    boxes = torch.tensor([[20.0, 20, 30, 30], [20, 20, 30, 31], [0, 0, 10, 10], [6, 6, 16, 16]])
+    kept = Kept(torch.zeros(4, 3), torch.arange(4), torch.tensor([0, 0, 1, 0]), boxes, largest)
+    scores = torch.tensor([[0.9, 0.0, 0], [0.8, 0.0, 0], [0.0, 0.7, 0], [0.6, 0.0, 0]])
+    rules = Rules(0.5, 0.5, 9)
+    chosen = kept.detections(scores, rules)
+    assert chosen.tolist() == [0, 2, 3]
+    scores[3, 1] = 0.55  # a pair that was not kept, far from the others of its class
+    assert kept.missing(scores, chosen, rules) == 1
 
 
 def test_what_cannot_be_calibrated_is_named(run, tmp_path, tiny_data):

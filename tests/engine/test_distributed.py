@@ -23,7 +23,14 @@ from rank_processes import (
 import gol
 from gol.costs import read_attempts
 from gol.engine.detect import detect
-from gol.engine.distributed import Address, find_address, find_device, join, loading_workers
+from gol.engine.distributed import (
+    Address,
+    after_copying,
+    find_address,
+    find_device,
+    join,
+    loading_workers,
+)
 from gol.engine.train import train
 from gol.errors import UserError
 from gol.run_folder import RunFolder
@@ -283,6 +290,17 @@ def test_ranks_that_do_not_come_are_named(env, monkeypatch, tmp_path, demo_data,
     with pytest.raises(UserError, match="rank 1 of 2 found no others"):
         train(prepare(tmp_path, demo_data), "cpu")
     assert "[c10d]" in capfd.readouterr().err  # torch alone says which address did not answer
+
+
+def test_who_has_copied_images_waits_for_those_that_still_do(env, monkeypatch):
+    monkeypatch.setattr("gol.engine.distributed._MEETING", timedelta(seconds=1))
+    monkeypatch.setattr("gol.engine.distributed._COPYING", timedelta(seconds=4))
+    env(RANK=1, WORLD_SIZE=2, LOCAL_RANK=1, MASTER_ADDR="127.0.0.1", MASTER_PORT=free_port())
+    begin = time.monotonic()
+    words = "rank 1 of 2 found no others"
+    with after_copying(), pytest.raises(UserError, match=words), join("cpu"):
+        pass
+    assert time.monotonic() - begin > 3
 
 
 @pytest.mark.parametrize("error", [ValueError(""), RuntimeError("\n")])

@@ -4,13 +4,19 @@ import json
 import random
 
 import pytest
-from run_folders import evaluation, make_run
+from run_folders import bill, evaluation, make_run
 
 from gol.config.experiments import calibrated_as, trained_as
 from gol.config.layout import Layout
 from gol.config.pipeline import read_pipeline
+from gol.errors import UserError
+from gol.files import write_json
+from gol.files.digests import seal_path
 from gol.results.report import select
 from gol.results.rows import collect
+from gol.results.runs import read_run
+from gol.results.tables import markdown
+from gol.results.tracking_content import score_points
 from gol.run_folder import RunFolder
 
 
@@ -55,10 +61,41 @@ def test_a_pipeline_trains_a_calibrated_experiment_not_twice():
     assert calibrated_as("demo/gol", "norcal") is None and calibrated_as("demo/gol", "") is None
 
 
-def test_another_training_removes_what_was_calibrated(run):
+def test_another_training_removes_what_was_calibrated_or_made_beside(run):
     folder = RunFolder(run)
     (run / "kept" / "softmax.val").mkdir(parents=True)
     assert folder.calibrated() == ["softmax+logit_adjust", "softmax+norcal"]
+    usual, best = folder.detections("softmax"), folder.detections("softmax", per_class=True)
+    plain = {usual, folder.evaluation("softmax")}
+    found = [folder.detections(f"softmax+{method}") for method in ("norcal", "none", "logn")]
+    found += [usual, best, folder.cost_of(usual), folder.cost_of(best), folder.cost_of(found[0])]
+    for path in (*found, folder.evaluation("softmax", "fixed")):
+        write_json(path, [], writer="gol detect")
     folder.clear()
-    assert not folder.calibrated() and not (run / "kept").exists()
-    assert folder.evaluation("softmax").exists()
+    assert not (run / "kept").exists()
+    left = {path for name in ("detections", "evaluation") for path in (run / name).iterdir()}
+    assert left == plain | {seal_path(usual)}
+
+
+def test_mlflow_takes_the_names_of_all_that_is_calibrated(run):
+    folder = RunFolder(run)
+    detected = {"seconds": 0.0, "images_per_second": 7.0}
+    bill(folder.cost_of(folder.detections("softmax+norcal")), detected)
+    points = {point.key: point.value for point in score_points(read_run(run))}
+    assert points["detection_images_per_second_softmax_norcal"] == 7.0
+    assert "segm_AP_softmax_norcal" in points and not [key for key in points if "+" in key]
+
+
+def test_what_was_calibrated_by_hand_needs_no_other_protocol(run):
+    folder = RunFolder(run)
+    scores = {"protocol": {"name": "AP-fixed"}, "scores": {"segm": {"AP": 0.5, "APr": 0.25}}}
+    folder.evaluation("softmax", "fixed").write_text(json.dumps(scores))
+    for shown in ([], ["demo/softmax"]):
+        rows = collect([run], ["fixed"], shown)
+        cells = [row.beside["AP-fixed"] for row in rows]
+        assert cells == [(50.0,), (None,), (None,)]
+        assert "AP-fixed" in markdown({"": rows})
+    with pytest.raises(UserError, match=r"softmax\+norcal.fixed.json is missing"):
+        collect([run], ["fixed"], ["demo/softmax", "demo/softmax_norcal"])
+    folder.evaluation("softmax+norcal", "fixed").write_text(json.dumps(scores))
+    assert collect([run], ["fixed"])[2].beside["AP-fixed"] == (50.0,)

@@ -95,10 +95,7 @@ def draw_demo(
         "train": plan_scenes(kinds, order[classes:], train_counts, train_images, rng),
         "val": plan_scenes(kinds, order[classes:], val_counts, val_images, rng),
     }
-    splits, first = {}, 1
-    for split, scenes in plans.items():
-        splits[split] = _draw_split(folder, split, scenes, first, size, kinds, seed)
-        first += len(splits[split]["images"])
+    splits = _draw_splits(folder, plans, size, kinds, seed)
     categories = _categories(kinds, splits["train"]["annotations"], thresholds)
     for split, data in splits.items():
         file = Drawn(folder).annotations(split)
@@ -137,6 +134,21 @@ def _clear(folder: Path) -> None:
             remove(file)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from error
+
+
+def _draw_splits(
+    folder: Path,
+    plans: dict[str, list[ScenePlan]],
+    size: int,
+    kinds: dict[int, Combination],
+    seed: int,
+) -> dict[str, dict]:
+    """Draws the images of all splits, whose ids go on from one to the next."""
+    splits, first = {}, 1
+    for split, scenes in plans.items():
+        splits[split] = _draw_split(folder, split, scenes, first, size, kinds, seed)
+        first += len(scenes)
+    return splits
 
 
 def _draw_split(
