@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from gol.cluster.joblog import say
 from gol.cluster.jobs import JobRecord
 from gol.config.backbones import fetch_for
+from gol.config.own import own_part
 from gol.config.resolve import fingerprint, read_config
 from gol.errors import UserError
 from gol.files import remove
@@ -207,6 +208,8 @@ class Detection:
 
     def prepare(self, fingerprint: str, before: str | None, restart: bool) -> None:
         """Removes the output of another configuration: it is simply done again."""
+        own = own_part(read_config(self.run.path))
+        own.detected(self.scoring, self.per_class, self.keep)  # before a good output is gone
         self.out.unlink(missing_ok=True)
         if before != fingerprint:
             remove(self.run.cost_of(self.out))

@@ -80,7 +80,7 @@ def detect(
     with Preemption() as preemption, join(device) as ranks:
         config = load_config(run)
         own = own_part(config)
-        scoring = own.scoring(scoring)
+        scoring = own.detected(scoring, per_class, keep)
         torch.set_num_threads(own.threads)
         wanted = None if checkpoint else fingerprint(config)
         folder = RunFolder(run)
@@ -89,10 +89,6 @@ def detect(
             text = f"{own.experiment}  {_OPTIMISTIC.format(name=weights.name)}"
             print(text, file=sys.stderr, flush=True)
         activation, _, method = scoring.partition("+")
-        if keep and per_class:
-            raise UserError("--keep-logits keeps what each image has: not with --per-class")
-        if keep and method:
-            raise UserError(f"--keep-logits keeps what is calibrated later: --scoring {activation}")
         detection = Detecting(config, folder, weights, wanted, ranks, preemption)
         known = detection.known(activation, method) if method else None
         if method and ranks.is_main and Path(out).resolve() == folder.detections(scoring).resolve():

@@ -77,6 +77,23 @@ def test_what_0_2_0_has_detected_is_detected(run):
     assert not task.out.exists() and task.record.exists() and not cost.exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"per_class": 10, "keep": True}, "not with --per-class"),
+        ({"scoring": "gumbel+norcal", "keep": True}, "--scoring gumbel"),
+        ({"scoring": "gumble"}, "unknown scoring 'gumble'"),
+    ],
+)
+def test_options_that_do_not_go_together_leave_good_detections(run, options, reason):
+    task = Detection(run, run / "detections/gumbel.json", **options)
+    task.out.parent.mkdir()
+    task.out.write_text("[]")
+    with pytest.raises(UserError, match=reason):
+        task.prepare("other", OURS, restart=False)
+    assert task.out.exists()
+
+
 def test_other_weights_are_another_detection(run):
     (run.parent / "train.json").write_text("[]")
     (run / "model.pth").touch()
