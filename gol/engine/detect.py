@@ -8,6 +8,7 @@ Shapes: B: images of a batch, C: classes, D: detections of an image, of all clas
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from gol.engine.preemption import Preemption
 from gol.engine.shards import write_sharded
 from gol.engine.shares import HALF, ImageShare, batch_size
 from gol.errors import UserError
-from gol.files import remove
+from gol.files import exclusive, remove
 from gol.models.state import DamagedError, load_weights
 from gol.run_folder import RunFolder
 
@@ -94,7 +95,8 @@ def detect(
         if method and ranks.is_main and Path(out).resolve() == folder.detections(scoring).resolve():
             remove(folder.calibration(scoring))  # it said another strength, perhaps
         calibrated = known and (method, known)
-        return detection.write(out, activation, "val", keep, calibrated, per_class)
+        with detection.alone(folder.kept(activation, "val")) if keep else nullcontext():
+            return detection.write(out, activation, "val", keep, calibrated, per_class)
 
 
 class Detecting:
@@ -136,12 +138,29 @@ class Detecting:
         from gol.engine.keeping import kept_folder
 
         folder = kept_folder(self.folder, activation, HALF)
-        if not self.ranks.broadcast(folder.holds(self.weights) if self.ranks.is_main else None):
-            out = folder.path.with_suffix(".json")
-            self.write(out, activation, HALF, keep=True)
-            if self.ranks.is_main:
-                remove(out)
+        with self.alone(folder.path):
+            held = self.ranks.is_main and folder.holds(self.weights)
+            if not self.ranks.broadcast(held):
+                out = folder.path.with_suffix(".json")
+                self.write(out, activation, HALF, keep=True)
+                if self.ranks.is_main:
+                    remove(out)
         return folder
+
+    @contextmanager
+    def alone(self, kept: Path) -> Iterator[None]:
+        """Rank 0 holds the lock of kept logits, since two detections would mix their files."""
+        with ExitStack() as stack:
+            if self.ranks.is_main:
+                try:
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    with self.preemption.at_once(_STOPPED):
+                        text = f"{kept}: waiting for the process that writes it"
+                        stack.enter_context(exclusive(kept, text))
+                except OSError as error:
+                    raise UserError(f"cannot write {kept}: {error.strerror or error}") from error
+            self.ranks.barrier()
+            yield
 
     def write(
         self,

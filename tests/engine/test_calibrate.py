@@ -2,10 +2,14 @@
 
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from test_detect import prepare
 
 import gol
@@ -79,6 +83,25 @@ def test_logn_and_a_fit_measure_on_half_of_the_training_images(run, capsys):
     assert strengths == sorted(strengths) and strengths[0] == 0 and strengths[-1] == 2
     best = max(found.curve, key=lambda point: (point.AP, -point.strength))
     assert found.strength == best.strength
+
+
+def test_what_another_process_keeps_is_waited_for_and_used(run, capsys):
+    half = run / "kept" / "softmax.train_half"
+    begun = Event()
+
+    def keep():
+        with FileLock(half.with_name(f".{half.name}.lock")):
+            begun.set()
+            time.sleep(1)
+            shutil.copytree(run / "kept" / "softmax.val", half)
+
+    with ThreadPoolExecutor() as threads:
+        other = threads.submit(keep)
+        begun.wait()
+        calibrate(run, "logn", device="cpu")
+        other.result()
+    assert f"{half}: waiting for the process that writes it" in capsys.readouterr().err
+    assert kept_folder(RunFolder(run), "softmax", "train_half").read_index().images == 24
 
 
 def test_mean_and_variance_do_not_depend_on_the_images_between_which_logits_are_shared(rng):
