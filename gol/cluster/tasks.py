@@ -145,6 +145,8 @@ class Detection:
         keep: passed on.
     """
 
+    rule, per_class, keep = "detect", None, False  # of jobs that 0.6.0 has submitted
+
     def __init__(
         self,
         run: str | Path,

@@ -1,6 +1,7 @@
 """The files by which a launcher knows whether a task is done, begun, or another configuration's."""
 
 import json
+import pickle
 
 import pytest
 from run_folders import bare_config
@@ -75,6 +76,15 @@ def test_what_0_2_0_has_detected_is_detected(run):
     assert cost.exists()
     task.prepare("other", OURS, restart=False)
     assert not task.out.exists() and task.record.exists() and not cost.exists()
+
+
+def test_a_job_that_0_6_0_has_submitted_detects(run, monkeypatch):
+    task, found = Detection(run, run / "detections/gumbel.json"), []
+    for name in ("rule", "per_class", "keep"):
+        del task.__dict__[name]  # what its pickle lacks
+    monkeypatch.setattr("gol.engine.detect.detect", lambda *_, **options: found.append(options))
+    pickle.loads(pickle.dumps(task)).do()
+    assert found == [{"device": None, "last": False, "per_class": None, "keep": False}]
 
 
 @pytest.mark.parametrize(
