@@ -115,6 +115,19 @@ def test_other_weights_are_another_detection(run):
     assert ours.fingerprint() != before and last.fingerprint() == before
 
 
+def test_another_calibration_by_the_config_is_another_detection(run):
+    (run.parent / "train.json").write_text("[]")
+    (run / "model.pth").touch()
+    found = set()
+    for scoring in ("softmax+norcal", "softmax+fracal", "softmax"):
+        config = bare_config(run.parent / "train.json")
+        method = scoring.partition("+")[2]
+        config["gol"]["axes"] |= {"calibration": method} if method else {}
+        write_json(run / "config.json", {**config, "gol": {**config["gol"], "scorings": [scoring]}})
+        found.add(Detection(run, run / "detections/out.json").fingerprint())
+    assert len(found) == 3
+
+
 @pytest.mark.parametrize("before", [None, OURS])
 def test_a_training_that_is_begun_goes_on(run, before):
     begin(run)
