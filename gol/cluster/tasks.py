@@ -180,9 +180,8 @@ class Detection:
         config = read_config(self.run.path)
         trained = self.run.summary.exists()
         parts: list[Any] = [fingerprint(config), self.scoring]
-        default = own_part(config).scoring(None) if self.scoring is None else ""
-        if "+" in default:  # a calibration, which the config's fingerprint leaves out
-            parts.append(default)
+        if self.scoring is None and "calibration" in config["gol"]["axes"]:
+            parts.append(config["gol"]["scorings"][0])  # the config's fingerprint leaves it out
         if self.per_class:
             parts.append({"per_class": self.per_class})
         if trained:
