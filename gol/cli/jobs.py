@@ -93,6 +93,8 @@ def launch(
     if detect:
         launch(Detection(run, detect, scoring, device, last, per_class, keep), chosen)
         return Result({"out": str(detect)}, f"detections in {detect}")
+    if scoring or per_class or last or keep:
+        raise UserError("--scoring, --per-class, --last and --keep-logits need --detect OUT")
     return _trained(launch(Training(run, device), chosen))
 
 
