@@ -1,5 +1,6 @@
 """Several ranks: the same training and the same detections, and one reason when one fails."""
 
+import itertools
 import json
 import socket
 import threading
@@ -283,6 +284,17 @@ def test_ranks_that_do_not_come_are_named(env, monkeypatch, tmp_path, demo_data,
     with pytest.raises(UserError, match="rank 1 of 2 found no others"):
         train(prepare(tmp_path, demo_data), "cpu")
     assert "[c10d]" in capfd.readouterr().err  # torch alone says which address did not answer
+
+
+def test_a_rank_whose_device_fails_tells_the_others(env, monkeypatch):
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr("gol.engine.distributed._meet", lambda address: store)
+    monkeypatch.setattr("gol.engine.distributed._joins", itertools.count())
+    monkeypatch.setattr("gol.engine.failures._FAREWELL", 0)
+    env(RANK=1, WORLD_SIZE=2, LOCAL_RANK=1)
+    with pytest.raises(UserError, match="no device 'tpu'"), join("tpu"):
+        pass
+    assert "no device 'tpu'" in json.loads(store.get("gol0/failed"))[1]
 
 
 @pytest.mark.parametrize("error", [ValueError(""), RuntimeError("\n")])
