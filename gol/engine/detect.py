@@ -183,6 +183,8 @@ class Detecting:
         def check() -> None:
             if self.preemption.requested:
                 self.preemption.obey(_STOPPED)
+            if bill.due:
+                bill.note()
 
         def chunks() -> Iterator[Iterator[dict]]:
             # Begins when the list is this job's, so that no GPU is held while it waits.
@@ -203,8 +205,6 @@ class Detecting:
                 for count, entries in images.detections(detector, check, cutoffs):
                     yield entries
                     bill.images_per_second = progress.add(count)
-                    if bill.due:
-                        bill.note()
                 if keeping:
                     keeping.finish(images)
             except OSError as error:  # of reading; the list's own are named where it is written

@@ -106,7 +106,7 @@ def _train(
     total = trainer.schedule.iterations
     if ranks.is_main and start:
         print(f"{_name(own)} continues after iteration {start}", file=sys.stderr, flush=True)
-    validation = Validation(run, config, trainer, wanted, start)
+    validation = Validation(run, config, trainer, wanted, start, bill)
     log, done = None, start
     if ranks.is_main:
         log = RunLog(run.metrics, start, total, epoch, _name(own))
