@@ -202,9 +202,19 @@ class Detection:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def result(self, fingerprint: str) -> Path | None:
-        """The output, if the last job was this configuration's."""
+        """The output, if the last job was this configuration's and what it keeps is there."""
         record = JobRecord.read(self.record) if self.out.exists() else None
-        return self.out if record and record.fingerprint == fingerprint else None
+        done = record is not None and record.fingerprint == fingerprint and self._has_kept()
+        return self.out if done else None
+
+    def _has_kept(self) -> bool:
+        """Whether the logits that it is to keep are there; people remove them."""
+        if not self.keep:
+            return True
+        from gol.engine.kept import KeptFolder
+
+        scoring = own_part(read_config(self.run.path)).scoring(self.scoring)
+        return KeptFolder(self.run.kept(scoring, "val")).exists
 
     def progress(self) -> str:
         """Nothing: a detection begins at the beginning."""

@@ -78,6 +78,15 @@ def test_what_0_2_0_has_detected_is_detected(run):
     assert not task.out.exists() and task.record.exists() and not cost.exists()
 
 
+def test_logits_that_were_removed_are_kept_again(run):
+    task = Detection(run, run / "detections/gumbel.json", keep=True)
+    write_json(task.record, RECORD)
+    task.out.write_text("[]")
+    assert task.result(OURS) is None
+    write_json(task.run.kept("gumbel", "val") / "index.json", {})
+    assert task.result(OURS) == task.out
+
+
 def test_a_job_that_0_6_0_has_submitted_detects(run, monkeypatch):
     task, found = Detection(run, run / "detections/gumbel.json"), []
     for name in ("rule", "per_class", "keep"):
