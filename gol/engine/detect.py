@@ -92,11 +92,13 @@ def detect(
         activation, _, method = scoring.partition("+")
         detection = Detecting(config, folder, weights, wanted, ranks, preemption)
         known = detection.known(activation, method) if method else None
-        if method and ranks.is_main and Path(out).resolve() == folder.detections(scoring).resolve():
-            remove(folder.calibration(scoring))  # it said another strength, perhaps
         calibrated = known and (method, known)
         with detection.alone(folder.kept(activation, "val")) if keep else nullcontext():
-            return detection.write(out, activation, "val", keep, calibrated, per_class)
+            count = detection.write(out, activation, "val", keep, calibrated, per_class)
+        if method and ranks.is_main and Path(out).resolve() == folder.detections(scoring).resolve():
+            for path in (folder.calibration(scoring), *folder.fit_figures(scoring)):
+                remove(path)  # they say another strength, perhaps
+        return count
 
 
 class Detecting:

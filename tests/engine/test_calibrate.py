@@ -104,6 +104,28 @@ def test_what_another_process_keeps_is_waited_for_and_used(run, capsys):
     assert kept_folder(RunFolder(run), "softmax", "train_half").read_index().images == 24
 
 
+def test_a_fit_is_forgotten_once_other_detections_are_there_and_not_before(run, monkeypatch):
+    folder, scoring = RunFolder(run), "softmax+norcal"
+    record, figures = folder.calibration(scoring), folder.fit_figures(scoring)
+    record.parent.mkdir()
+    for path in (record, *figures):
+        path.touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("gol.engine.detect.write_sharded", _fail)
+        with pytest.raises(UserError, match="the disk is full"):
+            detect(run, folder.detections(scoring), scoring, device="cpu")
+    assert all(path.exists() for path in (record, *figures))
+    calibrate(run, "norcal", device="cpu")
+    assert record.read_text() and not any(path.exists() for path in figures)
+    figures[0].touch()
+    detect(run, folder.detections(scoring), scoring, device="cpu")
+    assert not record.exists() and not figures[0].exists()
+
+
+def _fail(*_):
+    raise UserError("the disk is full")
+
+
 def test_mean_and_variance_do_not_depend_on_the_images_between_which_logits_are_shared(rng):
     logits = torch.tensor(rng.normal(-5, 3, (50, 4)))
     keeper = Keeper([], sums=torch.zeros(2, 4, dtype=torch.float64))
