@@ -137,7 +137,7 @@ def _train(
             ranks.barrier()  # a slow disk must not count against an exchange of gradients
         if stop and done < total:
             return None
-    bill.add_up()  # the summary is the last file
+    bill.close()  # the summary is the last file
     if not ranks.is_main:
         return ranks.broadcast(None)
     return ranks.broadcast(_finish(run, wanted, trainer, clock, raw, validation, done))
