@@ -109,10 +109,14 @@ class Bill:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if self.attempt is None or self.closed:
-            return
-        if kind is None:
-            self.add_up()
-        elif self.ranks.is_main:  # the others may be gone
-            with suppress(UserError):  # a full disk has been told
-                self.note()
+        try:
+            if self.attempt is None or self.closed:
+                return
+            if kind is None:
+                self.add_up()
+            elif self.ranks.is_main:  # the others may be gone
+                with suppress(UserError):  # a full disk has been told
+                    self.note()
+        finally:
+            if self.meter:
+                self.meter.stop()
