@@ -153,6 +153,7 @@ def _finish(
     done: int,
 ) -> RunSummary:
     """Writes the weights and, last, the summary."""
+    seconds = clock.spent()  # no more than the bill, which is closed
     meta = {
         "CLASSES": list(trainer.classes),
         "fingerprint": wanted,
@@ -161,7 +162,7 @@ def _finish(
         **trainer.precision.record,
     }
     save_checkpoint(run.weights, state_dict=trainer.detector.state_dict(), meta=meta)
-    loader, seconds = trainer.loader, clock.spent()
+    loader = trainer.loader
     epochs, rest = divmod(done, len(loader))
     images = epochs * len(loader.dataset) + rest * loader.global_batch
     found = validation.summary(done)

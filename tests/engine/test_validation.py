@@ -80,6 +80,7 @@ def test_what_a_validation_takes_is_written_meanwhile(tmp_path, tiny_data, monke
     monkeypatch.setattr(validation.Validation, "_detect", detect)
     train(run, "cpu")
     assert len(seconds) == 2 and seconds[0] < seconds[1]
+    assert taken() >= RunFolder(run).read_summary().seconds  # else it would count as an older run
 
 
 def test_what_is_written_is_what_detect_and_evaluate_find(validated, tiny_data, tmp_path, capsys):
