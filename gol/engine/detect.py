@@ -5,6 +5,7 @@ The batches are the same however many ranks there are; rank r of W detects on ev
 Shapes: B: images of a batch, C: classes, D: detections of an image, of all classes or of one.
 """
 
+
 import sys
 import time
 from collections.abc import Iterator
@@ -91,7 +92,7 @@ def detect(
             print(text, file=sys.stderr, flush=True)
         activation, _, method = scoring.partition("+")
         detection = Detecting(config, folder, weights, wanted, ranks, preemption)
-        known = detection.known(activation, method) if method else None
+        known = detection.known(activation, method, Path(out)) if method else None
         calibrated = known and (method, known)
         with detection.alone(folder.kept(activation, "val")) if keep else nullcontext():
             count = detection.write(out, activation, "val", keep, calibrated, per_class)
@@ -125,18 +126,23 @@ class Detecting:
         self.config, self.folder, self.weights, self.wanted = config, folder, weights, wanted
         self.ranks, self.preemption, self.name = ranks, preemption, own_part(config).experiment
 
-    def known(self, activation: str, method: str) -> "Known":
+    def known(self, activation: str, method: str, out: Path) -> "Known":
         """What a calibration needs to know; LogN measures logits on training images for it."""
         from gol.engine.known import read_known, say_empty_classes
 
-        measured = self.kept_half(activation).read_index() if method == "logn" else None
+        measured = self.kept_half(activation, out).read_index() if method == "logn" else None
         known = read_known(self.config, method, measured)
         if self.ranks.is_main:
             say_empty_classes(known, method)
         return known
 
-    def kept_half(self, activation: str) -> "KeptFolder":
-        """The kept logits of half of the training images; detects there unless that was done."""
+    def kept_half(self, activation: str, billed: Path | None = None) -> "KeptFolder":
+        """The kept logits of half of the training images; detects there unless that was done.
+
+        Args:
+            activation: turns logits into scores.
+            billed: the detections on whose bill that stands; None: on no bill.
+        """
         from gol.engine.keeping import kept_folder
 
         folder = kept_folder(self.folder, activation, HALF)
@@ -144,7 +150,7 @@ class Detecting:
             held = self.ranks.is_main and folder.holds(self.weights)
             if not self.ranks.broadcast(held):
                 out = folder.path.with_suffix(".json")
-                self.write(out, activation, HALF, keep=True)
+                self.write(out, activation, HALF, keep=True, billed=billed)
                 if self.ranks.is_main:
                     remove(out)
         return folder
@@ -172,6 +178,7 @@ class Detecting:
         keep: bool = False,
         calibrated: "tuple[str, Known] | None" = None,
         per_class: int | None = None,
+        billed: Path | None = None,
     ) -> int:
         """Detects on the images ``part``; returns the number of detections in ``out``."""
         from gol.engine.keeping import Keeping
@@ -179,8 +186,9 @@ class Detecting:
         keeping = Keeping(self, activation, part) if keep else None
 
         out = Path(out)
-        of_run = out.parent.resolve() == self.folder.detections(activation).parent.resolve()
-        bill = Bill(self.folder.cost_of(out) if of_run else None, self.ranks, "gol detect")
+        billed = billed or out
+        of_run = billed.parent.resolve() == self.folder.detections(activation).parent.resolve()
+        bill = Bill(self.folder.cost_of(billed) if of_run else None, self.ranks, "gol detect")
 
         def check() -> None:
             if self.preemption.requested:

@@ -14,6 +14,7 @@ from test_detect import prepare
 
 import gol
 from gol.config.resolve import fingerprint, save_config
+from gol.costs import read_attempts
 from gol.engine.calibrate import calibrate
 from gol.engine.detect import detect
 from gol.engine.keeping import kept_folder
@@ -83,6 +84,14 @@ def test_logn_and_a_fit_measure_on_half_of_the_training_images(run, capsys):
     assert strengths == sorted(strengths) and strengths[0] == 0 and strengths[-1] == 2
     best = max(found.curve, key=lambda point: (point.AP, -point.strength))
     assert found.strength == best.strength
+
+
+def test_the_bill_of_logn_has_its_detection_on_training_images(run):
+    out = RunFolder(run).detections("softmax+logn")
+    detect(run, out, "softmax+logn", device="cpu")
+    assert len(read_attempts(RunFolder.cost_of(out))) == 2
+    detect(run, out, "softmax+logn", device="cpu")  # what is kept costs nothing
+    assert len(read_attempts(RunFolder.cost_of(out))) == 3
 
 
 def test_what_another_process_keeps_is_waited_for_and_used(run, capsys):
