@@ -1,10 +1,4 @@
-"""Checkpoint in, detections out: one JSON list in COCO's result format.
-
-The batches are the same however many ranks there are; rank r of W detects on every W-th of them.
-
-Shapes: B: images of a batch, C: classes, D: detections of an image, of all classes or of one.
-"""
-
+"""Checkpoint in, detections out: one JSON list in COCO's result format."""
 
 import sys
 import time
