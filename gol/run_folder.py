@@ -230,6 +230,10 @@ class RunFolder:
         """A calibration's strength and how it was fitted; the figure of that lies beside it."""
         return self.path / "calibration" / f"{scoring}.json"
 
+    def fit_figures(self, scoring: str) -> list[Path]:
+        """The figures of how a strength was fitted."""
+        return [self.calibration(scoring).with_suffix(suffix) for suffix in (".png", ".pdf")]
+
     def read_overrides(self) -> dict[str, Any]:
         """What changed the experiment; empty where nothing did, or before 0.5.0.
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gol.cli.verbs import JSON, RUN, Option, Result, option, verb, whole
-from gol.errors import plural
+from gol.errors import UserError, plural
 
 if TYPE_CHECKING:
     from gol.run_folder import RunSummary
@@ -93,6 +93,8 @@ def launch(
     if detect:
         launch(Detection(run, detect, scoring, device, last, per_class, keep), chosen)
         return Result({"out": str(detect)}, f"detections in {detect}")
+    if scoring or per_class or last or keep:
+        raise UserError("--scoring, --per-class, --last and --keep-logits need --detect OUT")
     return _trained(launch(Training(run, device), chosen))
 
 
@@ -124,8 +126,15 @@ def detect(
     from gol.run_folder import RunFolder
 
     if out is None:
+        folder = RunFolder(run)
+        if checkpoint or (last and folder.best.exists()):
+            option = "--checkpoint" if checkpoint else "--last"
+            raise UserError(
+                f"{option} takes other weights than those that {run} is scored by: "
+                "give --out, so that its own detections stay"
+            )
         scoring = own_part(read_config(run)).scoring(scoring)
-        out = RunFolder(run).detections(scoring, bool(per_class))
+        out = folder.detections(scoring, bool(per_class))
     count = detect(run, out, scoring, checkpoint, device, last, per_class, keep)
     if not _is_main():
         return None

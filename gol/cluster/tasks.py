@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from gol.cluster.joblog import say
 from gol.cluster.jobs import JobRecord
 from gol.config.backbones import fetch_for
+from gol.config.own import own_part
 from gol.config.resolve import fingerprint, read_config
 from gol.errors import UserError
 from gol.files import remove
@@ -144,6 +145,8 @@ class Detection:
         keep: passed on.
     """
 
+    rule, per_class, keep = "detect", None, False  # of jobs that 0.6.0 has submitted
+
     def __init__(
         self,
         run: str | Path,
@@ -177,6 +180,8 @@ class Detection:
         config = read_config(self.run.path)
         trained = self.run.summary.exists()
         parts: list[Any] = [fingerprint(config), self.scoring]
+        if self.scoring is None and "calibration" in config["gol"]["axes"]:
+            parts.append(config["gol"]["scorings"][0])  # the config's fingerprint leaves it out
         if self.per_class:
             parts.append({"per_class": self.per_class})
         if trained:
@@ -197,9 +202,19 @@ class Detection:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def result(self, fingerprint: str) -> Path | None:
-        """The output, if the last job was this configuration's."""
+        """The output, if the last job was this configuration's and what it keeps is there."""
         record = JobRecord.read(self.record) if self.out.exists() else None
-        return self.out if record and record.fingerprint == fingerprint else None
+        done = record is not None and record.fingerprint == fingerprint and self._has_kept()
+        return self.out if done else None
+
+    def _has_kept(self) -> bool:
+        """Whether the logits that it is to keep are there; people remove them."""
+        if not self.keep:
+            return True
+        from gol.engine.kept import KeptFolder
+
+        scoring = own_part(read_config(self.run.path)).scoring(self.scoring)
+        return KeptFolder(self.run.kept(scoring, "val")).exists
 
     def progress(self) -> str:
         """Nothing: a detection begins at the beginning."""
@@ -207,6 +222,8 @@ class Detection:
 
     def prepare(self, fingerprint: str, before: str | None, restart: bool) -> None:
         """Removes the output of another configuration: it is simply done again."""
+        own = own_part(read_config(self.run.path))
+        own.detected(self.scoring, self.per_class, self.keep)  # before a good output is gone
         self.out.unlink(missing_ok=True)
         if before != fingerprint:
             remove(self.run.cost_of(self.out))

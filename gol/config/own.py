@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from gol.config.axes import axis_values
 from gol.config.model import Count, Model, Natural, Number, Positive, Text
-from gol.errors import pick, shown, unknown, validated
+from gol.errors import UserError, pick, shown, unknown, validated
 
 
 def _is_scoring(text: str) -> str:
@@ -144,6 +144,20 @@ class Own(Identity):
         if plus:
             pick("calibration", method, axis_values("calibration"))
         return wanted
+
+    def detected(self, wanted: str | None, per_class: int | None, keep: bool) -> str:
+        """As :meth:`scoring`, for a detection with these options.
+
+        Raises:
+            UserError: as there, or the options do not go together.
+        """
+        scoring = self.scoring(wanted)
+        activation, _, method = scoring.partition("+")
+        if keep and per_class:
+            raise UserError("--keep-logits keeps what each image has: not with --per-class")
+        if keep and method:
+            raise UserError(f"--keep-logits keeps what is calibrated later: --scoring {activation}")
+        return scoring
 
 
 def own_part(config: Any, where: str = "") -> Own:

@@ -41,6 +41,7 @@ class Bill:
         self.attempt: Attempt | None = None
         self.meter: GpuMeter | None = None
         self.images_per_second: float | None = None
+        self.closed = False
 
     def start(self, threads: int) -> None:
         """The devices are held from now on.
@@ -77,6 +78,11 @@ class Bill:
         energy = None if math.isnan(joules) else joules / _JOULES
         self._write(memory_gb=memory, energy_kwh=energy)
 
+    def close(self) -> None:
+        """Adds up for the last time, where another file is to be written last; called by all."""
+        self.add_up()
+        self.closed = True
+
     def note(self) -> None:
         """Writes what rank 0 knows by itself: of several ranks' energy no more than before."""
         if self.ranks.world == 1:
@@ -103,10 +109,14 @@ class Bill:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if self.attempt is None:
-            return
-        if kind is None:
-            self.add_up()
-        elif self.ranks.is_main:  # the others may be gone
-            with suppress(UserError):  # a full disk has been told
-                self.note()
+        try:
+            if self.attempt is None or self.closed:
+                return
+            if kind is None:
+                self.add_up()
+            elif self.ranks.is_main:  # the others may be gone
+                with suppress(UserError):  # a full disk has been told
+                    self.note()
+        finally:
+            if self.meter:
+                self.meter.stop()

@@ -22,7 +22,7 @@ from gol.engine.preemption import Preemption
 from gol.engine.shares import entries_of
 from gol.errors import UserError, first_few
 from gol.evaluation.lvis import evaluate, evaluate_file
-from gol.files import json_items, read_json, sealed_path, write_json
+from gol.files import json_items, read_json, remove, sealed_path, write_json
 from gol.files.digests import sha256
 from gol.models.keep import Rules, scorer
 from gol.models.state import load_weights
@@ -148,6 +148,8 @@ def _apply(
         "missing": missing,
     }
     write_json(folder.calibration(scoring), record, indent=1, writer=_WRITER)
+    for path in folder.fit_figures(scoring):  # of a fit before
+        remove(path)
     return Calibrated(scoring, value, curve, before, after, out, missing)
 
 

@@ -1,13 +1,9 @@
-"""Checkpoint in, detections out: one JSON list in COCO's result format.
-
-The batches are the same however many ranks there are; rank r of W detects on every W-th of them.
-
-Shapes: B: images of a batch, C: classes, D: detections of an image, of all classes or of one.
-"""
+"""Checkpoint in, detections out: one JSON list in COCO's result format."""
 
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -25,7 +21,7 @@ from gol.engine.preemption import Preemption
 from gol.engine.shards import write_sharded
 from gol.engine.shares import HALF, ImageShare, batch_size
 from gol.errors import UserError
-from gol.files import remove
+from gol.files import exclusive, remove
 from gol.models.state import DamagedError, load_weights
 from gol.run_folder import RunFolder
 
@@ -80,7 +76,7 @@ def detect(
     with Preemption() as preemption, join(device) as ranks:
         config = load_config(run)
         own = own_part(config)
-        scoring = own.scoring(scoring)
+        scoring = own.detected(scoring, per_class, keep)
         torch.set_num_threads(own.threads)
         wanted = None if checkpoint else fingerprint(config)
         folder = RunFolder(run)
@@ -89,16 +85,15 @@ def detect(
             text = f"{own.experiment}  {_OPTIMISTIC.format(name=weights.name)}"
             print(text, file=sys.stderr, flush=True)
         activation, _, method = scoring.partition("+")
-        if keep and per_class:
-            raise UserError("--keep-logits keeps what each image has: not with --per-class")
-        if keep and method:
-            raise UserError(f"--keep-logits keeps what is calibrated later: --scoring {activation}")
         detection = Detecting(config, folder, weights, wanted, ranks, preemption)
-        known = detection.known(activation, method) if method else None
-        if method and ranks.is_main and Path(out).resolve() == folder.detections(scoring).resolve():
-            remove(folder.calibration(scoring))  # it said another strength, perhaps
+        known = detection.known(activation, method, Path(out)) if method else None
         calibrated = known and (method, known)
-        return detection.write(out, activation, "val", keep, calibrated, per_class)
+        with detection.alone(folder.kept(activation, "val")) if keep else nullcontext():
+            count = detection.write(out, activation, "val", keep, calibrated, per_class)
+        if method and ranks.is_main and Path(out).resolve() == folder.detections(scoring).resolve():
+            for path in (folder.calibration(scoring), *folder.fit_figures(scoring)):
+                remove(path)  # they say another strength, perhaps
+        return count
 
 
 class Detecting:
@@ -125,27 +120,49 @@ class Detecting:
         self.config, self.folder, self.weights, self.wanted = config, folder, weights, wanted
         self.ranks, self.preemption, self.name = ranks, preemption, own_part(config).experiment
 
-    def known(self, activation: str, method: str) -> "Known":
+    def known(self, activation: str, method: str, out: Path) -> "Known":
         """What a calibration needs to know; LogN measures logits on training images for it."""
         from gol.engine.known import read_known, say_empty_classes
 
-        measured = self.kept_half(activation).read_index() if method == "logn" else None
+        measured = self.kept_half(activation, out).read_index() if method == "logn" else None
         known = read_known(self.config, method, measured)
         if self.ranks.is_main:
             say_empty_classes(known, method)
         return known
 
-    def kept_half(self, activation: str) -> "KeptFolder":
-        """The kept logits of half of the training images; detects there unless that was done."""
+    def kept_half(self, activation: str, billed: Path | None = None) -> "KeptFolder":
+        """The kept logits of half of the training images; detects there unless that was done.
+
+        Args:
+            activation: turns logits into scores.
+            billed: the detections on whose bill that stands; None: on no bill.
+        """
         from gol.engine.keeping import kept_folder
 
         folder = kept_folder(self.folder, activation, HALF)
-        if not self.ranks.broadcast(folder.holds(self.weights) if self.ranks.is_main else None):
-            out = folder.path.with_suffix(".json")
-            self.write(out, activation, HALF, keep=True)
-            if self.ranks.is_main:
-                remove(out)
+        with self.alone(folder.path):
+            held = self.ranks.is_main and folder.holds(self.weights)
+            if not self.ranks.broadcast(held):
+                out = folder.path.with_suffix(".json")
+                self.write(out, activation, HALF, keep=True, billed=billed)
+                if self.ranks.is_main:
+                    remove(out)
         return folder
+
+    @contextmanager
+    def alone(self, kept: Path) -> Iterator[None]:
+        """Rank 0 holds the lock of kept logits, since two detections would mix their files."""
+        with ExitStack() as stack:
+            if self.ranks.is_main:
+                try:
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    with self.preemption.at_once(_STOPPED):
+                        text = f"{kept}: waiting for the process that writes it"
+                        stack.enter_context(exclusive(kept, text))
+                except OSError as error:
+                    raise UserError(f"cannot write {kept}: {error.strerror or error}") from error
+            self.ranks.barrier()
+            yield
 
     def write(
         self,
@@ -155,6 +172,7 @@ class Detecting:
         keep: bool = False,
         calibrated: "tuple[str, Known] | None" = None,
         per_class: int | None = None,
+        billed: Path | None = None,
     ) -> int:
         """Detects on the images ``part``; returns the number of detections in ``out``."""
         from gol.engine.keeping import Keeping
@@ -162,12 +180,15 @@ class Detecting:
         keeping = Keeping(self, activation, part) if keep else None
 
         out = Path(out)
-        of_run = out.parent.resolve() == self.folder.detections(activation).parent.resolve()
-        bill = Bill(self.folder.cost_of(out) if of_run else None, self.ranks, "gol detect")
+        billed = billed or out
+        of_run = billed.parent.resolve() == self.folder.detections(activation).parent.resolve()
+        bill = Bill(self.folder.cost_of(billed) if of_run else None, self.ranks, "gol detect")
 
         def check() -> None:
             if self.preemption.requested:
                 self.preemption.obey(_STOPPED)
+            if bill.due:
+                bill.note()
 
         def chunks() -> Iterator[Iterator[dict]]:
             # Begins when the list is this job's, so that no GPU is held while it waits.
@@ -188,8 +209,6 @@ class Detecting:
                 for count, entries in images.detections(detector, check, cutoffs):
                     yield entries
                     bill.images_per_second = progress.add(count)
-                    if bill.due:
-                        bill.note()
                 if keeping:
                     keeping.finish(images)
             except OSError as error:  # of reading; the list's own are named where it is written

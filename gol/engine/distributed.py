@@ -208,12 +208,12 @@ def join(device: str | None = None) -> Iterator[Ranks]:
         PeerError: another rank failed, with its reason; that rank raises the error itself.
     """
     address = find_address()
-    chosen = working_device(device, address.local_rank)
     if address.world == 1:
-        yield Ranks(0, 1, chosen)
+        yield Ranks(0, 1, working_device(device, address.local_rank))
         return
     rendezvous = dist.PrefixStore(f"gol{next(_joins)}", _meet(address))
     with Watch(rendezvous, address.rank, address.world) as watch:
+        chosen = working_device(device, address.local_rank)
         ranks = _initialise(rendezvous, address, chosen)
         try:
             yield ranks

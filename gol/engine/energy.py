@@ -29,12 +29,14 @@ class GpuMeter:
         self.nvml, self.every = nvml, every
         self.handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
         self._begin: float | None = None
+        self._stopped = threading.Event()
         try:
             self._begin = self._counter()
         except nvml.NVMLError:
             self._lock, self._sum = threading.Lock(), 0.0
             self._last = time.monotonic(), self._watts()
-            threading.Thread(target=self._follow, daemon=True).start()
+            self.thread = threading.Thread(target=self._follow, daemon=True)
+            self.thread.start()
 
     def joules(self) -> float | None:
         """Energy since the beginning; None where NVML has stopped to answer."""
@@ -45,6 +47,10 @@ class GpuMeter:
             return taken if taken >= 0 else None  # the driver was loaded anew
         except self.nvml.NVMLError:
             return None
+
+    def stop(self) -> None:
+        """Ends the sampling."""
+        self._stopped.set()
 
     def _counter(self) -> float:
         return self.nvml.nvmlDeviceGetTotalEnergyConsumption(self.handle) / 1e3  # mJ
@@ -60,8 +66,8 @@ class GpuMeter:
             return self._sum
 
     def _follow(self) -> None:
-        while self.joules() is not None:
-            time.sleep(self.every)
+        while not self._stopped.wait(self.every) and self.joules() is not None:
+            pass
 
 
 def gpu_meter(device: torch.device) -> GpuMeter | None:

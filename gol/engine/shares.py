@@ -1,5 +1,7 @@
 """The images of a detection: one rank's share of them in batches, and what is found on each.
 
+The batches are the same however many ranks there are; rank r of W detects on every W-th of them.
+
 Shapes: B: images of a batch, C: classes, D: detections of an image, of all classes or of one.
 """
 

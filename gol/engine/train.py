@@ -106,7 +106,7 @@ def _train(
     total = trainer.schedule.iterations
     if ranks.is_main and start:
         print(f"{_name(own)} continues after iteration {start}", file=sys.stderr, flush=True)
-    validation = Validation(run, config, trainer, wanted, start)
+    validation = Validation(run, config, trainer, wanted, start, bill)
     log, done = None, start
     if ranks.is_main:
         log = RunLog(run.metrics, start, total, epoch, _name(own))
@@ -137,7 +137,7 @@ def _train(
             ranks.barrier()  # a slow disk must not count against an exchange of gradients
         if stop and done < total:
             return None
-    bill.add_up()  # the summary is the last file
+    bill.close()  # the summary is the last file
     if not ranks.is_main:
         return ranks.broadcast(None)
     return ranks.broadcast(_finish(run, wanted, trainer, clock, raw, validation, done))
@@ -153,6 +153,7 @@ def _finish(
     done: int,
 ) -> RunSummary:
     """Writes the weights and, last, the summary."""
+    seconds = clock.spent()  # no more than the bill, which is closed
     meta = {
         "CLASSES": list(trainer.classes),
         "fingerprint": wanted,
@@ -161,7 +162,7 @@ def _finish(
         **trainer.precision.record,
     }
     save_checkpoint(run.weights, state_dict=trainer.detector.state_dict(), meta=meta)
-    loader, seconds = trainer.loader, clock.spent()
+    loader = trainer.loader
     epochs, rest = divmod(done, len(loader))
     images = epochs * len(loader.dataset) + rest * loader.global_batch
     found = validation.summary(done)

@@ -23,6 +23,7 @@ import torch
 
 from gol import __version__
 from gol.config.own import own_part
+from gol.engine.bill import Bill
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.detect import build_scorer
 from gol.engine.preemption import Preemption
@@ -50,6 +51,7 @@ class Validation:
         trainer: what trains.
         fingerprint: of the configuration.
         start: iterations already done; what the folder holds of later ones is forgotten.
+        bill: what the training takes, validations too.
 
     Raises:
         UserError: the validation's annotations cannot be scored against, or ``best.pth`` is of
@@ -61,9 +63,15 @@ class Validation:
     """
 
     def __init__(
-        self, run: RunFolder, config: Any, trainer: "Trainer", fingerprint: str, start: int
+        self,
+        run: RunFolder,
+        config: Any,
+        trainer: "Trainer",
+        fingerprint: str,
+        start: int,
+        bill: Bill,
     ) -> None:
-        own, ranks = own_part(config), trainer.ranks
+        own, ranks, self.bill = own_part(config), trainer.ranks, bill
         self.run, self.config, self.own, self.trainer = run, config, own, trainer
         self.ranks, self.fingerprint = ranks, fingerprint
         self.name = f"{own.experiment} seed {own.seed}"
@@ -174,6 +182,8 @@ class Validation:
             # Together, so that no rank waits for one that has left.
             if self.ranks.any(preemption.requested)[0]:
                 raise Interrupted
+            if self.bill.due:
+                self.bill.note()
 
         if self.scorer is None or self.images is None:
             scorer = build_scorer(self.config, self.own.activations[0], self.ranks.device)

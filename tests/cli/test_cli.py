@@ -224,6 +224,22 @@ def test_a_checkpoint_of_other_classes_is_refused(run, tmp_path, demo_data, caps
     assert not (tmp_path / "d.json").exists()
 
 
+def test_other_weights_never_replace_a_run_s_own_detections(run, tmp_path, capsys):
+    out = run / "detections/gumbel.json"
+    out.parent.mkdir()
+    out.write_text("[]")
+    (run / "best.pth").touch()
+    for options in (["--checkpoint", tmp_path / "other.pth"], ["--last"]):
+        line = fails(capsys, "detect", run, *options)
+        assert f"error: {options[0]} takes other weights" in line and "give --out" in line
+    assert out.read_text() == "[]"
+
+
+@pytest.mark.parametrize("option", ["--scoring=gumbel", "--per-class=9", "--last", "--keep-logits"])
+def test_options_of_a_detection_are_refused_for_a_training(option, run, capsys):
+    assert "need --detect OUT" in fails(capsys, "launch", run, option)
+
+
 def test_an_unknown_scoring_is_refused(run, tmp_path, demo_data, capsys):
     config = gol.load_experiment("demo/softmax", None, demo_data)
     save_config(config, run)

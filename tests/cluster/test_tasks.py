@@ -1,6 +1,7 @@
 """The files by which a launcher knows whether a task is done, begun, or another configuration's."""
 
 import json
+import pickle
 
 import pytest
 from run_folders import bare_config
@@ -77,6 +78,41 @@ def test_what_0_2_0_has_detected_is_detected(run):
     assert not task.out.exists() and task.record.exists() and not cost.exists()
 
 
+def test_logits_that_were_removed_are_kept_again(run):
+    task = Detection(run, run / "detections/gumbel.json", keep=True)
+    write_json(task.record, RECORD)
+    task.out.write_text("[]")
+    assert task.result(OURS) is None
+    write_json(task.run.kept("gumbel", "val") / "index.json", {})
+    assert task.result(OURS) == task.out
+
+
+def test_a_job_that_0_6_0_has_submitted_detects(run, monkeypatch):
+    task, found = Detection(run, run / "detections/gumbel.json"), []
+    for name in ("rule", "per_class", "keep"):
+        del task.__dict__[name]  # what its pickle lacks
+    monkeypatch.setattr("gol.engine.detect.detect", lambda *_, **options: found.append(options))
+    pickle.loads(pickle.dumps(task)).do()
+    assert found == [{"device": None, "last": False, "per_class": None, "keep": False}]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"per_class": 10, "keep": True}, "not with --per-class"),
+        ({"scoring": "gumbel+norcal", "keep": True}, "--scoring gumbel"),
+        ({"scoring": "gumble"}, "unknown scoring 'gumble'"),
+    ],
+)
+def test_options_that_do_not_go_together_leave_good_detections(run, options, reason):
+    task = Detection(run, run / "detections/gumbel.json", **options)
+    task.out.parent.mkdir()
+    task.out.write_text("[]")
+    with pytest.raises(UserError, match=reason):
+        task.prepare("other", OURS, restart=False)
+    assert task.out.exists()
+
+
 def test_other_weights_are_another_detection(run):
     (run.parent / "train.json").write_text("[]")
     (run / "model.pth").touch()
@@ -86,6 +122,19 @@ def test_other_weights_are_another_detection(run):
     assert last.fingerprint() == before
     (run / "best.pth").touch()
     assert ours.fingerprint() != before and last.fingerprint() == before
+
+
+def test_another_calibration_by_the_config_is_another_detection(run):
+    (run.parent / "train.json").write_text("[]")
+    (run / "model.pth").touch()
+    found = set()
+    for scoring in ("softmax+norcal", "softmax+fracal", "softmax"):
+        config = bare_config(run.parent / "train.json")
+        method = scoring.partition("+")[2]
+        config["gol"]["axes"] |= {"calibration": method} if method else {}
+        write_json(run / "config.json", {**config, "gol": {**config["gol"], "scorings": [scoring]}})
+        found.add(Detection(run, run / "detections/out.json").fingerprint())
+    assert len(found) == 3
 
 
 @pytest.mark.parametrize("before", [None, OURS])

@@ -21,6 +21,15 @@ def test_a_start_that_fails_is_counted_beside_the_next(tmp_path):
     assert failed.energy_kwh is None  # nothing measures a CPU's
 
 
+def test_a_closed_list_stays_as_it_is(tmp_path):
+    path = tmp_path / "cost.json"
+    with join("cpu") as ranks, Bill(path, ranks, "gol train") as bill:
+        bill.start(threads=1)
+        bill.close()
+        before = path.read_bytes()
+    assert path.read_bytes() == before
+
+
 def test_work_that_never_began_takes_nothing(tmp_path):
     with join("cpu") as ranks, Bill(tmp_path / "cost.json", ranks, "gol train"):
         pass

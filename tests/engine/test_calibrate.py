@@ -3,14 +3,19 @@
 import json
 import math
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from test_detect import prepare
 
 import gol
 from gol.config.resolve import fingerprint, save_config
+from gol.costs import read_attempts
 from gol.engine.calibrate import calibrate
 from gol.engine.detect import detect
 from gol.engine.keeping import kept_folder
@@ -80,6 +85,55 @@ def test_logn_and_a_fit_measure_on_half_of_the_training_images(run, capsys):
     assert strengths == sorted(strengths) and strengths[0] == 0 and strengths[-1] == 2
     best = max(found.curve, key=lambda point: (point.AP, -point.strength))
     assert found.strength == best.strength
+
+
+def test_the_bill_of_logn_has_its_detection_on_training_images(run):
+    out = RunFolder(run).detections("softmax+logn")
+    detect(run, out, "softmax+logn", device="cpu")
+    assert len(read_attempts(RunFolder.cost_of(out))) == 2
+    detect(run, out, "softmax+logn", device="cpu")  # what is kept costs nothing
+    assert len(read_attempts(RunFolder.cost_of(out))) == 3
+
+
+def test_what_another_process_keeps_is_waited_for_and_used(run, capsys):
+    half = run / "kept" / "softmax.train_half"
+    begun = Event()
+
+    def keep():
+        with FileLock(half.with_name(f".{half.name}.lock")):
+            begun.set()
+            time.sleep(1)
+            shutil.copytree(run / "kept" / "softmax.val", half)
+
+    with ThreadPoolExecutor() as threads:
+        other = threads.submit(keep)
+        begun.wait()
+        calibrate(run, "logn", device="cpu")
+        other.result()
+    assert f"{half}: waiting for the process that writes it" in capsys.readouterr().err
+    assert kept_folder(RunFolder(run), "softmax", "train_half").read_index().images == 24
+
+
+def test_a_fit_is_forgotten_once_other_detections_are_there_and_not_before(run, monkeypatch):
+    folder, scoring = RunFolder(run), "softmax+norcal"
+    record, figures = folder.calibration(scoring), folder.fit_figures(scoring)
+    record.parent.mkdir()
+    for path in (record, *figures):
+        path.touch()
+    with monkeypatch.context() as patch:
+        patch.setattr("gol.engine.detect.write_sharded", _fail)
+        with pytest.raises(UserError, match="the disk is full"):
+            detect(run, folder.detections(scoring), scoring, device="cpu")
+    assert all(path.exists() for path in (record, *figures))
+    calibrate(run, "norcal", device="cpu")
+    assert record.read_text() and not any(path.exists() for path in figures)
+    figures[0].touch()
+    detect(run, folder.detections(scoring), scoring, device="cpu")
+    assert not record.exists() and not figures[0].exists()
+
+
+def _fail(*_):
+    raise UserError("the disk is full")
 
 
 def test_mean_and_variance_do_not_depend_on_the_images_between_which_logits_are_shared(rng):

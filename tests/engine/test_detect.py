@@ -12,6 +12,7 @@ from gol.config.resolve import fingerprint, save_config
 from gol.costs import detection_cost, read_attempts
 from gol.engine.checkpoints import save_checkpoint
 from gol.engine.detect import detect
+from gol.engine.per_class import find_cutoffs
 from gol.engine.shares import batch_size
 from gol.errors import UserError
 from gol.models import set_scoring
@@ -65,6 +66,21 @@ def test_what_a_detection_took_stands_beside_it(tmp_path, tiny_data, monkeypatch
     assert failed.seconds > 0 and failed.device == done.device == "cpu"
     cost = detection_cost(run, "softmax")
     assert cost.hours["CPU"] == pytest.approx((done.seconds + failed.seconds) / 3600)
+
+
+def test_what_a_pass_over_the_scores_takes_is_written_meanwhile(tmp_path, tiny_data, monkeypatch):
+    monkeypatch.setattr("gol.engine.bill._EVERY", 0)
+    run, noted = RunFolder(prepare(tmp_path / "run", tiny_data)), []
+    out = run.detections("softmax", per_class=True)
+
+    def find(*arguments):
+        found = find_cutoffs(*arguments)
+        noted.extend(read_attempts(run.cost_of(out)))
+        return found
+
+    monkeypatch.setattr("gol.engine.detect.find_cutoffs", find)
+    detect(run.path, out, device="cpu", per_class=1)
+    assert len(noted) == 1 and noted[0].seconds > 0
 
 
 def _damaged(*_):

@@ -1,5 +1,6 @@
 """Several ranks: the same training and the same detections, and one reason when one fails."""
 
+import itertools
 import json
 import socket
 import threading
@@ -301,6 +302,17 @@ def test_who_has_copied_images_waits_for_those_that_still_do(env, monkeypatch):
     with after_copying(), pytest.raises(UserError, match=words), join("cpu"):
         pass
     assert time.monotonic() - begin > 3
+
+
+def test_a_rank_whose_device_fails_tells_the_others(env, monkeypatch):
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr("gol.engine.distributed._meet", lambda address: store)
+    monkeypatch.setattr("gol.engine.distributed._joins", itertools.count())
+    monkeypatch.setattr("gol.engine.failures._FAREWELL", 0)
+    env(RANK=1, WORLD_SIZE=2, LOCAL_RANK=1)
+    with pytest.raises(UserError, match="no device 'tpu'"), join("tpu"):
+        pass
+    assert store.check(["gol0/failed"]) and "no device 'tpu'" in store.get("gol0/failed").decode()
 
 
 @pytest.mark.parametrize("error", [ValueError(""), RuntimeError("\n")])

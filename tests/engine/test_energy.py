@@ -56,6 +56,10 @@ def test_another_card_is_asked_for_its_power_meanwhile():
     end = time.monotonic()
     assert found == pytest.approx(100 * 0.3 + 300 * 0.2, rel=0.3)
     assert 100 * (end - begin) < found < 300 * (end - begin)
+    assert meter.thread.is_alive()
+    meter.stop()
+    meter.thread.join(5)
+    assert not meter.thread.is_alive()
     card.watts = None
     assert meter.joules() is None
 

@@ -10,6 +10,7 @@ import torch
 from rank_processes import assert_same_training, finish, losses, prepare, start_ranks
 
 import gol
+from gol.costs import read_attempts
 from gol.engine import validation
 from gol.engine.detect import detect
 from gol.engine.runlog import RunLog
@@ -61,6 +62,25 @@ def test_weights_and_metrics_are_those_of_a_training_without(validated, tmp_path
     assert losses(validated) == losses(run)
     assert summary.validation is None and "validation" not in (run / "train.json").read_text()
     assert not (run / "best.pth").exists() and not (run / "validation.jsonl").exists()
+
+
+def test_what_a_validation_takes_is_written_meanwhile(tmp_path, tiny_data, monkeypatch):
+    run = prepare(tmp_path, tiny_data, **{**SHORT, "runner.max_epochs": 1, "gol.validate_every": 3})
+    monkeypatch.setattr("gol.engine.bill._EVERY", 0)
+    plain, seconds = validation.Validation._detect, []
+
+    def taken():
+        return read_attempts(RunFolder(run).cost)[-1].seconds
+
+    def detect(*arguments):
+        seconds.append(taken())
+        plain(*arguments)
+        seconds.append(taken())
+
+    monkeypatch.setattr(validation.Validation, "_detect", detect)
+    train(run, "cpu")
+    assert len(seconds) == 2 and seconds[0] < seconds[1]
+    assert taken() >= RunFolder(run).read_summary().seconds  # else it would count as an older run
 
 
 def test_what_is_written_is_what_detect_and_evaluate_find(validated, tiny_data, tmp_path, capsys):
