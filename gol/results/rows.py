@@ -55,7 +55,7 @@ class Row:
         experiment: its name.
         trained_as: name of the experiment that was trained, where this one only calibrates it.
         scoring: activation that turned logits into scores at test time.
-        training: label of the experiment.
+        training: label of the experiment that was trained.
         label: how the table calls the row; names the scoring where the run has several.
         classifier: the axis value that decides the row's colour.
         primary: whether this is the run's first scoring, beside which published numbers stand.
@@ -180,7 +180,7 @@ def _row(runs: list[Run], scoring: str, protocols: Sequence[str]) -> Row:
         experiment=who.experiment,
         trained_as=first.identity.experiment,
         scoring=scoring,
-        training=who.label,
+        training=first.identity.label,
         label=_label(first, who, scoring),
         classifier=who.axes.get("classifier", ""),
         primary=scoring in (first.primary, f"{first.primary}+{who.axes.get('calibration')}"),

@@ -202,19 +202,22 @@ def _lines(row: Row) -> list[list[str]]:
 def _costs(rows: Sequence[Row]) -> tuple[str, list[list[str]]]:
     """What the columns are, and the lines: each training and detection once, and the sum."""
     trained: dict[str, Row] = {}
-    for row in rows:
-        trained.setdefault(row.trained_as, row)
+    for row in rows:  # one calibrated by hand may have fewer of the seeds
+        known = trained.setdefault(row.trained_as, row)
+        if len(row.seeds) > len(known.seeds):
+            trained[row.trained_as] = row
     detected = {(row.trained_as, row.scoring): row for row in rows}
     everything = [cost for row in trained.values() for cost in row.training_costs]
     everything += [cost for row in detected.values() for cost in row.detection_costs]
     bill = Bill(everything)
     lines = [["Training", "n", *bill.heads, "parameters", "device"]]
     for name, row in trained.items():
-        n, what = str(len(row.seeds)), (f"{row.parameters:,}", row.device)
-        lines.append([row.training, n, *bill.cells(row.training_costs), *what])
+        what = f"{row.parameters:,}", row.device
+        lines.append([row.training, str(len(row.seeds)), *bill.cells(row.training_costs), *what])
         own = [each for (training, _), each in detected.items() if training == name]
         for each in own:
             label = detection_label(each.scoring, only=len(own) == 1)
+            n = str(len(each.seeds))
             lines.append([label, n, *bill.cells(each.detection_costs), "", ""])
     runs = sum(len(row.seeds) for row in trained.values())
     return bill.words, [*lines, ["All", str(runs), *bill.cells(everything, alike=False), "", ""]]

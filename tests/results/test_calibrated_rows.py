@@ -11,6 +11,7 @@ from gol.config.layout import Layout
 from gol.config.pipeline import read_pipeline
 from gol.results.report import select
 from gol.results.rows import collect
+from gol.results.tables import markdown
 from gol.run_folder import RunFolder
 
 
@@ -38,6 +39,21 @@ def test_a_listed_calibration_is_an_experiment_and_another_a_row_below_its_run(r
     assert {row.trained_as for row in rows} == {"demo/softmax"}
     tables, _ = select(rows, Layout({"": ["demo/softmax_norcal"]}))
     assert [row.scoring for row in tables[""]] == ["softmax+norcal"]
+
+
+def test_the_bill_names_the_training_and_counts_all_of_its_seeds(run, tmp_path):
+    """Where one seed of two was calibrated by hand, whose row is the table's first."""
+    other = make_run(tmp_path / "other", "softmax", 1, scorings=("softmax",))
+    rows = collect([run, other])
+    tables, _ = select(rows, Layout({"T": ["demo/softmax_norcal", "demo/softmax"]}))
+    lines = [line.split("|")[1:3] for line in markdown(tables).split("## Cost")[1].splitlines()]
+    assert [[cell.strip() for cell in line] for line in lines if line][2:] == [
+        ["Softmax", "2"],
+        ["↳ detection, scored with softmax+norcal", "1"],
+        ["↳ detection, scored with softmax", "2"],
+        ["↳ detection, scored with softmax+logit_adjust", "1"],
+        ["All", "2"],
+    ]
 
 
 def test_a_pipeline_trains_a_calibrated_experiment_not_twice():
