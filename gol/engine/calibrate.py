@@ -12,6 +12,7 @@ import torch
 
 from gol.calibration import Calibration, Known, calibration
 from gol.config.own import own_part
+from gol.config.protocols import PROTOCOLS
 from gol.config.resolve import fingerprint, load_config, training_annotations
 from gol.engine.detect import Detecting, build_scorer
 from gol.engine.distributed import join
@@ -22,7 +23,7 @@ from gol.engine.preemption import Preemption
 from gol.engine.shares import entries_of
 from gol.errors import UserError, first_few
 from gol.evaluation.lvis import evaluate, evaluate_file
-from gol.files import json_items, read_json, sealed_path, write_json
+from gol.files import json_items, read_json, remove, sealed_path, write_json
 from gol.files.digests import sha256
 from gol.models.keep import Rules, scorer
 from gol.models.state import load_weights
@@ -136,6 +137,9 @@ def _apply(
         rescoring.write(path, calibration("none"), 0.0)
         before = evaluate(annotations, path)
     out = folder.detections(scoring)
+    for name in PROTOCOLS:  # what was measured at another strength
+        remove(folder.evaluation(scoring, name))
+    remove(folder.detections(scoring, per_class=True))
     missing = rescoring.write(out, calibration(method), value)
     after = evaluate_file(annotations, out, folder.evaluation(scoring))
     record = {

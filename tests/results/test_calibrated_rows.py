@@ -41,6 +41,24 @@ def test_a_listed_calibration_is_an_experiment_and_another_a_row_below_its_run(r
     assert [row.scoring for row in tables[""]] == ["softmax+norcal"]
 
 
+def test_at_another_strength_a_listed_calibration_is_not_the_experiment(run, tmp_path):
+    """A strength that was fitted for each seed is one row, which says from where to where."""
+    other = make_run(tmp_path / "other", "softmax", 1, scorings=("softmax",))
+    (other / "evaluation/softmax+norcal.json").write_text(
+        (run / "evaluation/softmax+norcal.json").read_text()
+    )
+    (other / "calibration").mkdir()
+    records = [RunFolder(folder).calibration("softmax+norcal") for folder in (run, other)]
+    for record in records:
+        record.write_text(json.dumps({"strength": 0.5}))
+    assert collect([run, other])[-1].label == "Softmax, NorCal"
+    for record, strength in zip(records, (0.3, 0.75), strict=True):
+        record.write_text(json.dumps({"strength": strength}))
+    (row,) = (row for row in collect([run, other]) if row.scoring == "softmax+norcal")
+    assert row.label == "Softmax, NorCal 0.3 to 0.75"
+    assert (row.experiment, row.primary, row.seeds) == ("demo/softmax", False, (0, 1))
+
+
 def test_the_bill_names_the_training_and_counts_all_of_its_seeds(run, tmp_path):
     """Where one seed of two was calibrated by hand, whose row is the table's first."""
     other = make_run(tmp_path / "other", "softmax", 1, scorings=("softmax",))
