@@ -139,7 +139,8 @@ def _apply(
     out = folder.detections(scoring)
     for name in PROTOCOLS:  # what was measured at another strength
         remove(folder.evaluation(scoring, name))
-    remove(folder.detections(scoring, per_class=True))
+    if value != calibration(method).default:  # at which `gol detect --per-class` finds them
+        remove(folder.detections(scoring, per_class=True))
     missing = rescoring.write(out, calibration(method), value)
     after = evaluate_file(annotations, out, folder.evaluation(scoring))
     record = {
