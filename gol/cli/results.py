@@ -202,16 +202,21 @@ def table(runs: list[Path], layout: str | None, out: Path) -> Result:
 @verb(
     _RUNS,
     option("--baseline", required=True, help="experiment that the others are compared with"),
+    _LAYOUT,
     option("--resamples", type=whole(2), default=1000, help="of the images (default: 1000)"),
     OUT,
     JSON,
 )
-def compare(runs: list[Path], baseline: str, resamples: int, out: Path) -> Result:
+def compare(
+    runs: list[Path], baseline: str, layout: str | None, resamples: int, out: Path
+) -> Result:
     """Say which differences between rows of 3 and more seeds are real."""
+    from gol.config.pipeline import read_layout
     from gol.results.differences import write_comparison
     from gol.results.runs import find_runs
 
-    return Result(*write_comparison(find_runs(runs), baseline, out, resamples))
+    shown = read_layout(layout) if layout else None
+    return Result(*write_comparison(find_runs(runs), baseline, out, resamples, shown))
 
 
 @verb(
