@@ -119,9 +119,12 @@ def _draw_curves(
 ) -> None:
     with panels(tables, path, width=7.0) as drawn:
         for axes, rows, styles in drawn:
+            drawn_here = set()  # a training has several rows where it is calibrated
             for row, style in zip(rows, styles, strict=True):
-                if row.primary and row.experiment in curves:
-                    _draw_curve(axes, curves[row.experiment], row.training, style["color"])
+                name = row.trained_as
+                if name in curves and name not in drawn_here:
+                    drawn_here.add(name)
+                    _draw_curve(axes, curves[name], row.training, style["color"])
             axes.set_xlabel("iteration")
             axes.set_ylabel(label)
             axes.margins(x=0.01)

@@ -3,12 +3,14 @@
 import json
 import random
 
+import matplotlib
 import pytest
 from run_folders import evaluation, make_run
 
 from gol.config.experiments import calibrated_as, trained_as
 from gol.config.layout import Layout
 from gol.config.pipeline import read_pipeline
+from gol.results.plots import plot_curves
 from gol.results.report import select
 from gol.results.rows import collect
 from gol.results.tables import markdown
@@ -72,6 +74,14 @@ def test_the_bill_names_the_training_and_counts_all_of_its_seeds(run, tmp_path):
         ["↳ detection, scored with softmax+logit_adjust", "1"],
         ["All", "2"],
     ]
+
+
+@pytest.mark.parametrize("names", [["softmax_norcal"], ["softmax_norcal", "softmax"]])
+def test_the_curve_of_a_calibrated_run_is_that_of_its_training_and_drawn_once(names, run, tmp_path):
+    tables, _ = select(collect([run]), Layout({"": [f"demo/{name}" for name in names]}))
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_curves([run], tables, tmp_path / "curves.svg")
+    assert (tmp_path / "curves.svg").read_text().count(">Softmax<") == 1
 
 
 def test_a_pipeline_trains_a_calibrated_experiment_not_twice():
