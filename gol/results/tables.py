@@ -74,9 +74,7 @@ def _record(title: str, row: Row) -> dict[str, Any]:
         record[metric], record[f"{metric}_std"] = mean_std(row.values[metric])
         record[f"{metric}_published"] = published.get(metric)
         record[f"{metric}_difference"] = differences.get(metric)
-    for head, values in row.beside.items():
-        record[head], record[f"{head}_std"] = mean_std(values)
-    return record | {
+    record |= {
         "train_seconds": mean_std(row.seconds)[0],
         "images_per_second": mean_std(row.images_per_second)[0],
         "parameters": row.parameters,
@@ -90,6 +88,12 @@ def _record(title: str, row: Row) -> dict[str, Any]:
             cost.images_per_second for cost in row.detection_costs
         )[0],
     }
+    for (
+        head,
+        values,
+    ) in row.beside.items():  # last: older readers find their columns where they were
+        record[head], record[f"{head}_std"] = mean_std(values)
+    return record
 
 
 def _cost_record(task: str, costs: Sequence[Cost]) -> dict[str, float | None]:
@@ -249,7 +253,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 def _tex(cell: str) -> str:
     text = quoting.latex(cell.strip())
-    symbols = {"↳": r"$\hookrightarrow$", "±": r"$\pm$", "−": "$-$", ABSENT: "--"}
+    symbols = {"↳": r"$\hookrightarrow$", "±": r"$\pm$", "−": "$-$", "→": r"$\to$", ABSENT: "--"}
     for symbol, command in symbols.items():
         text = text.replace(symbol, command)
     return text
