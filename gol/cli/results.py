@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gol.cli.verbs import JSON, OUT, RUN, STORE, Result, option, verb, whole
-from gol.errors import UserError
+from gol.errors import UserError, pick
 
 if TYPE_CHECKING:
     from gol.engine.calibrate import Calibrated
+
+
+_PER_CLASS_ALONE = "--per-class is for --protocol fixed and pool"
 
 
 def _protocols(**_: Any) -> list[str]:
@@ -62,7 +65,7 @@ def evaluate(
     if protocols:
         return _by_protocols(annotations, detections, out, protocols, scoring, per_class)
     if per_class:
-        raise UserError("--per-class is for --protocol fixed and pool")
+        raise UserError(_PER_CLASS_ALONE)
     from gol.evaluation.advice import advice
     from gol.evaluation.lvis import evaluate_file, format_metrics
 
@@ -86,9 +89,11 @@ def _by_protocols(
     scoring: str | None,
     per_class: int | None,
 ) -> Result:
-    from gol.config.protocols import PER_CLASS
+    from gol.config.protocols import PER_CLASS, PROTOCOLS
     from gol.evaluation.protocols import evaluate_by, evaluate_run, format_scores, write_scores
 
+    if per_class and not any(pick("protocol", name, PROTOCOLS).per_class for name in names):
+        raise UserError(_PER_CLASS_ALONE)
     most = per_class or PER_CLASS
     if detections is None:
         results = evaluate_run(annotations, names, scoring, most)
