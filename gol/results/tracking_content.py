@@ -253,7 +253,8 @@ def _class_table(run: Run) -> dict[str, list]:
 def _files(run: Run) -> list[Path]:
     folder = run.folder
     scores = [folder.evaluation(scoring) for scoring in run.evaluations]
-    there = [path for path in (folder.overrides,) if path.exists()]
+    records = [folder.calibration(scoring) for scoring in run.evaluations]
+    there = [path for path in (folder.overrides, *records) if path.exists()]
     costs = [folder.cost, *(folder.cost_of(folder.detections(s)) for s in run.evaluations)]
     there += [path for path in costs if path.exists()]
     others = [folder.evaluation(s, name) for s in run.evaluations for name in PROTOCOLS]

@@ -13,7 +13,9 @@ from gol.config.pipeline import read_pipeline
 from gol.results.plots import plot_curves
 from gol.results.report import select
 from gol.results.rows import collect
+from gol.results.runs import read_run
 from gol.results.tables import markdown
+from gol.results.tracking_content import content_hash, write_artifacts
 from gol.run_folder import RunFolder
 
 
@@ -59,6 +61,16 @@ def test_at_another_strength_a_listed_calibration_is_not_the_experiment(run, tmp
     (row,) = (row for row in collect([run, other]) if row.scoring == "softmax+norcal")
     assert row.label == "Softmax, NorCal 0.3 to 0.75"
     assert (row.experiment, row.primary, row.seeds) == ("demo/softmax", False, (0, 1))
+
+
+def test_mlflow_has_the_strength(run, tmp_path, undrawn):
+    before = content_hash(read_run(run))
+    record = RunFolder(run).calibration("softmax+logit_adjust")
+    write_artifacts(read_run(run), tmp_path / "artifacts")
+    logged = tmp_path / "artifacts" / record.relative_to(run)
+    assert json.loads(logged.read_text()) == {"strength": 0.25}
+    record.write_text(json.dumps({"strength": 0.75}))
+    assert content_hash(read_run(run)) != before
 
 
 def test_the_bill_names_the_training_and_counts_all_of_its_seeds(run, tmp_path):
