@@ -135,7 +135,8 @@ def calibrate(
         from gol.results.calibration_plot import plot_fit
         from gol.run_folder import RunFolder
 
-        plot_fit(found.scoring, found.curve, RunFolder(run).calibration(found.scoring))
+        record = RunFolder(run).calibration(found.scoring)
+        plot_fit(found.scoring, found.curve, found.strength, record)
     return Result(*_calibrated(found))
 
 

@@ -1,7 +1,7 @@
 """Kept logits in, calibrated detections out: no training, and no image is looked at again."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,12 +25,12 @@ from gol.errors import UserError, first_few
 from gol.evaluation.lvis import evaluate, evaluate_file
 from gol.files import json_items, read_json, remove, sealed_path, write_json
 from gol.files.digests import sha256
+from gol.groups import GROUP_METRICS
 from gol.models.keep import Rules, scorer
 from gol.models.state import load_weights
 from gol.progress import progress
 from gol.run_folder import RunFolder
 
-GROUPS = ("AP", "APr", "APc", "APf")
 _COARSE = 9  # strengths that a fit tries first
 _WRITER = "gol calibrate"
 
@@ -122,7 +122,7 @@ def calibrate(
         curve: tuple[Point, ...] = ()
         if fit and half:
             curve = _fit(_Rescoring(half, detector, known, config), chosen)
-            value = max(curve, key=lambda point: (point.AP or 0.0, -point.strength)).strength
+            value = _best(curve)
         return _apply(folder, f"{activation}+{method}", rescoring, value, curve)
 
 
@@ -217,14 +217,19 @@ def _fit(rescoring: _Rescoring, chosen: Calibration) -> tuple[Point, ...]:
         def point(strength: float) -> Point:
             rescoring.write(out, chosen, strength)
             result = evaluate(truth, out, (kind,))[kind]
-            return Point(strength, *(result[name] for name in GROUPS))
+            return Point(strength, *(result[name] for name in GROUP_METRICS))
 
         points = [point(value) for value in np.linspace(0, chosen.most, _COARSE).tolist()]
-        best = max(points, key=lambda each: (each.AP or 0.0, -each.strength)).strength
+        best = _best(points)
         step = chosen.most / (_COARSE - 1) / 3
         near = [best + step * times for times in (-2, -1, 1, 2)]
         points += [point(value) for value in near if 0 < value < chosen.most]
     return tuple(sorted(points, key=lambda each: each.strength))
+
+
+def _best(points: Iterable[Point]) -> float:
+    """The strength of the highest AP, of equal ones the least."""
+    return max(points, key=lambda point: (point.AP or 0.0, -point.strength)).strength
 
 
 def _write_half(path: Path, rescoring: _Rescoring) -> bool:

@@ -12,8 +12,10 @@ from gol.config.layout import DIFFERENCES, Layout
 from gol.config.pipeline import LEAST_SEEDS
 from gol.data.prepared import Prepared
 from gol.errors import UserError, choices, plural
+from gol.evaluation.lvis import MOST
 from gol.evaluation.resampling import resampled_ap
 from gol.files import write_json, write_text
+from gol.groups import GROUP_METRICS
 from gol.progress import progress
 from gol.results import quoting
 from gol.results.rows import Row, collect
@@ -21,7 +23,7 @@ from gol.results.runs import Run, read_runs, scored_on
 from gol.results.significance import Estimate, estimate, holm
 from gol.results.tables import aligned, csv_text, notes, signed, wrapped
 
-METRICS = ("AP", "APr", "APc", "APf")
+METRICS = tuple(GROUP_METRICS)
 RISK = 0.05
 #: Experiment, scoring and seed → metric → (1 + R,), on all images, then on resampled ones.
 _Measured = dict[tuple[str, str, int], dict[str, np.ndarray]]
@@ -135,7 +137,7 @@ def _measure(runs: Sequence[Run], resamples: int, wanted: set[tuple[str, str]]) 
     ]
     measured = {}
     for run, scoring in progress(jobs, "detections resampled", len(jobs)):
-        most = run.evaluations[scoring].protocol.get("max_detections", 300)
+        most = run.evaluations[scoring].protocol.get("max_detections", MOST)
         files = Prepared(store.parent).annotations("val"), run.folder.detections(scoring)
         who = run.identity.experiment, scoring, run.identity.seed
         measured[who] = resampled_ap(*files, resamples, max_detections=most)

@@ -12,15 +12,16 @@ from gol.config.protocols import PROTOCOLS
 from gol.costs import Cost
 from gol.errors import UserError, plural
 from gol.files import read_json
+from gol.groups import GROUP_METRICS
 from gol.results.runs import Evaluation, ProtocolScores, Run, read_protocol, read_runs
 
-METRICS = ("AP", "APr", "APc", "APf", "APb")
+METRICS = (*GROUP_METRICS, "APb")
 """Columns of the table: mask AP over all, rare, common and frequent classes; box AP."""
 
 ABSENT = "–"
 """What stands for a number that is not known."""
 
-SOURCE = {name: ("segm", name) for name in METRICS[:4]} | {"APb": ("bbox", "AP")}
+SOURCE = {name: ("segm", name) for name in GROUP_METRICS} | {"APb": ("bbox", "AP")}
 
 
 @dataclass(frozen=True)
