@@ -2,6 +2,8 @@
 
 #: The key ``frequency`` of a class to the group's name.
 GROUPS = {"r": "rare", "c": "common", "f": "frequent"}
+#: Mask AP by the classes that it is over.
+GROUP_METRICS = {"AP": "all", **{f"AP{group}": name for group, name in GROUPS.items()}}
 #: The most training images that a rare and a common class are in.
 THRESHOLDS = (10, 100)
 

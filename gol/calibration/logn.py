@@ -29,7 +29,8 @@ def logn(logits: Tensor, score: Score, known: Known, strength: float = 0.0) -> T
     if logits.shape[1] != known.classes + 1 or not competing(score, logits):
         raise SenselessError(
             "logn compares the logits of classes and a background in one softmax, which this "
-            "classifier has not; allowed: none, norcal, logit_adjust"
+            "classifier has not; allowed: none, norcal, logit_adjust and, but for eqlv2 and ecm, "
+            "fracal"
         )
     if known.mean is None or known.variance is None:
         raise UserError("logn needs mean and variance of the logits on training images")

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gol.cli.verbs import JSON, OUT, RUN, STORE, Result, option, verb, whole
-from gol.errors import UserError
+from gol.errors import UserError, pick
 
 if TYPE_CHECKING:
     from gol.engine.calibrate import Calibrated
+
+
+_PER_CLASS_ALONE = "--per-class is for --protocol fixed and pool"
 
 
 def _protocols(**_: Any) -> list[str]:
@@ -62,7 +65,7 @@ def evaluate(
     if protocols:
         return _by_protocols(annotations, detections, out, protocols, scoring, per_class)
     if per_class:
-        raise UserError("--per-class is for --protocol fixed and pool")
+        raise UserError(_PER_CLASS_ALONE)
     from gol.evaluation.advice import advice
     from gol.evaluation.lvis import evaluate_file, format_metrics
 
@@ -86,9 +89,11 @@ def _by_protocols(
     scoring: str | None,
     per_class: int | None,
 ) -> Result:
-    from gol.config.protocols import PER_CLASS
+    from gol.config.protocols import PER_CLASS, PROTOCOLS
     from gol.evaluation.protocols import evaluate_by, evaluate_run, format_scores, write_scores
 
+    if per_class and not any(pick("protocol", name, PROTOCOLS).per_class for name in names):
+        raise UserError(_PER_CLASS_ALONE)
     most = per_class or PER_CLASS
     if detections is None:
         results = evaluate_run(annotations, names, scoring, most)
@@ -130,7 +135,8 @@ def calibrate(
         from gol.results.calibration_plot import plot_fit
         from gol.run_folder import RunFolder
 
-        plot_fit(found.scoring, found.curve, RunFolder(run).calibration(found.scoring))
+        record = RunFolder(run).calibration(found.scoring)
+        plot_fit(found.scoring, found.curve, found.strength, record)
     return Result(*_calibrated(found))
 
 
@@ -204,16 +210,21 @@ def table(runs: list[Path], layout: str | None, out: Path) -> Result:
 @verb(
     _RUNS,
     option("--baseline", required=True, help="experiment that the others are compared with"),
+    _LAYOUT,
     option("--resamples", type=whole(2), default=1000, help="of the images (default: 1000)"),
     OUT,
     JSON,
 )
-def compare(runs: list[Path], baseline: str, resamples: int, out: Path) -> Result:
+def compare(
+    runs: list[Path], baseline: str, layout: str | None, resamples: int, out: Path
+) -> Result:
     """Say which differences between rows of 3 and more seeds are real."""
+    from gol.config.pipeline import read_layout
     from gol.results.differences import write_comparison
     from gol.results.runs import find_runs
 
-    return Result(*write_comparison(find_runs(runs), baseline, out, resamples))
+    shown = read_layout(layout) if layout else None
+    return Result(*write_comparison(find_runs(runs), baseline, out, resamples, shown))
 
 
 @verb(

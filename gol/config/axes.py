@@ -71,19 +71,20 @@ class Axes(Model):
 
     def _check_calibration(self, classifier: dict[str, Any]) -> None:
         """Refuses a calibration that the classifier's scores make senseless."""
-        where = f"calibration {self.calibration} with classifier {self.classifier}"
-        allowed = "allowed: none, norcal, logit_adjust"
-        loss = classifier["loss"]["type"]
-        if self.calibration == "logn" and (
-            classifier["scorings"] != ["softmax"] or loss == "Seesaw"
-        ):
-            raise UserError(
-                f"{where}: logn compares the logits of all classes in one softmax; {allowed}"
+        loss, senseless = classifier["loss"]["type"], {}
+        if classifier["scorings"] != ["softmax"] or loss == "Seesaw":
+            senseless["logn"] = "logn compares the logits of all classes in one softmax"
+        if loss in _DISCOUNTED:
+            senseless["fracal"] = (
+                "fracal multiplies two scores, and these are products with a background's already"
             )
-        if self.calibration == "fracal" and loss in _DISCOUNTED:
+        if reason := senseless.get(self.calibration):
+            allowed = ", ".join(
+                each for each in axis_values("calibration") if each not in senseless
+            )
             raise UserError(
-                f"{where}, whose scores are products with a background's already, and fracal "
-                f"multiplies two scores; {allowed}"
+                f"calibration {self.calibration} with classifier {self.classifier}: {reason}; "
+                f"allowed: {allowed}"
             )
 
 

@@ -19,7 +19,8 @@ class Experiment(Model):
     Attributes:
         label: what tables and legends call it.
         axes: one value for each axis.
-        compare: the experiment that the published numbers are for, if it is another one.
+        compare: the experiment that the published numbers are for, if it is another one; itself
+            where they are of another recipe.
         published: metric to the published value in percent points.
         published_note: what to know about these.
     """

@@ -31,7 +31,8 @@ class Identity(Model):
         experiment: its name, or ``NAME@ROW`` for a row of a pipeline.
         label: what tables and legends call it.
         axes: axis to the name of its value.
-        compare: the experiment that the published numbers are for, if it is another one.
+        compare: the experiment that the published numbers are for, if it is another one; itself
+            where they are of another recipe.
         published: metric to the published value in percent points.
         published_note: what to know about these.
         seed: seed of the weights, the order of the images and all that is drawn.

@@ -211,6 +211,13 @@ def _baseline(file: PipelineFile, layout: Layout) -> str | None:
     """The experiment to compare with, if there are enough seeds for it."""
     if file.baseline not in (None, *layout.experiments):
         raise unknown("baseline", file.baseline, layout.experiments)
+    if file.baseline and not file.dataset:
+        datasets = dict.fromkeys(experiment(name).axes.dataset for name in layout.experiments)
+        if len(datasets) > 1:
+            raise UserError(
+                f"baseline {file.baseline}: what is shown was scored on different data, "
+                f"{' and '.join(datasets)}; allowed: experiments of one dataset"
+            )
     return file.baseline if file.seeds >= LEAST_SEEDS else None
 
 
@@ -224,7 +231,12 @@ def _check_experiments(pipeline: Pipeline) -> None:
         if "seed" in changes:
             raise UserError("key 'set.seed': seeds 0, 1 … are counted by the key 'seeds'")
     for name in pipeline.experiments:
-        experiment(name)
+        boxes_alone = experiment(name).axes.detector == "faster_rcnn"
+        if boxes_alone and "boundary" in pipeline.layout.protocols:
+            raise UserError(
+                f"protocol boundary with {name}, whose detector faster_rcnn has no masks; allowed: "
+                "experiments with masks, or other protocols"
+            )
         if "@" in name and name not in pipeline.rows:
             raise UserError(f"row {name} has no changes: write '{name}: {{set: {{KEY: VALUE}}}}'")
     for dataset in pipeline.datasets:

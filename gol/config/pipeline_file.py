@@ -135,6 +135,10 @@ class PipelineFile(Model):
         """The file with ``variants`` written out: each experiment as so many rows."""
         if not self.variants:
             return self
+        if self.figures:
+            raise ValueError(
+                "'figures' and 'variants': no row of a variant is in a figure; give one"
+            )
 
         def rows(items: Items) -> Items:
             names = [name for item in items for name in item]

@@ -1,7 +1,7 @@
 """Kept logits in, calibrated detections out: no training, and no image is looked at again."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +12,7 @@ import torch
 
 from gol.calibration import Calibration, Known, calibration
 from gol.config.own import own_part
+from gol.config.protocols import PROTOCOLS
 from gol.config.resolve import fingerprint, load_config, training_annotations
 from gol.engine.detect import Detecting, build_scorer
 from gol.engine.distributed import join
@@ -24,12 +25,12 @@ from gol.errors import UserError, first_few
 from gol.evaluation.lvis import evaluate, evaluate_file
 from gol.files import json_items, read_json, remove, sealed_path, write_json
 from gol.files.digests import sha256
+from gol.groups import GROUP_METRICS
 from gol.models.keep import Rules, scorer
 from gol.models.state import load_weights
 from gol.progress import progress
 from gol.run_folder import RunFolder
 
-GROUPS = ("AP", "APr", "APc", "APf")
 _COARSE = 9  # strengths that a fit tries first
 _WRITER = "gol calibrate"
 
@@ -123,7 +124,7 @@ def calibrate(
         curve: tuple[Point, ...] = ()
         if fit and half:
             curve = _fit(_Rescoring(half, detector, known, config), chosen)
-            value = max(curve, key=lambda point: (point.AP or 0.0, -point.strength)).strength
+            value = _best(curve)
         return _apply(folder, f"{activation}+{method}", rescoring, value, curve)
 
 
@@ -138,6 +139,10 @@ def _apply(
         rescoring.write(path, calibration("none"), 0.0)
         before = evaluate(annotations, path)
     out = folder.detections(scoring)
+    for name in PROTOCOLS:  # what was measured at another strength
+        remove(folder.evaluation(scoring, name))
+    if value != calibration(method).default:  # at which `gol detect --per-class` finds them
+        remove(folder.detections(scoring, per_class=True))
     missing = rescoring.write(out, calibration(method), value)
     after = evaluate_file(annotations, out, folder.evaluation(scoring))
     record = {
@@ -216,14 +221,19 @@ def _fit(rescoring: _Rescoring, chosen: Calibration) -> tuple[Point, ...]:
         def point(strength: float) -> Point:
             rescoring.write(out, chosen, strength)
             result = evaluate(truth, out, (kind,))[kind]
-            return Point(strength, *(result[name] for name in GROUPS))
+            return Point(strength, *(result[name] for name in GROUP_METRICS))
 
         points = [point(value) for value in np.linspace(0, chosen.most, _COARSE).tolist()]
-        best = max(points, key=lambda each: (each.AP or 0.0, -each.strength)).strength
+        best = _best(points)
         step = chosen.most / (_COARSE - 1) / 3
         near = [best + step * times for times in (-2, -1, 1, 2)]
         points += [point(value) for value in near if 0 < value < chosen.most]
     return tuple(sorted(points, key=lambda each: each.strength))
+
+
+def _best(points: Iterable[Point]) -> float:
+    """The strength of the highest AP, of equal ones the least."""
+    return max(points, key=lambda point: (point.AP or 0.0, -point.strength)).strength
 
 
 def _write_half(path: Path, rescoring: _Rescoring) -> bool:

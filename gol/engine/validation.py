@@ -31,6 +31,7 @@ from gol.engine.runlog import append, shorten
 from gol.engine.shards import write_sharded
 from gol.engine.shares import ImageShare
 from gol.errors import Interrupted, UserError
+from gol.groups import GROUP_METRICS
 from gol.models.state import DamagedError, load_checkpoint
 from gol.progress import progress
 from gol.run_folder import RunFolder, ValidationSummary
@@ -38,7 +39,7 @@ from gol.run_folder import RunFolder, ValidationSummary
 if TYPE_CHECKING:
     from gol.engine.trainer import Trainer
 
-METRICS = ("AP", "APr", "APc", "APf")
+METRICS = tuple(GROUP_METRICS)
 _TITLES = {"segm": "mask", "bbox": "box"}
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import hotcoco
 import numpy as np
 
-from gol.evaluation.lvis import AREA_RANGES, Pair, load_pair, match, parameters
+from gol.evaluation.lvis import AREA_RANGES, MOST, Pair, load_pair, match, parameters
 
 IOU = 0.5  # from which a detection counts as the object
 _ALL = {"all": AREA_RANGES["all"]}
@@ -73,7 +73,7 @@ class Diagnosis:
 
 
 def diagnose(
-    annotations: str | Path, detections: str | Path, max_detections: int = 300
+    annotations: str | Path, detections: str | Path, max_detections: int = MOST
 ) -> Diagnosis:
     """Examines a detections file; the files and errors are those of ``gol.evaluation.evaluate``.
 

@@ -48,6 +48,7 @@ AREA_RANGES = {  # square pixels, both ends included
 }
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 _PART = 500  # images that hotcoco has at once
+MOST = 300  #: detections of an image
 _STREAMED = 300  # detections of an image, at which hotcoco's streaming form cuts in any case
 OUT_OF_RANGE = 1e11  # square pixels: an area that no range includes
 
@@ -57,7 +58,7 @@ def evaluate(
     annotations: str | Path,
     detections: str | Path,
     iou_types: Sequence[str] | None = None,
-    max_detections: int = 300,
+    max_detections: int = MOST,
 ) -> dict[str, Any]:
     """Average precision of a detections file under the LVIS protocol.
 
@@ -300,7 +301,7 @@ def _protocol(max_detections: int, sizes_by: str) -> dict[str, Any]:
 
 
 def evaluate_file(
-    annotations: str | Path, detections: str | Path, out: str | Path, max_detections: int = 300
+    annotations: str | Path, detections: str | Path, out: str | Path, max_detections: int = MOST
 ) -> dict[str, Any]:
     """Evaluates masks and boxes, writes the result as JSON to ``out`` and returns it.
 

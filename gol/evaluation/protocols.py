@@ -10,7 +10,8 @@ from gol.config.protocols import PER_CLASS, PROTOCOLS
 from gol.config.resolve import read_config
 from gol.data.prepared import Prepared
 from gol.errors import UserError, pick
-from gol.evaluation.source import MOST, Source
+from gol.evaluation.lvis import MOST
+from gol.evaluation.source import Source
 from gol.files import write_json
 from gol.run_folder import RunFolder
 

@@ -13,10 +13,10 @@ import hotcoco
 import numpy as np
 
 from gol.evaluation.inputs import FREQUENCIES
-from gol.evaluation.lvis import AREA_RANGES, IOU_THRESHOLDS, Pair, load_pair, parameters
+from gol.evaluation.lvis import AREA_RANGES, IOU_THRESHOLDS, MOST, Pair, load_pair, parameters
+from gol.evaluation.matches import RECALLS
 
 _ALL = {"all": AREA_RANGES["all"]}
-_RECALLS = np.linspace(0, 1, 101)
 
 
 def draw_images(images: int, resamples: int, seed: int = 0) -> np.ndarray:
@@ -34,7 +34,7 @@ def resampled_ap(
     detections: str | Path,
     resamples: int,
     seed: int = 0,
-    max_detections: int = 300,
+    max_detections: int = MOST,
 ) -> dict[str, np.ndarray]:
     """AP, APr, APc and APf of the detections as they are and on resampled images.
 
@@ -97,9 +97,9 @@ def _class_ap(entries: list[dict[str, Any]], weights: np.ndarray, numbers: list[
                 precision = np.nan_to_num(found / (drawn * ~out).cumsum(axis=1)[:, hits])
                 highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
                 # How many of the 101 recalls each hit is the first to reach.
-                reached = np.searchsorted(_RECALLS, found / objects[:, None], side="right")
+                reached = np.searchsorted(RECALLS, found / objects[:, None], side="right")
                 total += (np.diff(reached, prepend=0) * highest).sum(axis=1)
-    return np.where(objects > 0, total / (len(_RECALLS) * len(matched)), np.nan)
+    return np.where(objects > 0, total / (len(RECALLS) * len(matched)), np.nan)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ from gol.evaluation.inputs import CATEGORY, IMAGE
 from gol.evaluation.lvis import IOU_THRESHOLDS, Pair, load_pair
 from gol.evaluation.matches import Matches, match_all
 
-MOST = 300
 _SUSPECT = 100  # one image in so many
 
 

@@ -19,17 +19,17 @@ _LINES = {
 }
 
 
-def plot_fit(scoring: str, curve: Sequence["Point"], path: str | Path) -> None:
+def plot_fit(scoring: str, curve: Sequence["Point"], best: float, path: str | Path) -> None:
     """Draws the curve as PNG and PDF.
 
     Args:
         scoring: ACTIVATION+CALIBRATION.
         curve: by ascending strength.
+        best: the strength of the best AP.
         path: of the record; the figure takes its name.
     """
     activation, _, method = scoring.partition("+")
     chosen = calibration(method)
-    best = max(curve, key=lambda point: (point.AP or 0.0, -point.strength))
     figure = new_figure(7.0, 4.0)
     axes = figure.subplots()
     tidy(axes)
@@ -39,10 +39,10 @@ def plot_fit(scoring: str, curve: Sequence["Point"], path: str | Path) -> None:
         if there:
             style = {"color": colour, "marker": ".", "linewidth": 2.2 if metric == "AP" else 1.4}
             axes.plot(*zip(*there, strict=True), label=f"{metric} ({label})", **style)
-    axes.axvline(best.strength, color="#888888", linewidth=1, linestyle="--")
-    text = f"best AP at {best.strength:.3g}"
+    axes.axvline(best, color="#888888", linewidth=1, linestyle="--")
+    text = f"best AP at {best:.3g}"
     at = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-    axes.annotate(text, (best.strength, 0.02), xytext=(5, 0), fontsize=9, color="#555555", **at)
+    axes.annotate(text, (best, 0.02), xytext=(5, 0), fontsize=9, color="#555555", **at)
     axes.set_xlabel(f"{chosen.parameter} of {chosen.title}, {activation}")
     axes.set_ylabel("AP × 100, half of the training images")
     zero_based(axes)

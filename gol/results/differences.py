@@ -1,5 +1,6 @@
 """Which differences between rows are real: each row against one, over the same seeds and images."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from gol.config.layout import DIFFERENCES
+from gol.config.layout import DIFFERENCES, Layout
 from gol.config.pipeline import LEAST_SEEDS
 from gol.data.prepared import Prepared
-from gol.errors import UserError, choices
+from gol.errors import UserError, choices, plural
+from gol.evaluation.lvis import MOST
 from gol.evaluation.resampling import resampled_ap
 from gol.files import write_json, write_text
+from gol.groups import GROUP_METRICS
 from gol.progress import progress
 from gol.results import quoting
 from gol.results.rows import Row, collect
@@ -20,7 +23,7 @@ from gol.results.runs import Run, read_runs, scored_on
 from gol.results.significance import Estimate, estimate, holm
 from gol.results.tables import aligned, csv_text, notes, signed, wrapped
 
-METRICS = ("AP", "APr", "APc", "APf")
+METRICS = tuple(GROUP_METRICS)
 RISK = 0.05
 #: Experiment, scoring and seed → metric → (1 + R,), on all images, then on resampled ones.
 _Measured = dict[tuple[str, str, int], dict[str, np.ndarray]]
@@ -59,7 +62,10 @@ class Difference:
 
 
 def compare(
-    run_folders: Iterable[str | Path], baseline: str, resamples: int = 1000
+    run_folders: Iterable[str | Path],
+    baseline: str,
+    resamples: int = 1000,
+    layout: Layout | None = None,
 ) -> dict[str, list[Difference]]:
     """Compares every row with the first one of the baseline.
 
@@ -67,9 +73,11 @@ def compare(
         run_folders: finished runs with their detections, in the order of the rows.
         baseline: an experiment of theirs.
         resamples: of the images.
+        layout: whose rows to compare; by default all.
 
     Returns:
-        Metric to the rows; without those in which it could not be measured.
+        Metric to the rows; without those in which it could not be measured. A calibrated row of
+        too few seeds is left out and named.
 
     Raises:
         UserError: the baseline is none of the runs, a row has fewer than three seeds in common
@@ -77,17 +85,19 @@ def compare(
     """
     run_folders = list(run_folders)
     rows, runs = collect(run_folders), read_runs(run_folders)
+    if layout:
+        rows = [row for row in rows if row.experiment in layout.experiments]
     base = next((row for row in rows if row.experiment == baseline), None)
     if base is None:
         allowed = choices(dict.fromkeys(row.experiment for row in rows))
         raise UserError(f"baseline {baseline}: it is none of the runs; allowed: {allowed}")
-    shared = [_shared_seeds(row, base) for row in rows]
-    measured = _measure(runs, resamples)
+    compared = [(row, seeds) for row in rows if (seeds := _shared_seeds(row, base))]
+    measured = _measure(runs, resamples, {(row.trained_as, row.scoring) for row, _ in compared})
     found = {}
     for metric in METRICS:
         pairs = [
             (row, *(_values(measured, each, seeds, metric) for each in (row, base)))
-            for row, seeds in zip(rows, shared, strict=True)
+            for row, seeds in compared
         ]
         found[metric] = _compared(metric, base, pairs)
     if not any(row.difference is None for row in found["AP"]):
@@ -96,28 +106,38 @@ def compare(
 
 
 def _shared_seeds(row: Row, base: Row) -> list[int]:
-    """The seeds that a row has in common with the baseline, checked."""
+    """The seeds that a row has in common with the baseline, checked; none: it is left out."""
     seeds = sorted({*row.seeds} & {*base.seeds})
     if len(seeds) < LEAST_SEEDS:
-        what = "has" if row is base else f"and {base.experiment} have in common"
-        raise UserError(
-            f"{row.experiment} {what} {len(seeds)} seeds: intervals need at least {LEAST_SEEDS}"
-        )
+        by_hand = "+" in row.scoring and row is not base  # perhaps of one seed alone
+        who = row.label if by_hand else row.experiment
+        what = "has" if row is base else f"and {base.experiment} share"
+        few = plural(len(seeds), "seed")
+        message = f"{who} {what} {few}: intervals need at least {LEAST_SEEDS}"
+        if not by_hand:
+            raise UserError(message)
+        print(f"left out: {message}", file=sys.stderr)
+        return []
     if row.setting != base.setting:
         raise UserError(f"{row.experiment} and {base.experiment} were not scored alike")
     return seeds
 
 
-def _measure(runs: Sequence[Run], resamples: int) -> _Measured:
-    """The metrics of each training, scoring and seed; all on the same images."""
+def _measure(runs: Sequence[Run], resamples: int, wanted: set[tuple[str, str]]) -> _Measured:
+    """The metrics of each wanted training and scoring by seed; all on the same images."""
     store, _ = scored_on(runs[0])
     for run in runs:
         if scored_on(run)[0].resolve() != store.resolve():
             raise UserError(f"{run.folder} and {runs[0].folder} were scored on different data")
-    jobs = [(run, scoring) for run in runs for scoring in run.evaluations]
+    jobs = [
+        (run, scoring)
+        for run in runs
+        for scoring in run.evaluations
+        if (run.identity.experiment, scoring) in wanted
+    ]
     measured = {}
     for run, scoring in progress(jobs, "detections resampled", len(jobs)):
-        most = run.evaluations[scoring].protocol.get("max_detections", 300)
+        most = run.evaluations[scoring].protocol.get("max_detections", MOST)
         files = Prepared(store.parent).annotations("val"), run.folder.detections(scoring)
         who = run.identity.experiment, scoring, run.identity.seed
         measured[who] = resampled_ap(*files, resamples, max_detections=most)
@@ -166,7 +186,11 @@ def _estimate(values: np.ndarray) -> Estimate:
 
 
 def write_comparison(
-    run_folders: Iterable[str | Path], baseline: str, out: str | Path, resamples: int = 1000
+    run_folders: Iterable[str | Path],
+    baseline: str,
+    out: str | Path,
+    resamples: int = 1000,
+    layout: Layout | None = None,
 ) -> tuple[list[dict[str, Any]], str]:
     """Compares and writes ``differences.md``, ``.csv``, ``.json`` and a figure.
 
@@ -179,7 +203,7 @@ def write_comparison(
     from gol.results.difference_plot import plot_differences
 
     run_folders, out = list(run_folders), Path(out)
-    found = compare(run_folders, baseline, resamples)
+    found = compare(run_folders, baseline, resamples, layout)
     text, rows = markdown(found, notes(collect(run_folders))), records(found)
     plot_differences(found, out / "figures" / f"{DIFFERENCES}.png")
     write_json(out / f"{DIFFERENCES}.json", rows, indent=1, writer="gol compare")
@@ -207,9 +231,10 @@ def records(found: dict[str, list[Difference]]) -> list[dict[str, Any]]:
 def markdown(found: dict[str, list[Difference]], remarks: Sequence[str] = ()) -> str:
     """A table for each metric."""
     base = next(row.label for rows in found.values() for row in rows if row.difference is None)
-    counts = sorted({row.seeds for rows in found.values() for row in rows})
+    counts = [row.seeds for rows in found.values() for row in rows]
+    ends = dict.fromkeys((min(counts), max(counts)))
     head = (
-        f"Mask AP × 100, mean over {' to '.join(map(str, counts))} seeds and difference from "
+        f"Mask AP × 100, mean over {' to '.join(map(str, ends))} seeds and difference from "
         f"{base}, paired by seed, with 95 % intervals over seeds and images. p: of no difference, "
         f"corrected by Holm for the rows of a table; below {RISK} the difference is real."
     )
@@ -228,5 +253,5 @@ def _line(row: Difference) -> list[str]:
     if row.difference is None:
         return [*own, "baseline", "", "", ""]
     ends = (signed(row.difference.low), signed(row.difference.high))
-    p = "≤ 0.001" if row.p < 0.001 else f"{row.p:.3f}"
+    p = "< 0.001" if row.p < 0.001 else f"{row.p:.3f}"
     return [*own, signed(row.difference.mean), " … ".join(ends), p, "yes" if row.real else "no"]

@@ -8,6 +8,7 @@ from gol.config.layout import Layout
 from gol.data.prepared import Prepared
 from gol.errors import UserError, choices, plural, shown
 from gol.evaluation.diagnosis import Diagnosis, diagnose
+from gol.evaluation.lvis import MOST
 from gol.files import write_text
 from gol.results import page_figures, page_tables
 from gol.results.bill import Bill
@@ -128,7 +129,7 @@ def _diagnosis(run: Run) -> tuple[Diagnosis | None, str]:
     for path in (annotations, detections):
         if not path.is_file():
             return None, f"{path} is missing"
-    most = run.evaluations[run.primary].protocol.get("max_detections", 300)
+    most = run.evaluations[run.primary].protocol.get("max_detections", MOST)
     return diagnose(annotations, detections, most), ""
 
 

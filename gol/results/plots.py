@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gol.groups import GROUPS
+from gol.groups import GROUP_METRICS
 from gol.results import quoting
 from gol.results.drawing import panels, say_if_flat, zero_based
 from gol.results.rows import Tables, mean_std
@@ -19,8 +19,6 @@ from gol.results.runs import Run, read_curve, read_runs, read_validation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_GROUPS = {"AP": "all", **{f"AP{group}": name for group, name in GROUPS.items()}}
 
 
 def plot_groups(tables: Tables, path: str | Path) -> None:
@@ -38,17 +36,17 @@ def plot_groups(tables: Tables, path: str | Path) -> None:
             axes.axvspan(-0.5, 0.5, color="#F2F2F2", linewidth=0, zorder=0)
             for index, (row, style) in enumerate(zip(rows, styles, strict=True)):
                 look = {"color": style["color"], "hatch": style["hatch"], "edgecolor": "white"}
-                for group, metric in enumerate(_GROUPS):
+                for group, metric in enumerate(GROUP_METRICS):
                     x = group + (index - (len(rows) - 1) / 2) * width
                     label = quoting.figure(row.label) if group == 0 else None
                     draw_bar(axes, x, row.values[metric], width=0.9 * width, label=label, **look)
-            ticks = [f"{name}\n({text})" for name, text in _GROUPS.items()]
-            axes.set_xticks(range(len(_GROUPS)), ticks)
-            axes.set_xlim(-0.5, len(_GROUPS) - 0.5)
+            ticks = [f"{name}\n({text})" for name, text in GROUP_METRICS.items()]
+            axes.set_xticks(range(len(GROUP_METRICS)), ticks)
+            axes.set_xlim(-0.5, len(GROUP_METRICS) - 0.5)
             axes.set_ylabel("mask AP × 100")
             axes.tick_params(axis="x", length=0)
             zero_based(axes)
-            say_if_flat(axes, (v for row in rows for m in _GROUPS for v in row.values[m]))
+            say_if_flat(axes, (v for row in rows for m in GROUP_METRICS for v in row.values[m]))
 
 
 def draw_bar(axes: "Axes", x: float, values: Sequence[float | None], **look: Any) -> None:
@@ -119,9 +117,12 @@ def _draw_curves(
 ) -> None:
     with panels(tables, path, width=7.0) as drawn:
         for axes, rows, styles in drawn:
+            drawn_here = set()  # a training has several rows where it is calibrated
             for row, style in zip(rows, styles, strict=True):
-                if row.primary and row.experiment in curves:
-                    _draw_curve(axes, curves[row.experiment], row.training, style["color"])
+                name = row.trained_as
+                if name in curves and name not in drawn_here:
+                    drawn_here.add(name)
+                    _draw_curve(axes, curves[name], row.training, style["color"])
             axes.set_xlabel("iteration")
             axes.set_ylabel(label)
             axes.margins(x=0.01)

@@ -12,15 +12,16 @@ from gol.config.protocols import PROTOCOLS
 from gol.costs import Cost
 from gol.errors import UserError, plural
 from gol.files import read_json
+from gol.groups import GROUP_METRICS
 from gol.results.runs import Evaluation, ProtocolScores, Run, read_protocol, read_runs
 
-METRICS = ("AP", "APr", "APc", "APf", "APb")
+METRICS = (*GROUP_METRICS, "APb")
 """Columns of the table: mask AP over all, rare, common and frequent classes; box AP."""
 
 ABSENT = "–"
 """What stands for a number that is not known."""
 
-SOURCE = {name: ("segm", name) for name in METRICS[:4]} | {"APb": ("bbox", "AP")}
+SOURCE = {name: ("segm", name) for name in GROUP_METRICS} | {"APb": ("bbox", "AP")}
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Row:
         experiment: its name.
         trained_as: name of the experiment that was trained, where this one only calibrates it.
         scoring: activation that turned logits into scores at test time.
-        training: label of the experiment.
+        training: label of the experiment that was trained.
         label: how the table calls the row; names the scoring where the run has several.
         classifier: the axis value that decides the row's colour.
         primary: whether this is the run's first scoring, beside which published numbers stand.
@@ -190,10 +191,11 @@ def _row(runs: list[Run], scoring: str, protocols: Sequence[str], planned: bool)
         experiment=who.experiment,
         trained_as=first.identity.experiment,
         scoring=scoring,
-        training=who.label,
-        label=_label(first, who, scoring),
+        training=first.identity.label,
+        label=_label(runs, who, scoring),
         classifier=who.axes.get("classifier", ""),
-        primary=scoring in (first.primary, f"{first.primary}+{who.axes.get('calibration')}"),
+        primary=scoring in (first.primary, f"{first.primary}+{who.axes.get('calibration')}")
+        and not any(_other_strength(run, scoring) for run in runs),
         seeds=tuple(run.identity.seed for run in runs),
         values={
             metric: tuple(_percent(getattr(result, kind).get(name)) for result in results)
@@ -260,10 +262,13 @@ def _listed(name: str, axis: str = "dataset") -> str | None:
 
 
 def _shown_as(run: Run, scoring: str) -> Identity:
-    """Who a row is: the run, or the experiment that a calibration makes of it."""
+    """Who a row is: the run, or the experiment that a calibration makes of it.
+
+    At another strength than the default it is none that is listed.
+    """
     who, (_, _, method) = run.identity, scoring.partition("+")
     name = calibrated_as(who.experiment, method) if scoring not in who.scorings else None
-    if name is None:
+    if name is None or _other_strength(run, scoring):
         return who
     entry = experiment(name)
     told = ("label", "compare", "published", "published_note")
@@ -273,27 +278,45 @@ def _shown_as(run: Run, scoring: str) -> Identity:
     )
 
 
-def _label(run: Run, who: Identity, scoring: str) -> str:
-    activation = scoring.partition("+")[0]
+def _label(runs: Sequence[Run], who: Identity, scoring: str) -> str:
+    run, activation = runs[0], scoring.partition("+")[0]
     several = len(run.identity.activations) > 1
-    if scoring in run.identity.scorings:
+    other = any(_other_strength(each, scoring) for each in runs)
+    if scoring in run.identity.scorings and not other:
         original = ", as the original" if scoring == run.primary else ""
         return f"{who.label} (scored with {scoring}{original})" if several else who.label
-    label = who.label if who is not run.identity else f"{who.label}, {_calibration(run, scoring)}"
+    label = who.label if who is not run.identity else f"{who.label}, {_calibration(runs, scoring)}"
     return f"{label} (scored with {activation})" if several else label
 
 
-def _calibration(run: Run, scoring: str) -> str:
-    """A calibration's name and strength."""
+def _calibration(runs: Iterable[Run], scoring: str) -> str:
+    """A calibration's name and its strength, from the least to the most where seeds differ."""
     from gol.calibration import calibration  # torch, which a table without one does not need
 
     chosen = calibration(scoring.partition("+")[2])
+    found = sorted({value for run in runs if (value := _strength(run, scoring)) is not None})
+    if not chosen.parameter or not found:
+        return chosen.title
+    ends = dict.fromkeys(f"{value:.3g}" for value in (found[0], found[-1]))
+    return f"{chosen.title} {' to '.join(ends)}"
+
+
+def _strength(run: Run, scoring: str) -> float | None:
+    """The strength that `gol calibrate` took; None where it made none of these scores."""
     path = run.folder.calibration(scoring)
     found = read_json(path) if path.is_file() else {}
     strength = found.get("strength") if isinstance(found, dict) else None
-    if not chosen.parameter or not isinstance(strength, int | float):
-        return chosen.title
-    return f"{chosen.title} {strength:.3g}"
+    return strength if isinstance(strength, int | float) else None
+
+
+def _other_strength(run: Run, scoring: str) -> bool:
+    """Whether `gol calibrate` took another strength than an experiment has."""
+    strength = _strength(run, scoring)
+    if strength is None:
+        return False
+    from gol.calibration import calibration
+
+    return strength != calibration(scoring.partition("+")[2]).default
 
 
 def _setting(axes: dict[str, Any], result: Evaluation) -> str:

@@ -74,9 +74,7 @@ def _record(title: str, row: Row) -> dict[str, Any]:
         record[metric], record[f"{metric}_std"] = mean_std(row.values[metric])
         record[f"{metric}_published"] = published.get(metric)
         record[f"{metric}_difference"] = differences.get(metric)
-    for head, values in row.beside.items():
-        record[head], record[f"{head}_std"] = mean_std(values)
-    return record | {
+    record |= {
         "train_seconds": mean_std(row.seconds)[0],
         "images_per_second": mean_std(row.images_per_second)[0],
         "parameters": row.parameters,
@@ -90,6 +88,12 @@ def _record(title: str, row: Row) -> dict[str, Any]:
             cost.images_per_second for cost in row.detection_costs
         )[0],
     }
+    for (
+        head,
+        values,
+    ) in row.beside.items():  # last: older readers find their columns where they were
+        record[head], record[f"{head}_std"] = mean_std(values)
+    return record
 
 
 def _cost_record(task: str, costs: Sequence[Cost]) -> dict[str, float | None]:
@@ -202,19 +206,22 @@ def _lines(row: Row) -> list[list[str]]:
 def _costs(rows: Sequence[Row]) -> tuple[str, list[list[str]]]:
     """What the columns are, and the lines: each training and detection once, and the sum."""
     trained: dict[str, Row] = {}
-    for row in rows:
-        trained.setdefault(row.trained_as, row)
+    for row in rows:  # one calibrated by hand may have fewer of the seeds
+        known = trained.setdefault(row.trained_as, row)
+        if len(row.seeds) > len(known.seeds):
+            trained[row.trained_as] = row
     detected = {(row.trained_as, row.scoring): row for row in rows}
     everything = [cost for row in trained.values() for cost in row.training_costs]
     everything += [cost for row in detected.values() for cost in row.detection_costs]
     bill = Bill(everything)
     lines = [["Training", "n", *bill.heads, "parameters", "device"]]
     for name, row in trained.items():
-        n, what = str(len(row.seeds)), (f"{row.parameters:,}", row.device)
-        lines.append([row.training, n, *bill.cells(row.training_costs), *what])
+        what = f"{row.parameters:,}", row.device
+        lines.append([row.training, str(len(row.seeds)), *bill.cells(row.training_costs), *what])
         own = [each for (training, _), each in detected.items() if training == name]
         for each in own:
             label = detection_label(each.scoring, only=len(own) == 1)
+            n = str(len(each.seeds))
             lines.append([label, n, *bill.cells(each.detection_costs), "", ""])
     runs = sum(len(row.seeds) for row in trained.values())
     return bill.words, [*lines, ["All", str(runs), *bill.cells(everything, alike=False), "", ""]]
@@ -246,7 +253,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
 
 def _tex(cell: str) -> str:
     text = quoting.latex(cell.strip())
-    symbols = {"↳": r"$\hookrightarrow$", "±": r"$\pm$", "−": "$-$", ABSENT: "--"}
+    symbols = {"↳": r"$\hookrightarrow$", "±": r"$\pm$", "−": "$-$", "→": r"$\to$", ABSENT: "--"}
     for symbol, command in symbols.items():
         text = text.replace(symbol, command)
     return text

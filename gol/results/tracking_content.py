@@ -257,7 +257,8 @@ def _class_table(run: Run) -> dict[str, list]:
 def _files(run: Run) -> list[Path]:
     folder = run.folder
     scores = [folder.evaluation(scoring) for scoring in run.evaluations]
-    there = [path for path in (folder.overrides,) if path.exists()]
+    records = [folder.calibration(scoring) for scoring in run.evaluations]
+    there = [path for path in (folder.overrides, *records) if path.exists()]
     found = [folder.detections(s, best) for s in run.evaluations for best in (False, True)]
     costs = [folder.cost, *map(folder.cost_of, found)]
     there += [path for path in costs if path.exists()]

@@ -317,9 +317,27 @@ def test_a_baseline_needs_three_seeds():
             {"variants": {"a": {"optimizer.lr": 1.0}}, "experiments": ["demo/gumbel@b"]},
             "demo/gumbel@b is a row already: with 'variants' name experiments alone",
         ),
+        (
+            {
+                "variants": {"a": {"optimizer.lr": 1.0}},
+                "figures": {"Figure": {"R-18": {"Softmax": "demo/softmax"}}},
+            },
+            "'figures' and 'variants'",
+        ),
+        (
+            {"experiments": ["demo/softmax", "longtail/iif"], "baseline": "demo/softmax"},
+            "baseline demo/softmax: what is shown was scored on different data, demo and lvis_v1",
+        ),
+        (
+            {
+                "experiments": ["activations/gumbel/gumbel_fr50_4x4_1x_lvis05"],
+                "protocols": ["fixed", "boundary"],
+            },
+            "gumbel_fr50_4x4_1x_lvis05, whose detector faster_rcnn has no masks; allowed:",
+        ),
     ],
 )
-def test_variants_and_baselines_that_are_refused(changes, message):
+def test_variants_baselines_and_protocols_that_are_refused(changes, message):
     with pytest.raises(UserError, match=re.escape(message)):
         read_pipeline({"name": "x", "experiments": ["demo/softmax"]} | changes)
 

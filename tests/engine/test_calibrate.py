@@ -79,7 +79,15 @@ def test_logn_and_a_fit_measure_on_half_of_the_training_images(run, capsys):
     calibrate(run, "logn", device="cpu")
     index = kept_folder(RunFolder(run), "softmax", "train_half").read_index()
     assert index.images == 12 and index.proposals > 0
+    old = [
+        RunFolder(run).detections("softmax+logit_adjust", per_class=True),
+        *(RunFolder(run).evaluation(f"softmax{more}", "fixed") for more in ("+logit_adjust", "")),
+    ]
+    for path in old:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("[]")
     found = calibrate(run, "logit_adjust", fit=True, device="cpu")
+    assert [path.exists() for path in old] == [found.strength == 1, False, True]
     assert "classes have no object in the half" in capsys.readouterr().err
     strengths = [point.strength for point in found.curve]
     assert strengths == sorted(strengths) and strengths[0] == 0 and strengths[-1] == 2
@@ -213,7 +221,19 @@ def test_a_calibrated_experiment_is_the_same_training(tiny_data):
     moved = gol.load_experiment("demo/softmax", {"calibration": "norcal"}, tiny_data)
     assert moved.gol.scorings == ["softmax+norcal"] and "calibration" not in plain.gol.axes
     assert fingerprint(plain) == fingerprint(moved)
-    with pytest.raises(UserError, match="logn compares the logits of all classes in one softmax"):
-        gol.load_experiment("demo/gumbel", {"calibration": "logn"}, tiny_data)
-    with pytest.raises(UserError, match="fracal multiplies two scores"):
-        gol.load_experiment("demo/eqlv2", {"calibration": "fracal"}, tiny_data)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "reason", "allowed"),
+    [
+        ("demo/gumbel", "logn", "logn compares the logits of all classes in one softmax", True),
+        ("demo/eqlv2", "logn", "logn compares the logits of all classes in one softmax", False),
+        ("demo/eqlv2", "fracal", "fracal multiplies two scores", False),
+    ],
+)
+def test_a_senseless_calibration_is_refused_with_those_that_are_allowed(
+    name, method, reason, allowed, tiny_data
+):
+    given = "none, norcal, logit_adjust" + ", fracal" * allowed
+    with pytest.raises(UserError, match=f"{reason}.*; allowed: {given}$"):
+        gol.load_experiment(name, {"calibration": method}, tiny_data)

@@ -282,7 +282,8 @@ def test_a_run_is_scored_into_files_of_their_own(tmp_path, demo_data, rng, capsy
     missing, remedy = capsys.readouterr().err.split(": `")
     assert missing.endswith("detections/softmax.per_class.json is missing")
     assert remedy.startswith(f"gol detect {run} --scoring softmax --per-class 7`")
-    for wrong in (["--out", "x"], ["--per-class", "7"], ["--protocol", "AP"]):
+    ignored = ["--protocol", "tide", "--per-class", "7"]
+    for wrong in (["--out", "x"], ["--per-class", "7"], ["--protocol", "AP"], ignored):
         assert main(["evaluate", str(run), *wrong]) == 2
     files = [str(demo_data / "val.json"), str(run.detections("softmax"))]
     assert main(["evaluate", *files]) == main(["evaluate", *files, "--scoring", "softmax"]) == 2
@@ -290,7 +291,7 @@ def test_a_run_is_scored_into_files_of_their_own(tmp_path, demo_data, rng, capsy
     assert main(["evaluate", *files, *twice]) == 2
     assert main(["evaluate", *files, "--protocol", "olrp", "--out", str(tmp_path / "x")]) == 0
     assert (tmp_path / "x").read_bytes() == run.evaluation("softmax", "olrp").read_bytes()
-    assert capsys.readouterr().err.count("\n") == 6
+    assert capsys.readouterr().err.count("\n") == 7
 
 
 def test_bad_input_is_one_line(tmp_path, rng):

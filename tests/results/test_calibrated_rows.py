@@ -3,6 +3,7 @@
 import json
 import random
 
+import matplotlib
 import pytest
 from run_folders import bill, evaluation, make_run
 
@@ -12,11 +13,12 @@ from gol.config.pipeline import read_pipeline
 from gol.errors import UserError
 from gol.files import write_json
 from gol.files.digests import seal_path
+from gol.results.plots import plot_curves
 from gol.results.report import select
 from gol.results.rows import collect
 from gol.results.runs import read_run
 from gol.results.tables import markdown
-from gol.results.tracking_content import score_points
+from gol.results.tracking_content import content_hash, score_points, write_artifacts
 from gol.run_folder import RunFolder
 
 
@@ -44,6 +46,57 @@ def test_a_listed_calibration_is_an_experiment_and_another_a_row_below_its_run(r
     assert {row.trained_as for row in rows} == {"demo/softmax"}
     tables, _ = select(rows, Layout({"": ["demo/softmax_norcal"]}))
     assert [row.scoring for row in tables[""]] == ["softmax+norcal"]
+
+
+def test_at_another_strength_a_listed_calibration_is_not_the_experiment(run, tmp_path):
+    """A strength that was fitted for each seed is one row, which says from where to where."""
+    other = make_run(tmp_path / "other", "softmax", 1, scorings=("softmax",))
+    (other / "evaluation/softmax+norcal.json").write_text(
+        (run / "evaluation/softmax+norcal.json").read_text()
+    )
+    (other / "calibration").mkdir()
+    records = [RunFolder(folder).calibration("softmax+norcal") for folder in (run, other)]
+    for record in records:
+        record.write_text(json.dumps({"strength": 0.5}))
+    assert collect([run, other])[-1].label == "Softmax, NorCal"
+    for record, strength in zip(records, (0.3, 0.75), strict=True):
+        record.write_text(json.dumps({"strength": strength}))
+    (row,) = (row for row in collect([run, other]) if row.scoring == "softmax+norcal")
+    assert row.label == "Softmax, NorCal 0.3 to 0.75"
+    assert (row.experiment, row.primary, row.seeds) == ("demo/softmax", False, (0, 1))
+
+
+def test_mlflow_has_the_strength(run, tmp_path, undrawn):
+    before = content_hash(read_run(run))
+    record = RunFolder(run).calibration("softmax+logit_adjust")
+    write_artifacts(read_run(run), tmp_path / "artifacts")
+    logged = tmp_path / "artifacts" / record.relative_to(run)
+    assert json.loads(logged.read_text()) == {"strength": 0.25}
+    record.write_text(json.dumps({"strength": 0.75}))
+    assert content_hash(read_run(run)) != before
+
+
+def test_the_bill_names_the_training_and_counts_all_of_its_seeds(run, tmp_path):
+    """Where one seed of two was calibrated by hand, whose row is the table's first."""
+    other = make_run(tmp_path / "other", "softmax", 1, scorings=("softmax",))
+    rows = collect([run, other])
+    tables, _ = select(rows, Layout({"T": ["demo/softmax_norcal", "demo/softmax"]}))
+    lines = [line.split("|")[1:3] for line in markdown(tables).split("## Cost")[1].splitlines()]
+    assert [[cell.strip() for cell in line] for line in lines if line][2:] == [
+        ["Softmax", "2"],
+        ["↳ detection, scored with softmax+norcal", "1"],
+        ["↳ detection, scored with softmax", "2"],
+        ["↳ detection, scored with softmax+logit_adjust", "1"],
+        ["All", "2"],
+    ]
+
+
+@pytest.mark.parametrize("names", [["softmax_norcal"], ["softmax_norcal", "softmax"]])
+def test_the_curve_of_a_calibrated_run_is_that_of_its_training_and_drawn_once(names, run, tmp_path):
+    tables, _ = select(collect([run]), Layout({"": [f"demo/{name}" for name in names]}))
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        plot_curves([run], tables, tmp_path / "curves.svg")
+    assert (tmp_path / "curves.svg").read_text().count(">Softmax<") == 1
 
 
 def test_a_pipeline_trains_a_calibrated_experiment_not_twice():

@@ -2,15 +2,17 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from lvis_oracle import random_dataset, random_detections, write
 from run_folders import edit, make_run
 
+from gol.config.layout import Layout
 from gol.errors import UserError
 from gol.evaluation.lvis import evaluate_file
-from gol.results.differences import METRICS, compare, write_comparison
+from gol.results.differences import METRICS, compare, markdown, write_comparison
 
 NAMES = ("softmax", "gumbel", "worse")
 
@@ -63,6 +65,26 @@ def test_what_is_equal_differs_by_nothing_and_what_is_worse_by_its_mean(runs):
         assert worse.p >= worse.difference.p  # two tests, so Holm's
 
 
+def test_what_was_calibrated_by_hand_or_is_not_shown_stops_nothing(runs, capsys):
+    """One of three seeds was calibrated, without its detections; Holm counts the rows shown."""
+    for run in (runs[0], runs[5]):
+        scores = (run / "evaluation/gumbel.json").read_text()
+        (run / "evaluation/gumbel+norcal.json").write_text(scores)
+    full = compare(runs, "demo/softmax", resamples=20)
+    assert "left out: Softmax, NorCal and demo/softmax share 1 seed: " in capsys.readouterr().err
+    assert len(full["AP"]) == 3
+    layout = Layout({"": ["demo/softmax", "demo/worse"]})
+    rows = compare(runs, "demo/softmax", resamples=20, layout=layout)["AP"]
+    assert [row.experiment for row in rows] == ["demo/softmax", "demo/worse"]
+    assert rows[1].p == pytest.approx(rows[1].difference.p)  # one test, so nothing to correct
+
+
+def test_the_head_names_the_fewest_and_the_most_seeds(runs):
+    (row, *_) = compare(runs, "demo/softmax", resamples=20)["AP"]
+    found = {"AP": [replace(row, seeds=seeds) for seeds in (4, 3, 5)]}
+    assert "mean over 3 to 5 seeds" in markdown(found).replace("\n", " ")
+
+
 def test_files(runs, tmp_path):
     rows, text = write_comparison(runs, "demo/softmax", tmp_path / "out", resamples=20)
     assert json.loads((tmp_path / "out/differences.json").read_text()) == rows
@@ -80,7 +102,7 @@ def test_files(runs, tmp_path):
     ("baseline", "left", "message"),
     [
         ("demo/sofmax", 9, "baseline demo/sofmax: it is none of the runs; allowed: demo/softmax"),
-        ("demo/softmax", 8, "demo/worse and demo/softmax have in common 2 seeds"),
+        ("demo/softmax", 8, "demo/worse and demo/softmax share 2 seeds: intervals need"),
     ],
 )
 def test_refused(runs, baseline, left, message):

@@ -12,7 +12,7 @@ from gol.errors import UserError
 from gol.results.report import write_tables
 from gol.results.rows import collect
 from gol.results.runs import read_run
-from gol.results.tables import markdown, table_lines
+from gol.results.tables import markdown, records, table_lines
 from gol.results.tracking_content import content_hash, score_points
 from gol.run_folder import RunFolder
 
@@ -65,6 +65,10 @@ def test_a_table_says_what_ap_fixed_makes_of_each_gain(folders, scored, tmp_path
     first = next(csv.DictReader((tmp_path / "table.csv").open()))
     assert float(first["AP-fixed"]) == pytest.approx(means[0][1], rel=1e-5)
     assert first["oLRPr"] == "" and float(first["oLRP_std"]) == 0
+    plain = [*records({"": collect(folders)})[0]]
+    assert [*first][: len(plain)] == plain  # older readers find their columns where they were
+    text = (tmp_path / "table.tex").read_text()
+    assert r" $\to$ " in text and "→" not in text  # pdflatex has no such letter
 
 
 def test_who_does_not_ask_sees_nothing_of_them(folders, scored, tmp_path):

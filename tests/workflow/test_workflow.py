@@ -119,6 +119,15 @@ def test_other_protocols_are_scored_where_a_pipeline_asks(checkout):
     assert jobs["evaluate_by"] == 6
 
 
+def test_a_calibrated_experiment_alone_is_scored_and_tracked_with_the_run_it_is_made_of(checkout):
+    path = write_pipeline(checkout, "moved", experiments=["demo/softmax_norcal"])
+    result = dry_run(checkout, "reproduce_table", "--configfile", path)
+    jobs = planned(*result)
+    assert jobs["train"] == jobs["track"] == 1 and jobs["detect"] == jobs["evaluate"] == 2
+    track = "".join(result[1:]).split("rule track:")[1].split("output:")[0]
+    assert "evaluation/softmax.json" in track and "evaluation/softmax+norcal.json" in track
+
+
 def test_lint_and_format(root):
     assert snakemake(root, "--lint").returncode == 0
     formatted = subprocess.run([BIN / "snakefmt", "--check", "Snakefile", "workflow"], cwd=root)

@@ -125,16 +125,34 @@ def prepared(file):
 
 
 def evaluations(experiment, seeds):
-    """The evaluation files of an experiment's runs, of the official protocol and of others."""
+    """The evaluation files of an experiment's runs, of the official protocol and of others.
+
+    A calibrated experiment's runs are another's, and no finished ones without the scores of that.
+    """
+    trained = trained_as(experiment)
+    scorings = [*PIPELINE.scorings(trained), *PIPELINE.scorings(experiment)]
     return expand(
         [
             str(RUN.evaluation("{scoring}", name))
             for name in ("", *PIPELINE.layout.protocols)
         ],
-        experiment=trained_as(experiment),
+        experiment=trained,
         seed=seeds,
-        scoring=PIPELINE.scorings(experiment),
+        scoring=dict.fromkeys(scorings),
     )
+
+
+def scored(wildcards):
+    """Input function: the evaluation files of a run, of its calibrated experiments too.
+
+    Where the tables show some of these, of no others: a table alone asks for no more detections.
+    """
+
+    def of_run(names):
+        return [name for name in names if trained_as(name) == wildcards.experiment]
+
+    names = of_run(PIPELINE.layout.experiments) or of_run(PIPELINE.experiments)
+    return sum((evaluations(name, wildcards.seed) for name in names), [])
 
 
 def runs(experiments, path=RUN.path):

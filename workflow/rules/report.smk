@@ -63,10 +63,11 @@ if PIPELINE.baseline:
         params:
             runs=runs(PIPELINE.layout.experiments),
             baseline=PIPELINE.baseline,
+            layout=lambda wildcards: PIPELINE.layout.text,
             out=subpath(output[0], parent=True),
         shell:
-            "gol compare {params.runs:q} --baseline {params.baseline:q} --out {params.out:q}"
-            " 2>&1 | tee {log:q}"
+            "gol compare {params.runs:q} --baseline {params.baseline:q} --layout {params.layout:q}"
+            " --out {params.out:q} 2>&1 | tee {log:q}"
 
 
 # The same for all that was trained, where that is more than the tables show.

@@ -15,7 +15,7 @@ rule store:
 rule track:
     input:
         rules.store.output,
-        lambda wildcards: evaluations(wildcards.experiment, wildcards.seed),
+        scored,
         summary=str(RUN.summary),
     output:
         str(RUN.tracked),
