@@ -149,8 +149,9 @@ def test_experiment_trains_a_step_and_detects(name, lvis):
     detector = train_and_detect(gol.load_experiment(name, *lvis(axes.dataset)))
     heads = detector.roi_head.bbox_head
     for head in heads if isinstance(heads, torch.nn.ModuleList) else [heads]:
-        background = 0 if axes.classifier.startswith(("droploss", "eql")) else 1
-        assert head.fc_cls.weight.shape[0] == head.num_classes + background
+        background = 0 if axes.classifier.startswith(("droploss", "eql_")) else 1
+        more = background + (axes.classifier == "seesaw")
+        assert head.fc_cls.weight.shape[0] == head.num_classes + more
 
 
 @pytest.mark.parametrize("names", MODELS, ids=lambda names: names[0])
