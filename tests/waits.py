@@ -46,6 +46,8 @@ class Waits(TorchDispatchMode):
         frame = sys._getframe(1)
         while frame is not None:
             parts = Path(frame.f_code.co_filename).parts
+            if "site-packages" in parts:  # of a checkout that may be called gol
+                parts = parts[parts.index("site-packages") + 1 :]
             owner = next((part for part in parts[::-1] if part in _PACKAGES), None)
             if owner and "tests" not in parts:
                 start = len(parts) - 1 - parts[::-1].index(owner)

@@ -207,7 +207,7 @@ def test_the_printed_plan(tmp_path, monkeypatch, capsys):
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 120
     lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
-    names = read_pipeline(read_yaml(path)).experiments
+    names = read_pipeline(read_yaml(path)).trainings
     assert all(name in lines for name in names) and "– " not in text
     assert lines[R50][:5] == ["99,388", "12", "74,544", "8", "41"]  # 1,192,656 / 8 / 3600 hours
     assert lines["runs"][0] == "55"

@@ -179,13 +179,17 @@ CLASSIFIERS = ["sigmoid", "softmax", "gumbel", "class_relative", "droploss_gumbe
 CLAMPED = ["gumbel", "class_relative", "droploss_gumbel"]
 
 
+#: Axes that change neither the model nor how its step is computed.
+OTHERS = ("dataset", "schedule", "sampler", "init", "calibration")
+
+
 def combinations():
     """Axis values such that each sensible pair of two model axes' values stands in one of them.
 
     Or in an experiment whose step is done above. Of the backbones each stands beside each detector:
     all detectors' heads share them. Of the classifiers one stands for those with its head.
     """
-    axes = [axis for axis in AXES if axis not in ("dataset", "schedule", "sampler", "init")]
+    axes = [axis for axis in AXES if axis not in OTHERS]
     values = {axis: list(axis_values(axis)) for axis in axes}
     values["classifier"] = CLASSIFIERS
     missing = {
@@ -211,8 +215,8 @@ def combinations():
 
 
 def sensible(chosen):
-    """Faster R-CNN has no masks, and a large temperature leaves a clamped loss no gradient."""
-    if chosen.get("layer") == "normed_20" and chosen.get("classifier") in CLAMPED:
+    """Faster R-CNN has no masks; a normed layer may begin where a clamped loss is at its cap."""
+    if chosen.get("layer", "linear") != "linear" and chosen.get("classifier") in CLAMPED:
         return False
     return chosen.get("detector") != "faster_rcnn" or all(
         chosen.get(axis, getattr(Axes(), axis)) == getattr(Axes(), axis) for axis in MASK_AXES

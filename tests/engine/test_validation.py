@@ -141,7 +141,7 @@ def ask():
 ENDS = [
     (ImageShare, "_results", ask, 1, []),  # within the first detection
     (ImageShare, "_results", kill, 2, []),
-    (gol.engine.detect, "_entries", kill, 3, []),  # in the thread that writes
+    (gol.engine.shares, "entries_of", kill, 3, []),  # in the thread that writes
     (validation, "append", kill, 1, []),  # between the best weights and the line
     (Trainer, "step", kill, 2, [2]),  # between two checkpoints
     (gol.engine.train, "save_checkpoint", kill, 1, [2, 4, 6]),  # all is done but the end
