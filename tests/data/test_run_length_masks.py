@@ -46,7 +46,7 @@ def same(theirs, ours):
 def random_transform(rng, masks):
     """The name and the arguments of a transform that the augmentations of configs call."""
     height, width = masks.height, masks.width
-    left, top = rng.integers(0, width - 4), rng.integers(0, height - 4)
+    left, top = (int(rng.integers(max(side - 4, 1))) for side in (width, height))
     right, bottom = rng.integers(left + 2, width + 9), rng.integers(top + 2, height + 9)
     larger = height + int(rng.integers(0, 9)), width + int(rng.integers(0, 9))
     place = (int(rng.integers(larger[i] - (height, width)[i] + 1)) for i in (0, 1))
