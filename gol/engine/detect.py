@@ -197,6 +197,8 @@ class Detecting:
                 device, keeper = self.ranks.device, keeping and keeping.keeper
                 detector = build_scorer(self.config, activation, device, calibrated, keeper)
                 meta = _load(detector, self.weights, self.wanted)
+                if keeping:
+                    keeping.begin()
                 precision = find_precision(own_part(self.config), device, meta)
                 detector = precision.prepare(detector)
                 images = ImageShare(self.config, self.ranks, precision, part, keeping)

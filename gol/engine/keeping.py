@@ -42,9 +42,12 @@ class Keeping:
         self.folder = kept_folder(detection.folder, activation, part)
         self.rules = Rules.of(detection.config.model.test_cfg.rcnn)
         self.images = 0
-        if detection.ranks.is_main:
+
+    def begin(self) -> None:
+        """Removes what was kept before; called on every rank once the detector is there."""
+        if self.detection.ranks.is_main:
             self.folder.clear()
-        detection.ranks.barrier()
+        self.detection.ranks.barrier()
 
     def take(self, number: int, image_ids: Sequence[int], results: Sequence[Any]) -> list[Any]:
         """Keeps the images of a batch; returns their results as the detector alone gives them.

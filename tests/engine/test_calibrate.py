@@ -206,6 +206,12 @@ def test_what_cannot_be_calibrated_is_named(run, tmp_path, tiny_data):
         calibrate(run, "norcal", device="cpu")
 
 
+def test_a_refused_detection_leaves_what_was_kept(run, tmp_path):
+    with pytest.raises(UserError, match=r"nope\.pth"):
+        detect(run, tmp_path / "d.json", None, tmp_path / "nope.pth", device="cpu", keep=True)
+    assert kept_folder(RunFolder(run), "softmax", "val").exists
+
+
 def test_another_class_list_is_refused(run):
     index = run / "kept" / "softmax.val" / "index.json"
     content = json.loads(index.read_text())
