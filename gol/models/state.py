@@ -132,7 +132,9 @@ def mismatches(found: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> 
     """What keeps one state dict from replacing another: names and shapes that differ."""
     problems = [f"missing {key}" for key in wanted if key not in found]
     problems += [f"unexpected {key}" for key in found if key not in wanted]
-    for key in wanted.keys() & found.keys():
+    for key in wanted:  # in the model's order, so that the message is the same each time
+        if key not in found:
+            continue
         value = found[key]
         shape = getattr(value, "shape", None)
         if shape != wanted[key].shape:
