@@ -158,17 +158,17 @@ def _disk(dataset: str | None) -> Check:
 def _weights() -> Iterator[Check]:
     from gol.config.backbones import published_weights
     from gol.sources.download import Source, is_complete
-    from gol.sources.weights import cache_path
+    from gol.sources.weights import elsewhere, weights_path
 
     for name, weights in published_weights().items():
-        source = Source.of(weights)
-        path = cache_path(source.name)
+        path = weights_path(weights)
         try:
-            there = is_complete(source, path)
+            there = path.exists() if "page" in weights else is_complete(Source.of(weights), path)
         except UserError as error:
             yield Check(MISSING, f"weights {name}", str(error))
             continue
-        advice = f"not in {path.parent}: `gol weights {name}` fetches it"
+        advice = f"not in {path.parent}: "
+        advice += elsewhere(weights) if "page" in weights else f"`gol weights {name}` fetches it"
         yield Check(OK if there else NOTE, f"weights {name}", str(path) if there else advice)
 
 

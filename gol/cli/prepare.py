@@ -204,7 +204,7 @@ def weights(names: list[str]) -> Result:
     for name, source in published_weights().items():
         path = weights_path(source)
         if not names or name in names:
-            url = without_secrets(source["url"])
+            url = source.get("page") or without_secrets(source["url"])
             files.append({"name": name, "there": path.exists(), "url": url, "path": str(path)})
     if names:
         return Result(files, "\n".join(map(str, fetched)))

@@ -231,16 +231,20 @@ def compare(
     _RUNS,
     _LAYOUT,
     option("--run", type=Path, help="run to examine in detail (default: the one of the best AP)"),
+    option("--differences", type=Path, help="differences.json of `gol compare`, to show it too"),
     OUT,
     extra="all",
 )
-def report(runs: list[Path], layout: str | None, run: Path | None, out: Path) -> None:
+def report(
+    runs: list[Path], layout: str | None, run: Path | None, differences: Path | None, out: Path
+) -> None:
     """Write one HTML page of several runs, which opens offline."""
     from gol.config.pipeline import read_layout
     from gol.results.page import write_page
     from gol.results.runs import find_runs
 
-    write_page(find_runs(runs), out, read_layout(layout) if layout else None, run)
+    shown = read_layout(layout) if layout else None
+    write_page(find_runs(runs), out, shown, run, differences)
 
 
 def _calibrated(found: "Calibrated") -> tuple[dict[str, Any], str]:

@@ -60,17 +60,24 @@ class Identity(Model):
 
 
 class Weights(Model):
-    """Where a backbone's weights come from: a file, else an address with what is known of it."""
+    """Where a backbone's weights come from: a file, else an address with what is known of it.
+
+    Attributes:
+        page: where people get a file that has no address of its own; ``name`` is its name in
+            torch.hub's cache.
+    """
 
     file: Text | None = None
     url: Text | None = None
+    page: Text | None = None
+    name: Text | None = None
     sha256: str | None = None
     bytes: Count | None = None
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
-        if self.file is None and self.url is None:
-            raise ValueError("must have a file or a url")
+        if self.file is None and self.url is None and None in (self.page, self.name):
+            raise ValueError("must have a file, a url, or a page and a name")
         return self
 
 

@@ -31,7 +31,7 @@ from gol.errors import UserError, shown, validated
 from gol.files import read_json, remove, write_json
 from gol.files.digests import sha256
 from gol.run_folder import RunFolder
-from gol.sources.weights import fetch_weights
+from gol.sources.weights import fetch_weights, weights_path
 
 #: Keys of a resolved config whose override makes another training, or chooses other weights of it.
 _TRAINING = (
@@ -157,9 +157,10 @@ def python_config(config: Any) -> str:
     # mmdet's tools score within the training, and would not if it ended before.
     runner = values["runner"]
     values["evaluation"]["interval"] = runner.get("max_epochs") or runner["max_iters"]
-    own = (values["gol"]["weights"] or {}).get("file")
-    if own:  # what gol.weights loads here, mmdet's tools load by init_cfg
-        values["model"]["backbone"]["init_cfg"] = {"type": "Pretrained", "checkpoint": own}
+    weights = values["gol"]["weights"] or {}
+    if weights.get("file") or weights.get("page"):  # mmdet's tools load by init_cfg
+        init_cfg = {"type": "Pretrained", "checkpoint": str(weights_path(weights))}
+        values["model"]["backbone"]["init_cfg"] = init_cfg
     if init := values["gol"].get("init"):  # these leave out class rows of another number
         values["load_from"] = init.get("file") or init["url"]
     return python_text(values)

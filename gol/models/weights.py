@@ -12,7 +12,7 @@ from gol.files.digests import sha256
 from gol.models.foreign import check_values
 from gol.models.state import listing, load_state, mismatches
 from gol.sources.download import Source
-from gol.sources.weights import weights_path
+from gol.sources.weights import elsewhere, weights_path
 
 #: What a classifier has and a detector's backbone does not: ResNet's and Swin's last layers, and
 #: Swin's attention masks, which follow from the image's size.
@@ -39,11 +39,10 @@ def load_backbone(
     """
     path = weights_path(weights)
     if "file" not in weights and not path.exists():
-        raise UserError(
-            f"no file {path}: `gol weights {name}` fetches it; without network, get "
-            f"{Source.of(weights).urls[0]} elsewhere and put it there, or name the file by "
-            "`gol config EXPERIMENT --weights FILE`"
+        fetched = (
+            "" if weights.get("page") else f"`gol weights {name}` fetches it; without network, "
         )
+        raise UserError(f"no file {path}: {fetched}{elsewhere(weights)}")
     _check_published(path, weights, name)
     wanted = backbone.state_dict()
     found, _ = load_state(path, wanted)
@@ -73,7 +72,7 @@ def _convert_swin(path: Path, state: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_published(path: Path, weights: Mapping[str, Any], name: str) -> None:
     """Compares a file of the cache with what was published of its digest, if anything was."""
-    wanted = None if weights.get("file") else Source.of(weights).sha256
+    wanted = Source.of(weights).sha256 if weights.get("url") and not weights.get("file") else None
     if wanted and not sha256(path).startswith(wanted.lower()):
         raise UserError(
             f"{path} is damaged or another file than the published one, whose SHA-256 begins with "

@@ -24,6 +24,7 @@ def write_page(
     out: str | Path,
     layout: Layout | None = None,
     chosen: str | Path | None = None,
+    differences: str | Path | None = None,
 ) -> None:
     """Writes the report of several runs as one HTML file without any reference to another.
 
@@ -32,11 +33,14 @@ def write_page(
         out: the file.
         layout: which tables to show; by default one of all.
         chosen: the run whose detections are examined; by default the one of the highest AP.
+        differences: ``differences.json`` as :func:`gol.results.differences.write_comparison` has
+            written it beside its figure, to show both.
 
     Raises:
         UserError: a run is incomplete, the layout names none of them, ``chosen`` is none of them,
-            or the file cannot be written.
+            the file cannot be written, or ``differences`` is no such file.
     """
+    compared_rows = page_tables.difference_lines(differences) if differences else []
     runs = read_runs(run_folders)
     wanted = (layout.protocols, layout.experiments) if layout else ()
     rows = collect((run.folder.path for run in runs), *wanted)
@@ -49,6 +53,7 @@ def write_page(
     drawings = page_figures.result_drawings(runs, tables, beside[0].per_class)
     drawings |= page_figures.comparison_drawings(layout, rows)
     drawings |= page_figures.diagnosis_drawings(diagnosis) if diagnosis else {}
+    drawings |= page_figures.difference_drawing(differences) if differences else {}
     content = {
         "title": _title(runs),
         "headline": headline(rows),
@@ -65,7 +70,8 @@ def write_page(
         "costs": page_tables.cost_lines(runs),
         "cost_words": Bill(cost for run in runs for cost in run.costs).words,
         "versions": page_tables.version_lines(runs),
-        "differences": page_tables.difference_lines(runs),
+        "differences": compared_rows,
+        "settings": page_tables.setting_lines(runs),
     }
     write_text(out, html("page.html.j2", content))
 

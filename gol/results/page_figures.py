@@ -2,13 +2,14 @@
 
 import base64
 import io
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gol.config.layout import Layout, file_name
+from gol.config.layout import DIFFERENCES, Layout, file_name
 from gol.evaluation.diagnosis import Diagnosis
 from gol.results import class_plots, plots
 from gol.results.comparison import plot_comparison
@@ -117,6 +118,18 @@ def diagnosis_drawings(diagnosis: Diagnosis) -> Drawings:
             "Matrix: the class of the objects against the class that they were found as",
             "Share of each row's objects, at IoU 0.5 and each class's best threshold.",
         ),
+    }
+
+
+def difference_drawing(path: str | Path) -> Drawings:
+    """The figure that stands beside a ``differences.json``, if it is there."""
+    drawn = Path(path).parent / "figures" / f"{DIFFERENCES}.png"
+    return {
+        "differences": (
+            lambda path: drawn.is_file() and shutil.copyfile(drawn, path),
+            "Intervals: difference of each method's mask AP and APr from the baseline's",
+            "Full dots are real after correction for the number of methods.",
+        )
     }
 
 

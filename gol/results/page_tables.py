@@ -1,17 +1,19 @@
 """The long tables of the report page, as lines of text cells with the head first."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gol.errors import plural
+from gol.errors import UserError, plural
 from gol.evaluation.diagnosis import Diagnosis
 from gol.files import read_json
 from gol.groups import GROUPS
 from gol.results.bill import Bill, detection_label
 from gol.results.rows import ClassRow, Row, mean_text
 from gol.results.runs import Run
+from gol.results.tables import signed
 
 _CONFUSIONS = 20
 _LONGEST = 80  # characters of a value of a config
@@ -91,7 +93,37 @@ def version_lines(runs: Sequence[Run]) -> Lines:
     return lines
 
 
-def difference_lines(runs: Sequence[Run]) -> Lines:
+def difference_lines(path: str | Path) -> Lines:
+    """Each row's difference from the baseline in each metric, with its interval.
+
+    Raises:
+        UserError: no file of :func:`gol.results.differences.write_comparison`.
+    """
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    try:
+        for record in read_json(path):
+            rows.setdefault((record["label"], record["scoring"]), {})[record["metric"]] = record
+        metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
+        return [
+            ["Method", *metrics],
+            *([who[0], *(_shift(row.get(m)) for m in metrics)] for who, row in rows.items()),
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a differences.json of `gol compare`") from error
+
+
+def _shift(record: Mapping[str, Any] | None) -> str:
+    """The difference and its interval, with a star if it is real; the baseline's own mean."""
+    if record is None:
+        return "–"
+    if record["difference"] is None:
+        return f"{record['mean']:.1f}"
+    ends = signed(record["difference_low"]), signed(record["difference_high"])
+    star = " *" if record["real"] else ""
+    return f"{signed(record['difference'])} ({' … '.join(ends)}){star}"
+
+
+def setting_lines(runs: Sequence[Run]) -> Lines:
     """Where the experiments' resolved configs differ: a key, and its value in each; or nothing.
 
     Of an experiment's seeds the first stands for all.

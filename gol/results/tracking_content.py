@@ -145,6 +145,23 @@ def score_points(run: Run) -> Iterator["Metric"]:
     yield from cost_points(run.costs, run.train.finished, step)
 
 
+def difference_points(run: Run, compared: Iterable[Mapping[str, Any]]) -> Iterator["Metric"]:
+    """What ``differences.json`` says of an experiment: its gain over the baseline, and p."""
+    from mlflow.entities import Metric
+
+    when, step = milliseconds(run.train.finished), run.train.iterations
+    for record in compared:
+        known = record["scoring"] in run.evaluations
+        if (
+            known
+            and record["experiment"] == run.identity.experiment
+            and record["difference"] is not None
+        ):
+            suffix = f"{record['metric']}{_suffix(run, record['scoring'])}"
+            yield Metric(f"difference_{suffix}", record["difference"], when, step)
+            yield Metric(f"difference_p_{suffix}", record["p_corrected"], when, step)
+
+
 def _suffix(run: Run, scoring: str) -> str:
     """What a scoring's names end in; MLflow takes no ``+`` in them."""
     return "" if scoring == run.primary else f"_{scoring}".replace("+", "_")

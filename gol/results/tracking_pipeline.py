@@ -21,7 +21,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gol.config.layout import DIFFERENCES
 from gol.errors import UserError
+from gol.files import read_json
 from gol.results import quoting
 from gol.results.runs import Run, read_runs
 from gol.results.tracking import (
@@ -38,6 +40,7 @@ from gol.results.tracking_content import (
     PARENT,
     content_hash,
     cost_points,
+    difference_points,
     files_hash,
     run_params,
     run_tags,
@@ -50,7 +53,8 @@ if TYPE_CHECKING:
 
 _LONGEST_NOTE = 5000  # characters that every version of MLflow takes
 _PIPELINE = "gol.pipeline"  # tag of what this module makes: the folder of the results
-_REPORT = ("table.md", "table.csv", "table.tex", "report.html")
+_TABLES = [f"{name}.{kind}" for name in ("table", DIFFERENCES) for kind in ("md", "csv", "tex")]
+_REPORT = (*_TABLES, "report.html")  # those that are there
 
 
 def log_pipeline(
@@ -139,7 +143,10 @@ def _row(runs: list[Run], results: Path, artifacts: Path) -> Entry:
     seeds = ", ".join(str(run.identity.seed) for run in runs)
     entry = _entry(who.experiment, runs, results, artifacts)
     note = f"**{quoting.markdown(who.label)}**: mean over the seeds {seeds}"
-    content = hashlib.sha256("".join(map(content_hash, runs)).encode()).hexdigest()
+    table = results / f"{DIFFERENCES}.json"
+    compared = read_json(table) if table.is_file() else []
+    parts = [*map(content_hash, runs), files_hash({table.name: table}) if compared else ""]
+    content = hashlib.sha256("".join(parts).encode()).hexdigest()
     entry.tags.update({"gol.content": content, NOTE: note})
     entry.params.update({**run_params(runs[0]), "seed": f"mean of {seeds}"})
     values: dict[str, list[Metric]] = {}
@@ -152,6 +159,7 @@ def _row(runs: list[Run], results: Path, artifacts: Path) -> Entry:
         if len(points) > 1:
             spread = statistics.stdev(p.value for p in points)
             entry.points.append(_like(points[-1], "_std", spread))
+    entry.points.extend(difference_points(runs[-1], compared))
     return entry
 
 

@@ -27,9 +27,21 @@ def weights_path(weights: Mapping[str, Any]) -> Path:
     """The file of a key ``weights``, whether or not it is there.
 
     Args:
-        weights: {file} for the user's own, or {url, sha256, bytes}, the last two optional.
+        weights: {file} for the user's own, or {url, sha256, bytes}, the last two optional, or
+            {page, name} of a file that only people can get.
     """
-    return Path(weights["file"]) if weights.get("file") else cache_path(Source.of(weights).name)
+    if weights.get("file"):
+        return Path(weights["file"])
+    return cache_path(weights["name"] if weights.get("page") else Source.of(weights).name)
+
+
+def elsewhere(weights: Mapping[str, Any], option: str = "--weights") -> str:
+    """What a person can do for a file of a key ``weights`` that is not there."""
+    page = weights.get("page")
+    place = f"it from {page}" if page else f"{Source.of(weights).urls[0]} elsewhere"
+    return (
+        f"get {place} and put it at {weights_path(weights)}, or name the file by {_NAMED[option]}"
+    )
 
 
 def fetch_weights(weights: Mapping[str, Any], option: str = "--weights") -> Path:
@@ -40,16 +52,16 @@ def fetch_weights(weights: Mapping[str, Any], option: str = "--weights") -> Path
         option: of ``gol config``, which names a file instead.
 
     Raises:
-        UserError: no network, or the file is not the published one.
+        UserError: no network, the file is not the published one, or it has no address.
     """
     path = weights_path(weights)
     if weights.get("file"):
         return path
-    source = Source.of(weights)
+    if weights.get("page"):
+        if path.exists():
+            return path
+        raise UserError(f"no file {path.name}, which has no address: {elsewhere(weights, option)}")
     try:
-        return fetch(source, path)
+        return fetch(Source.of(weights), path)
     except UserError as error:
-        raise UserError(
-            f"{error}. Without network, get {source.urls[0]} elsewhere and put it at {path}, or"
-            f" name the file by {_NAMED[option]}"
-        ) from error
+        raise UserError(f"{error}. Without network, {elsewhere(weights, option)}") from error

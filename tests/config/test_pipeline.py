@@ -94,6 +94,7 @@ def test_lvis_is_the_whole_grid_of_the_original_and_the_recipes():
     twice = "activations/gumbel_htc_r101_4x4_1x"
     names = facts.original().keys() - {twice}
     recipes = {name for name in experiments() if name.startswith("longtail/")}
+    recipes -= {"longtail/apa_gol"}  # wants a file that cannot be fetched
     assert set(pipeline.experiments) == names | recipes and len(names) == 49
     assert len(pipeline.layout.experiments) == 14
     paper = facts.paper()

@@ -70,6 +70,17 @@ def test_recipe(name):
     assert found["test"]["nms"] == {"type": "nms", "iou_threshold": 0.5}
 
 
+def test_apa_s_recipe_is_gol_s_on_another_backbone():
+    names = ("longtail/apa_gol", "gol/droploss_normed_mask_r50_rfs_4x4_2x_gumbel")
+    found, gol_s = (gol.load_experiment(name)._cfg_dict.to_dict() for name in names)
+    backbone, plain = (each["model"].pop("backbone") for each in (found, gol_s))
+    assert {key for key in gol_s if found[key] != gol_s[key]} == {"gol"}  # names and weights
+    assert {key for key in backbone if backbone[key] != plain.get(key)} == {"plugins", "init_cfg"}
+    backbone = gol.load_experiment("longtail/apa_gol").model.backbone
+    assert (backbone.type, backbone.depth, backbone.frozen_stages) == ("ResNet", 50, 1)
+    assert backbone.plugins == [{"cfg": {"type": "APAGate"}, "position": "after_conv3"}]
+
+
 def test_recipes_with_fracal():
     """Its detector is Seesaw's with softmax; ours of GOL is calibrated GOL and trains nothing."""
     found = fields(gol.load_experiment("longtail/fracal"))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from lvis_oracle import random_dataset, random_detections, write
 from run_folders import edit, make_run
 
+from gol.cli import main
 from gol.config.layout import Layout
 from gol.errors import UserError
 from gol.evaluation.lvis import evaluate_file
@@ -96,6 +98,27 @@ def test_files(runs, tmp_path):
     assert "| Softmax " in text and "baseline" in text
     for suffix in ("png", "pdf"):
         assert (tmp_path / f"out/figures/differences.{suffix}").stat().st_size > 5000
+
+
+def test_the_report_shows_them(runs, tmp_path, capsys):
+    rows, _ = write_comparison(runs, "demo/softmax", tmp_path / "out", resamples=20)
+    path, page = tmp_path / "out/differences.json", tmp_path / "page.html"
+    folders, out = [*map(str, runs)], ["--out", str(page)]
+    assert main(["report", *folders, "--differences", str(path), *out]) == 0
+    text = page.read_text()
+    assert "Intervals: difference of each method" in text  # the figure's words
+    own = next(r for r in rows if r["metric"] == "AP" and r["experiment"] == "demo/worse")
+    table = text[text.index("<caption>Differences from the baseline") :]
+    (line,) = re.findall(r"<tr><th[^>]*>Worse</th>(.*?)</tr>", table[: table.index("</table>")])
+    assert line.startswith(f"<td>{own['difference']:+.1f} (".replace("-", "−"))
+    assert ("*" in line.split("</td>")[0]) == own["real"]
+    page.unlink()
+    path.write_text('[{"label": "Gumbel"}]')
+    capsys.readouterr()
+    assert main(["report", *folders, "--differences", str(path), *out]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("differences.json is not a differences.json of `gol compare`\n")
+    assert said.count("\n") == 1 and not page.exists()
 
 
 @pytest.mark.parametrize(

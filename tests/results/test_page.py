@@ -19,7 +19,7 @@ from gol.errors import UserError
 from gol.evaluation.lvis import evaluate_file
 from gol.results import page_figures
 from gol.results.page import headline, write_page
-from gol.results.page_tables import cost_lines, difference_lines
+from gol.results.page_tables import cost_lines, setting_lines
 from gol.results.rows import collect
 from gol.results.runs import find_runs, read_runs
 
@@ -183,7 +183,7 @@ def test_another_dataset_s_classes_stand_in_no_table_with_these(tmp_path, drawn_
 
 def test_costs_and_differences_of_configurations(pipeline):
     runs = read_runs(find_runs([pipeline]))
-    assert difference_lines(runs) == [
+    assert setting_lines(runs) == [
         ["Key", "Gumbel", LABEL],
         ["optimizer.lr", "0.1", "0.2"],
         ["gol.axes.classifier", "gumbel", "other"],

@@ -67,6 +67,26 @@ def test_seeds_are_below_their_row_and_rows_below_the_table(results, store):
     assert row.data.metrics["segm_AP_std"] == pytest.approx(abs(first - second) / 2**0.5)
 
 
+def test_differences_from_a_baseline_are_in_the_row_and_beside_the_table(results, store):
+    who = {"experiment": "demo/gumbel", "scoring": "gumbel", "metric": "APr"}
+    real = {**who, "difference": 1.5, "p_corrected": 0.01}
+    others = [{**real, "scoring": "softmax"}, {**real, "experiment": "demo/softmax"}]
+    (results / "differences.json").write_text(json.dumps([real, *others]))
+    (results / "differences.md").write_text("| Gumbel | +1.5 |")
+    parent = _log(results, store)
+    files = connect(create_tracking_store(store)).list_artifacts(parent)
+    assert "differences.md" in {file.path for file in files}
+    (row,) = [run for run in runs_in(store) if run.info.run_name == "demo/gumbel"]
+    found = {k: v for k, v in row.data.metrics.items() if k.startswith("difference")}
+    assert found == {"difference_APr": 1.5, "difference_p_APr": 0.01}
+    assert _log(results, store) == parent
+    others[0]["p_corrected"] = 0.02
+    (results / "differences.json").write_text(json.dumps([{**real, "difference": 0.0}, *others]))
+    _log(results, store)
+    (row,) = [run for run in runs_in(store) if run.info.run_name == "demo/gumbel"]
+    assert row.data.metrics["difference_APr"] == 0
+
+
 def test_again_changes_nothing_and_a_changed_table_only_the_parent(results, store, tmp_path):
     first = _log(results, store)
     content, files = content_of(store), files_in(tmp_path / "mlartifacts")

@@ -24,26 +24,6 @@ rule table:
         "gol table {params.runs:q} --layout {params.layout:q} --out {params.out:q} > {log:q}"
 
 
-rule page:
-    input:
-        finished(PIPELINE.layout.experiments),
-    output:
-        report(
-            f"{RESULTS}/report.html",
-            caption="../report/page.rst",
-            category="Report",
-        ),
-    log:
-        f"{RESULTS}/logs/page.log",
-    conda:
-        ENVIRONMENT
-    params:
-        runs=runs(PIPELINE.layout.experiments),
-        layout=lambda wildcards: PIPELINE.layout.text,
-    shell:
-        "gol report {params.runs:q} --layout {params.layout:q} --out {output:q} 2>&1 | tee {log:q}"
-
-
 if PIPELINE.baseline:
 
     rule differences:
@@ -68,6 +48,31 @@ if PIPELINE.baseline:
         shell:
             "gol compare {params.runs:q} --baseline {params.baseline:q} --layout {params.layout:q}"
             " --out {params.out:q} 2>&1 | tee {log:q}"
+
+
+rule page:
+    input:
+        finished(PIPELINE.layout.experiments),
+        differences=rules.differences.output[2:3] if PIPELINE.baseline else [],
+    output:
+        report(
+            f"{RESULTS}/report.html",
+            caption="../report/page.rst",
+            category="Report",
+        ),
+    log:
+        f"{RESULTS}/logs/page.log",
+    conda:
+        ENVIRONMENT
+    params:
+        runs=runs(PIPELINE.layout.experiments),
+        layout=lambda wildcards: PIPELINE.layout.text,
+        differences=lambda wildcards, input: [
+            part for path in input.differences for part in ("--differences", path)
+        ],
+    shell:
+        "gol report {params.runs:q} --layout {params.layout:q} {params.differences:q} --out {output:q}"
+        " 2>&1 | tee {log:q}"
 
 
 # The same for all that was trained, where that is more than the tables show.

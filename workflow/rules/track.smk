@@ -36,6 +36,7 @@ rule track_pipeline:
         runs(PIPELINE.layout.experiments, RUN.tracked),
         rules.table.output,
         rules.page.output,
+        rules.differences.output if PIPELINE.baseline else [],
     output:
         f"{RESULTS}/mlflow.txt",
     log:
