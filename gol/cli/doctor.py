@@ -163,7 +163,7 @@ def _weights() -> Iterator[Check]:
     for name, weights in published_weights().items():
         path = weights_path(weights)
         try:
-            there = path.exists() if "page" in weights else is_complete(Source.of(weights), path)
+            there = path.is_file() if "page" in weights else is_complete(Source.of(weights), path)
         except UserError as error:
             yield Check(MISSING, f"weights {name}", str(error))
             continue

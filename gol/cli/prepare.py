@@ -204,11 +204,15 @@ def weights(names: list[str]) -> Result:
     for name, source in published_weights().items():
         path = weights_path(source)
         if not names or name in names:
-            url = source.get("page") or without_secrets(source["url"])
-            files.append({"name": name, "there": path.exists(), "url": url, "path": str(path)})
+            kind = "page" if "page" in source else "url"
+            where = {kind: without_secrets(source[kind])}
+            files.append({"name": name, "there": path.is_file(), **where, "path": str(path)})
     if names:
         return Result(files, "\n".join(map(str, fetched)))
-    lines = (f"{f['name']:<18} {_state(f['there'])} {f['url']} -> {f['path']}" for f in files)
+    lines = (
+        f"{f['name']:<18} {_state(f['there'])} {f.get('url') or f['page']} -> {f['path']}"
+        for f in files
+    )
     return Result(files, "\n".join(lines))
 
 

@@ -153,16 +153,24 @@ def store(store: str) -> None:
     STORE,
     option("--name", required=True, help="MLflow experiment"),
     option("--results", type=Path, help="folder whose table and figures go with the runs"),
+    option("--differences", type=Path, help="differences.json of `gol compare`, with --results"),
     option("--follow", action="store_true", help="log metrics while the runs train"),
     JSON,
     extra="all",
 )
 def track(
-    runs: list[Path], store: str, name: str, results: Path | None, follow: bool
+    runs: list[Path],
+    store: str,
+    name: str,
+    results: Path | None,
+    differences: Path | None,
+    follow: bool,
 ) -> Result | None:
     """Log finished runs to MLflow; a second time changes nothing."""
     from gol.results.tracking import log_run, page_of
 
+    if differences and not results:
+        raise UserError("--differences needs --results, the folder of the table")
     if follow:
         from gol.results.tracking_live import follow_runs
 
@@ -171,7 +179,7 @@ def track(
     if results:
         from gol.results.tracking_pipeline import log_pipeline
 
-        identities = [log_pipeline(runs, store, name, results)]
+        identities = [log_pipeline(runs, store, name, results, differences)]
     else:
         identities = [log_run(run, store, name) for run in runs]
     page = page_of(store, name)

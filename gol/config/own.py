@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
@@ -15,6 +16,12 @@ def _is_scoring(text: str) -> str:
     activation, plus, method = text.partition("+")
     if not activation.isidentifier() or (plus and not method.isidentifier()):
         raise ValueError(f"must be the name of an activation, not {shown(text)}")
+    return text
+
+
+def _is_file_name(text: str) -> str:
+    if text in ("", ".", "..") or Path(text).name != text:
+        raise ValueError(f"must be the name of a file, not {shown(text)}")
     return text
 
 
@@ -60,24 +67,38 @@ class Identity(Model):
 
 
 class Weights(Model):
-    """Where a backbone's weights come from: a file, else an address with what is known of it.
-
-    Attributes:
-        page: where people get a file that has no address of its own; ``name`` is its name in
-            torch.hub's cache.
-    """
+    """Where weights come from: a file, else an address with what is known of it."""
 
     file: Text | None = None
     url: Text | None = None
-    page: Text | None = None
-    name: Text | None = None
     sha256: str | None = None
     bytes: Count | None = None
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
-        if self.file is None and self.url is None and None in (self.page, self.name):
-            raise ValueError("must have a file, a url, or a page and a name")
+        if self.file is None and self.url is None:
+            raise ValueError("must have a file or a url")
+        return self
+
+
+class BackboneWeights(Weights):
+    """A backbone's weights, which may also be a file that only people can get.
+
+    Attributes:
+        page: of the web, from which they get it.
+        name: of the file in torch.hub's cache, where they put it.
+    """
+
+    page: Text | None = None
+    name: Annotated[str, AfterValidator(_is_file_name)] | None = None
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.page is None and self.name is None:
+            if self.file is None and self.url is None:
+                raise ValueError("must have a file or a url")
+        elif None in (self.page, self.name) or self.url is not None:
+            raise ValueError("must have page and name together, and no url beside them")
         return self
 
 
@@ -117,7 +138,7 @@ class Own(Identity):
     global_batch: Count
     precision: Literal["float32", "bfloat16", "float16", "auto"]
     memory_format: Literal["channels_last"] | None = None
-    weights: Weights | None
+    weights: BackboneWeights | None
     init: Init | None = None
     checkpoint_interval: Count
     checkpoint_minutes: Positive

@@ -31,7 +31,7 @@ from gol.errors import UserError, shown, validated
 from gol.files import read_json, remove, write_json
 from gol.files.digests import sha256
 from gol.run_folder import RunFolder
-from gol.sources.weights import fetch_weights, weights_path
+from gol.sources.weights import fetch_weights
 
 #: Keys of a resolved config whose override makes another training, or chooses other weights of it.
 _TRAINING = (
@@ -150,7 +150,8 @@ def python_config(config: Any) -> str:
     """The resolved config as a Python file that stock mmdet 2.x tools read.
 
     Raises:
-        UserError: as :func:`gol.config.python_file.python_text`.
+        UserError: as :func:`gol.config.python_file.python_text`, or the backbone's weights are
+            none that these tools load.
     """
     runtime = mmdet_config("_base_/default_runtime")._cfg_dict.to_dict()
     values = {**runtime, **config._cfg_dict.to_dict()}
@@ -158,9 +159,14 @@ def python_config(config: Any) -> str:
     runner = values["runner"]
     values["evaluation"]["interval"] = runner.get("max_epochs") or runner["max_iters"]
     weights = values["gol"]["weights"] or {}
-    if weights.get("file") or weights.get("page"):  # mmdet's tools load by init_cfg
-        init_cfg = {"type": "Pretrained", "checkpoint": str(weights_path(weights))}
+    if weights.get("file"):  # what gol.weights loads here, mmdet's tools load by init_cfg
+        init_cfg = {"type": "Pretrained", "checkpoint": weights["file"]}
         values["model"]["backbone"]["init_cfg"] = init_cfg
+    elif weights.get("page"):  # they would skip what a file of another program keeps elsewhere
+        raise UserError(
+            f"backbone {values['gol']['axes']['backbone']} has no weights that mmdet's tools load: "
+            "name a file of its state dict by `gol config EXPERIMENT --weights FILE`"
+        )
     if init := values["gol"].get("init"):  # these leave out class rows of another number
         values["load_from"] = init.get("file") or init["url"]
     return python_text(values)

@@ -37,8 +37,12 @@ class APAGate(nn.Module):
         ratio: C over the channels between the two linear layers.
         dropout: of the second layer's outputs, while training.
 
+    Raises:
+        ValueError: ``ratio`` leaves no channel.
+
     Source: Alexandridis et al., "Adaptive Parametric Activation", ECCV 2024; the layers' names are
-    those of its authors' files. There the same blocks are of SE-ResNet-50 and -101.
+    those of its authors' code. Their best backbone has AGLU, x times APA of x, in place of ReLU
+    beside these gates; that is not here.
     """
 
     _abbr_ = "se"  # by which mmcv names it in a block
@@ -46,6 +50,8 @@ class APAGate(nn.Module):
     def __init__(self, in_channels: int, ratio: int = 16, dropout: float = 0.1) -> None:
         super().__init__()
         between = in_channels // ratio
+        if between < 1:
+            raise ValueError(f"ratio is {ratio}; allowed: 1 to the {in_channels} channels")
         self.norm = nn.LayerNorm(in_channels)
         self.excitation = nn.Sequential(
             nn.Linear(in_channels, between, bias=False),

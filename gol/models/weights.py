@@ -28,9 +28,9 @@ def load_backbone(
     """Loads ImageNet weights into a backbone of mmdet, every tensor of it.
 
     Args:
-        backbone: ResNet, ResNeXt or SwinTransformer of mmdet.
+        backbone: ResNet (also with gates), ResNeXt or SwinTransformer of mmdet.
         weights: as for :func:`gol.sources.weights.weights_path`. The file must be there; it may be
-            of torchvision, open-mmlab or Swin's authors, or of a whole detector.
+            of torchvision, open-mmlab or a backbone's authors, or of a whole detector.
         name: of the backbone, for the message that says how to get the file.
 
     Raises:

@@ -12,6 +12,7 @@ from gol.evaluation.lvis import MOST
 from gol.files import write_text
 from gol.results import page_figures, page_tables
 from gol.results.bill import Bill
+from gol.results.difference_file import read_differences
 from gol.results.quoting import html
 from gol.results.report import select, whole
 from gol.results.rows import Row, collect, mean_std, mean_text
@@ -38,13 +39,15 @@ def write_page(
 
     Raises:
         UserError: a run is incomplete, the layout names none of them, ``chosen`` is none of them,
-            the file cannot be written, or ``differences`` is no such file.
+            the file cannot be written, or ``differences`` is no such file,
+            or of other rows.
     """
-    compared_rows = page_tables.difference_lines(differences) if differences else []
     runs = read_runs(run_folders)
     wanted = (layout.protocols, layout.experiments) if layout else ()
     rows = collect((run.folder.path for run in runs), *wanted)
     layout = layout or whole(rows)
+    names = {row.experiment for row in rows}
+    shifts = read_differences(differences, names) if differences else []
     tables, compared = select(rows, layout)
     tables = {**tables, **compared}
     run = _chosen(runs, chosen)
@@ -70,7 +73,7 @@ def write_page(
         "costs": page_tables.cost_lines(runs),
         "cost_words": Bill(cost for run in runs for cost in run.costs).words,
         "versions": page_tables.version_lines(runs),
-        "differences": compared_rows,
+        "differences": page_tables.difference_lines(shifts),
         "settings": page_tables.setting_lines(runs),
     }
     write_text(out, html("page.html.j2", content))

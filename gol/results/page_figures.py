@@ -2,7 +2,6 @@
 
 import base64
 import io
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gol.config.layout import DIFFERENCES, Layout, file_name
+from gol.errors import UserError
 from gol.evaluation.diagnosis import Diagnosis
 from gol.results import class_plots, plots
 from gol.results.comparison import plot_comparison
@@ -123,14 +123,25 @@ def diagnosis_drawings(diagnosis: Diagnosis) -> Drawings:
 
 def difference_drawing(path: str | Path) -> Drawings:
     """The figure that stands beside a ``differences.json``, if it is there."""
-    drawn = Path(path).parent / "figures" / f"{DIFFERENCES}.png"
     return {
         "differences": (
-            lambda path: drawn.is_file() and shutil.copyfile(drawn, path),
+            lambda copy: _copied(Path(path).parent / "figures" / f"{DIFFERENCES}.png", copy),
             "Intervals: difference of each method's mask AP and APr from the baseline's",
             "Full dots are real after correction for the number of methods.",
         )
     }
+
+
+def _copied(path: Path, copy: Path) -> None:
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.save(copy)
+    except FileNotFoundError:
+        return
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is not a figure of `gol compare`") from error
 
 
 def draw(drawings: Drawings) -> Mapping[str, Picture]:
@@ -140,7 +151,7 @@ def draw(drawings: Drawings) -> Mapping[str, Picture]:
         drawings: one that writes no file is left out.
 
     Raises:
-        UserError: a run's logs are damaged.
+        UserError: a run's logs, or the figure of differences, are damaged.
     """
     pictures = {}
     with tempfile.TemporaryDirectory() as folder, png_alone():

@@ -1,16 +1,16 @@
 """The long tables of the report page, as lines of text cells with the head first."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from gol.errors import UserError, plural
+from gol.errors import plural
 from gol.evaluation.diagnosis import Diagnosis
 from gol.files import read_json
 from gol.groups import GROUPS
 from gol.results.bill import Bill, detection_label
+from gol.results.difference_file import Compared
 from gol.results.rows import ClassRow, Row, mean_text
 from gol.results.runs import Run
 from gol.results.tables import signed
@@ -93,34 +93,25 @@ def version_lines(runs: Sequence[Run]) -> Lines:
     return lines
 
 
-def difference_lines(path: str | Path) -> Lines:
-    """Each row's difference from the baseline in each metric, with its interval.
-
-    Raises:
-        UserError: no file of :func:`gol.results.differences.write_comparison`.
-    """
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    try:
-        for record in read_json(path):
-            rows.setdefault((record["label"], record["scoring"]), {})[record["metric"]] = record
-        metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
-        return [
-            ["Method", *metrics],
-            *([who[0], *(_shift(row.get(m)) for m in metrics)] for who, row in rows.items()),
-        ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not a differences.json of `gol compare`") from error
+def difference_lines(compared: Iterable[Compared]) -> Lines:
+    """Each row's difference from the baseline in each metric, with its interval; or nothing."""
+    rows: dict[tuple[str, str, str], dict[str, Compared]] = {}
+    for each in compared:
+        who = each.experiment, each.scoring, each.label
+        rows.setdefault(who, {})[each.metric] = each
+    metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
+    lines = [[who[-1], *(_shift(row.get(m)) for m in metrics)] for who, row in rows.items()]
+    return [["Method", *metrics], *lines] if lines else []
 
 
-def _shift(record: Mapping[str, Any] | None) -> str:
+def _shift(each: Compared | None) -> str:
     """The difference and its interval, with a star if it is real; the baseline's own mean."""
-    if record is None:
+    if each is None:
         return "–"
-    if record["difference"] is None:
-        return f"{record['mean']:.1f}"
-    ends = signed(record["difference_low"]), signed(record["difference_high"])
-    star = " *" if record["real"] else ""
-    return f"{signed(record['difference'])} ({' … '.join(ends)}){star}"
+    if each.difference is None:
+        return f"{each.mean:.1f}"
+    ends = " … ".join(map(signed, (each.difference_low, each.difference_high)))
+    return f"{signed(each.difference)} ({ends}){' *' if each.real else ''}"
 
 
 def setting_lines(runs: Sequence[Run]) -> Lines:

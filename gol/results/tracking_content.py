@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gol.config.experiments import trained_as
 from gol.config.layout import Figure
 from gol.config.own import Identity
 from gol.config.protocols import PROTOCOLS
@@ -18,6 +19,7 @@ from gol.errors import without_secrets
 from gol.files import read_json, write_json
 from gol.results import quoting
 from gol.results.bill import in_words
+from gol.results.difference_file import Compared
 from gol.results.runs import ProtocolScores, Run, read_protocol
 from gol.run_folder import RunFolder
 
@@ -145,21 +147,17 @@ def score_points(run: Run) -> Iterator["Metric"]:
     yield from cost_points(run.costs, run.train.finished, step)
 
 
-def difference_points(run: Run, compared: Iterable[Mapping[str, Any]]) -> Iterator["Metric"]:
-    """What ``differences.json`` says of an experiment: its gain over the baseline, and p."""
+def difference_points(run: Run, compared: Iterable[Compared]) -> Iterator["Metric"]:
+    """What a training's rows gain over the baseline, 0 to 1 as its scores are, and p."""
     from mlflow.entities import Metric
 
     when, step = milliseconds(run.train.finished), run.train.iterations
-    for record in compared:
-        known = record["scoring"] in run.evaluations
-        if (
-            known
-            and record["experiment"] == run.identity.experiment
-            and record["difference"] is not None
-        ):
-            suffix = f"{record['metric']}{_suffix(run, record['scoring'])}"
-            yield Metric(f"difference_{suffix}", record["difference"], when, step)
-            yield Metric(f"difference_p_{suffix}", record["p_corrected"], when, step)
+    for row in compared:
+        own = run.identity.experiment in (row.experiment, trained_as(row.experiment))
+        if own and row.scoring in run.evaluations and row.difference is not None:
+            name = f"segm_{row.metric}{_suffix(run, row.scoring)}"
+            yield Metric(f"difference_{name}", row.difference / 100, when, step)
+            yield Metric(f"difference_p_{name}", row.p_corrected, when, step)
 
 
 def _suffix(run: Run, scoring: str) -> str:

@@ -21,10 +21,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gol.config.experiments import experiments, trained_as
 from gol.config.layout import DIFFERENCES
 from gol.errors import UserError
-from gol.files import read_json
 from gol.results import quoting
+from gol.results.difference_file import Compared, read_differences
 from gol.results.runs import Run, read_runs
 from gol.results.tracking import (
     Entry,
@@ -53,12 +54,15 @@ if TYPE_CHECKING:
 
 _LONGEST_NOTE = 5000  # characters that every version of MLflow takes
 _PIPELINE = "gol.pipeline"  # tag of what this module makes: the folder of the results
-_TABLES = [f"{name}.{kind}" for name in ("table", DIFFERENCES) for kind in ("md", "csv", "tex")]
-_REPORT = (*_TABLES, "report.html")  # those that are there
+_REPORT = ("table.md", "table.csv", "table.tex", "report.html")
 
 
 def log_pipeline(
-    run_folders: Iterable[str | Path], store: str | Path, experiment_name: str, results: str | Path
+    run_folders: Iterable[str | Path],
+    store: str | Path,
+    experiment_name: str,
+    results: str | Path,
+    differences: str | Path | None = None,
 ) -> str:
     """Logs the runs of a pipeline that are not logged yet, and what belongs to them together.
 
@@ -69,29 +73,34 @@ def log_pipeline(
         store: as for ``create_tracking_store``.
         experiment_name: MLflow experiment.
         results: folder with ``table.md`` and, if they are there, ``figures`` and ``report.html``.
+        differences: ``differences.json`` of these runs, which is logged too, with its ``.md`` and
+            ``.csv``.
 
     Returns:
         The id of the pipeline's MLflow run.
 
     Raises:
-        UserError: a run or the table is missing, or the tracking store cannot be used.
+        UserError: a run or the table is missing, the tracking store cannot be used, or
+            ``differences`` is another file.
     """
     check_name(tracking_uri(store), experiment_name)
     uri, results = create_tracking_store(store), Path(results)
     rows: dict[str, list[Run]] = {}
     for run in read_runs(run_folders):
         rows.setdefault(run.identity.experiment, []).append(run)
+    shown = {*rows, *(name for name in experiments() if trained_as(name) in rows)}
+    compared = read_differences(differences, shown) if differences else []
     ids = {
         name: [_logged(run, uri, experiment_name) for run in runs] for name, runs in rows.items()
     }
-    parent = _log_together(results, rows, uri, experiment_name)
+    parent = _log_together(results, differences, rows, uri, experiment_name)
     made = {parent}
     links = {}
     for name, runs in rows.items():
         row = parent
         if len(runs) > 1:
             with tempfile.TemporaryDirectory() as nothing:
-                entry = _row(runs, results, Path(nothing))
+                entry = _row(runs, compared, results, Path(nothing))
                 row = log_entry(entry, uri, experiment_name)
             made.add(row)
             links[row] = parent
@@ -113,13 +122,24 @@ def _logged(run: Run, uri: str, experiment_name: str) -> str:
     return log_run(run.folder.path, uri, experiment_name)
 
 
-def _log_together(results: Path, rows: dict[str, list[Run]], uri: str, experiment_name: str) -> str:
+def _log_together(
+    results: Path,
+    differences: str | Path | None,
+    rows: dict[str, list[Run]],
+    uri: str,
+    experiment_name: str,
+) -> str:
     """Logs the table and the figures, and returns the id of their MLflow run."""
     table = results / "table.md"
     if not table.is_file():
         raise UserError(f"no {table}: write it with `gol table`")
     paths = [results / name for name in _REPORT] + sorted(results.glob("figures/*.*"))
     files = {str(p.relative_to(results)): p for p in paths if p.is_file()}
+    if differences:
+        beside = [Path(differences).with_suffix(kind) for kind in (".md", ".csv", ".json")]
+        files |= {p.name: p for p in beside if p.is_file()}
+    else:  # a figure of an earlier time
+        files = {name: p for name, p in files.items() if p.stem != DIFFERENCES}
     runs = [run for part in rows.values() for run in part]
     # MLflow's Markdown takes a line for a table's only if it has three dashes.
     text = re.sub(r"(?<=\| )-(?= \|)", "---", table.read_text(encoding="utf-8"))
@@ -137,15 +157,14 @@ def _log_together(results: Path, rows: dict[str, list[Run]], uri: str, experimen
         return log_entry(entry, uri, experiment_name)
 
 
-def _row(runs: list[Run], results: Path, artifacts: Path) -> Entry:
+def _row(runs: list[Run], compared: list[Compared], results: Path, artifacts: Path) -> Entry:
     """Mean and sample standard deviation over the seeds of an experiment."""
     who = runs[0].identity
     seeds = ", ".join(str(run.identity.seed) for run in runs)
     entry = _entry(who.experiment, runs, results, artifacts)
     note = f"**{quoting.markdown(who.label)}**: mean over the seeds {seeds}"
-    table = results / f"{DIFFERENCES}.json"
-    compared = read_json(table) if table.is_file() else []
-    parts = [*map(content_hash, runs), files_hash({table.name: table}) if compared else ""]
+    gains = list(difference_points(runs[-1], compared))
+    parts = [*map(content_hash, runs), *(f"{gain.key} {gain.value}" for gain in gains)]
     content = hashlib.sha256("".join(parts).encode()).hexdigest()
     entry.tags.update({"gol.content": content, NOTE: note})
     entry.params.update({**run_params(runs[0]), "seed": f"mean of {seeds}"})
@@ -159,7 +178,7 @@ def _row(runs: list[Run], results: Path, artifacts: Path) -> Entry:
         if len(points) > 1:
             spread = statistics.stdev(p.value for p in points)
             entry.points.append(_like(points[-1], "_std", spread))
-    entry.points.extend(difference_points(runs[-1], compared))
+    entry.points.extend(gains)
     return entry
 
 

@@ -58,7 +58,7 @@ def fetch_weights(weights: Mapping[str, Any], option: str = "--weights") -> Path
     if weights.get("file"):
         return path
     if weights.get("page"):
-        if path.exists():
+        if path.is_file():
             return path
         raise UserError(f"no file {path.name}, which has no address: {elsewhere(weights, option)}")
     try:

@@ -112,6 +112,11 @@ MISTAKES = [
     ),
     ("gol.weights={path: x}", "unknown key 'path' in gol.weights; allowed: file, url"),
     ("gol.weights={_delete_: true, sha256: abcdef12}", "'gol.weights' must have a file or a url"),
+    ("gol.weights.page=http://p", "'gol.weights' must have page and name together, and no url"),
+    (
+        "gol.weights={_delete_: true, page: p, name: ../x}",
+        "'gol.weights.name' must be the name of a file, not '../x'",
+    ),
     ("gol.weights=mine.pth", "key 'gol.weights' must be an object with the keys file, url"),
     ("seed=-1", "seed is -1; allowed: whole numbers from 0"),
     ("seed=one", "seed is 'one'; allowed: whole numbers from 0"),

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 import gol
 from gol.cli import main
+from gol.config.resolve import python_config
 from gol.errors import UserError
 from gol.models import APAGate
 from gol.models.weights import load_backbone
@@ -119,6 +120,11 @@ def test_it_takes_every_tensor_of_the_authors_file_and_computes_se_resnet(tmp_pa
         torch.testing.assert_close(block(x), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_ratio_that_leaves_no_channel_is_refused():
+    with pytest.raises(ValueError, match="ratio is 33; allowed: 1 to the 32 channels"):
+        APAGate(32, ratio=33)
+
+
 def test_weights_without_gates_are_refused_by_name(tmp_path, se_r50):
     plain = torchvision.models.resnet50(weights=None).state_dict()
     with pytest.raises(UserError, match=r"missing layer1\.0\.se\.norm\.weight"):
@@ -140,5 +146,8 @@ def test_its_file_is_looked_for_and_said_where_to_get(tmp_path, monkeypatch, cap
     torch.save(authors(build_backbone(se_r50).state_dict()), tmp_path / "hub/checkpoints" / name)
     assert main(["weights", "se_r50"]) == 0
     assert capsys.readouterr().out.strip().endswith(name)
-    detector = gol.build_detector(gol.load_experiment("longtail/apa_gol"))
+    config = gol.load_experiment("longtail/apa_gol")
+    with pytest.raises(UserError, match="se_r50 has no weights that mmdet's tools load: name"):
+        python_config(config)
+    detector = gol.build_detector(config)
     assert any(isinstance(module, APAGate) for module in detector.modules())

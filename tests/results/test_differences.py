@@ -14,7 +14,9 @@ from gol.cli import main
 from gol.config.layout import Layout
 from gol.errors import UserError
 from gol.evaluation.lvis import evaluate_file
-from gol.results.differences import METRICS, compare, markdown, write_comparison
+from gol.results.difference_file import Compared
+from gol.results.differences import METRICS, compare, markdown, records, write_comparison
+from gol.results.page_tables import difference_lines
 
 NAMES = ("softmax", "gumbel", "worse")
 
@@ -113,12 +115,34 @@ def test_the_report_shows_them(runs, tmp_path, capsys):
     assert line.startswith(f"<td>{own['difference']:+.1f} (".replace("-", "−"))
     assert ("*" in line.split("</td>")[0]) == own["real"]
     page.unlink()
-    path.write_text('[{"label": "Gumbel"}]')
-    capsys.readouterr()
-    assert main(["report", *folders, "--differences", str(path), *out]) == 2
-    said = capsys.readouterr().err
-    assert said.endswith("differences.json is not a differences.json of `gol compare`\n")
-    assert said.count("\n") == 1 and not page.exists()
+    wrong = "differences.json is not a differences.json of `gol compare`\n"
+    for content, message in [
+        ('[{"label": "Gumbel"}]', wrong),
+        ("{}", wrong),
+        (json.dumps([{**rows[0], "label": 5}]), wrong),
+        (json.dumps([{**rows[0], "mean": 10**400}]), wrong),
+        (
+            json.dumps([{**rows[0], "experiment": "x"}]),
+            "compares x, which is none of the rows here\n",
+        ),
+        (json.dumps(rows), "differences.png is not a figure of `gol compare`\n"),
+    ]:
+        path.write_text(content)
+        if content == json.dumps(rows):
+            (tmp_path / "out/figures/differences.png").write_bytes(b"\x89PNG")
+        capsys.readouterr()
+        assert main(["report", *folders, "--differences", str(path), *out]) == 2
+        said = [line for line in capsys.readouterr().err.splitlines() if "no examples" not in line]
+        assert len(said) == 1 and f"{said[0]}\n".endswith(message) and not page.exists()
+    (tmp_path / "out/figures/differences.png").unlink()
+    assert main(["report", *folders, "--differences", str(path), *out]) == 0
+
+
+def test_rows_of_one_label_are_rows_of_their_own(runs):
+    first, *_ = records(compare(runs, "demo/softmax", resamples=20))
+    same = [Compared(**first), Compared(**{**first, "experiment": "demo/other"})]
+    assert len(difference_lines(same)) == 3
+    assert difference_lines([]) == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,10 @@ from mlflow_stores import content_of, files_in, runs_in
 from run_folders import make_run
 
 from gol.errors import UserError
+from gol.results.difference_file import Compared
+from gol.results.runs import read_runs
 from gol.results.tracking import create_tracking_store, log_run
+from gol.results.tracking_content import difference_points
 from gol.results.tracking_pipeline import log_pipeline
 from gol.results.tracking_store import connect
 
@@ -68,23 +71,43 @@ def test_seeds_are_below_their_row_and_rows_below_the_table(results, store):
 
 
 def test_differences_from_a_baseline_are_in_the_row_and_beside_the_table(results, store):
-    who = {"experiment": "demo/gumbel", "scoring": "gumbel", "metric": "APr"}
-    real = {**who, "difference": 1.5, "p_corrected": 0.01}
-    others = [{**real, "scoring": "softmax"}, {**real, "experiment": "demo/softmax"}]
-    (results / "differences.json").write_text(json.dumps([real, *others]))
-    (results / "differences.md").write_text("| Gumbel | +1.5 |")
-    parent = _log(results, store)
+    path = results / "differences.json"
+
+    def row(**changes):
+        values = {"experiment": "demo/gumbel", "scoring": "gumbel", "label": "Gumbel", "seeds": 3}
+        ends = {"difference_low": 0.5, "difference_high": 2.5, "p_corrected": 0.01, "real": True}
+        return {**values, "metric": "APr", "mean": 9.0, "difference": 1.5, **ends, **changes}
+
+    def logged(*rows):
+        path.write_text(json.dumps(rows))
+        runs = [results / "runs/gumbel/seed0", results / "runs/gumbel/seed1"]
+        parent = log_pipeline([*runs, results / "runs/softmax/seed0"], store, "demo", results, path)
+        (run,) = [run for run in runs_in(store) if run.info.run_name == "demo/gumbel"]
+        metrics = {k: v for k, v in run.data.metrics.items() if k.startswith("difference")}
+        return parent, metrics
+
+    path.with_suffix(".md").write_text("| Gumbel | +1.5 |")
+    others = row(scoring="softmax"), row(experiment="demo/softmax", difference=None)
+    parent, found = logged(row(), *others)
+    assert found == {"difference_segm_APr": 0.015, "difference_p_segm_APr": 0.01}
     files = connect(create_tracking_store(store)).list_artifacts(parent)
-    assert "differences.md" in {file.path for file in files}
-    (row,) = [run for run in runs_in(store) if run.info.run_name == "demo/gumbel"]
-    found = {k: v for k, v in row.data.metrics.items() if k.startswith("difference")}
-    assert found == {"difference_APr": 1.5, "difference_p_APr": 0.01}
-    assert _log(results, store) == parent
-    others[0]["p_corrected"] = 0.02
-    (results / "differences.json").write_text(json.dumps([{**real, "difference": 0.0}, *others]))
-    _log(results, store)
-    (row,) = [run for run in runs_in(store) if run.info.run_name == "demo/gumbel"]
-    assert row.data.metrics["difference_APr"] == 0
+    assert {"differences.md", "differences.json"} <= {file.path for file in files}
+    assert logged(row(), *others) == (parent, found)
+    assert logged(row(experiment="demo/gumbel", difference=0.0))[1]["difference_segm_APr"] == 0
+    with pytest.raises(UserError, match="compares demo/gol, which is none of the rows here"):
+        logged(row(experiment="demo/gol"))
+    parent = _log(results, store)  # without them: those of an earlier time are not shown
+    files = connect(create_tracking_store(store)).list_artifacts(parent)
+    assert not any("differences" in file.path for file in files)
+
+
+def test_a_calibrated_row_s_difference_is_at_its_training(results):
+    (run,) = read_runs([results / "runs/softmax/seed0"])
+    row = {"experiment": "demo/softmax_norcal", "scoring": run.primary, "label": "x", "seeds": 3}
+    ends = {"difference_low": 0.5, "difference_high": 2.5, "p_corrected": 0.01, "real": True}
+    compared = [Compared(**row, metric="AP", mean=9.0, difference=1.5, **ends)]
+    names = {point.key for point in difference_points(run, compared)}
+    assert names == {"difference_segm_AP", "difference_p_segm_AP"}
 
 
 def test_again_changes_nothing_and_a_changed_table_only_the_parent(results, store, tmp_path):

@@ -50,10 +50,13 @@ if PIPELINE.baseline:
             " --out {params.out:q} 2>&1 | tee {log:q}"
 
 
+DIFFERENCES = [f"{RESULTS}/differences.json"] if PIPELINE.baseline else []
+
+
 rule page:
     input:
         finished(PIPELINE.layout.experiments),
-        differences=rules.differences.output[2:3] if PIPELINE.baseline else [],
+        differences=DIFFERENCES,
     output:
         report(
             f"{RESULTS}/report.html",
@@ -67,9 +70,7 @@ rule page:
     params:
         runs=runs(PIPELINE.layout.experiments),
         layout=lambda wildcards: PIPELINE.layout.text,
-        differences=lambda wildcards, input: [
-            part for path in input.differences for part in ("--differences", path)
-        ],
+        differences=["--differences", *DIFFERENCES] if DIFFERENCES else [],
     shell:
         "gol report {params.runs:q} --layout {params.layout:q} {params.differences:q} --out {output:q}"
         " 2>&1 | tee {log:q}"

@@ -36,7 +36,7 @@ rule track_pipeline:
         runs(PIPELINE.layout.experiments, RUN.tracked),
         rules.table.output,
         rules.page.output,
-        rules.differences.output if PIPELINE.baseline else [],
+        DIFFERENCES,
     output:
         f"{RESULTS}/mlflow.txt",
     log:
@@ -47,6 +47,7 @@ rule track_pipeline:
         runs=runs(PIPELINE.layout.experiments),
         name=PIPELINE.name,
         results=subpath(output[0], parent=True),
+        differences=["--differences", *DIFFERENCES] if DIFFERENCES else [],
     shell:
         "gol track {params.runs:q} --name {params.name:q} --results {params.results:q}"
-        " 2> {log:q} | tee {output:q}"
+        " {params.differences:q} 2> {log:q} | tee {output:q}"
