@@ -73,22 +73,25 @@ def experiment(name: str) -> Experiment:
 def trained_as(name: str) -> str:
     """The experiment whose runs serve one with a calibration, which needs no training of its own.
 
-    That is the one with the same values of all other axes; without such a one, and for others than
-    calibrated experiments, ``name`` itself.
+    That is the one with the same values of all other axes, and of a row the row of the same name
+    of that one; without such a one, and for others than calibrated experiments, ``name`` itself.
 
     Raises:
         UserError: as :func:`experiment`.
     """
     axes = experiment(name).axes
-    if axes.calibration == "none" or "@" in name:
+    if axes.calibration == "none":
         return name
+    _, at, row = name.partition("@")
     plain = axes.model_copy(update={"calibration": "none"})
-    return next((other for other, entry in _table().items() if entry.axes == plain), name)
+    found = (other for other, entry in _table().items() if entry.axes == plain)
+    return next((f"{other}{at}{row}" for other in found), name)
 
 
 def calibrated_as(name: str, method: str) -> str | None:
     """The experiment that a calibration makes of another one; None if the list has none."""
+    base, at, row = name.partition("@")
     for other, entry in _table().items():
-        if entry.axes.calibration == method != "none" and trained_as(other) == name:
-            return other
+        if entry.axes.calibration == method != "none" and trained_as(other) == base:
+            return f"{other}{at}{row}"
     return None

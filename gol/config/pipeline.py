@@ -52,8 +52,9 @@ class Pipeline:
 
     def overrides(self, name: str) -> dict[str, Any]:
         """What the config of an experiment is told on top of it: dotted key to value."""
-        row = self.rows.get(name)
-        label = {"gol.label": row.label} if row and row.label else {}
+        same = (row for other, row in self.rows.items() if trained_as(other) == name)
+        row = self.rows.get(name) or next(same, None)
+        label = {"gol.label": row.label} if name in self.rows and row.label else {}
         given = {"init": self.init} if self.init else {}
         given |= {"gol.threads": self.threads, **self.set}
         return {**given, **(row.set if row else {}), **label}
@@ -221,6 +222,23 @@ def _baseline(file: PipelineFile, layout: Layout) -> str | None:
     return file.baseline if file.seeds >= LEAST_SEEDS else None
 
 
+def _check_calibrated(rows: Mapping[str, Row]) -> None:
+    """A calibrated row is scored on the runs of another, and has that one's settings."""
+    for name, row in rows.items():
+        trained = trained_as(name)
+        if trained == name:
+            continue
+        if row.label:
+            raise UserError(
+                f"row {name} is scored on the runs of {trained}: give that one the label"
+            )
+        same = [other for other in rows if trained in (other, trained_as(other))]
+        if any(rows[other].set != row.set for other in same):
+            raise UserError(
+                f"row {name} is scored on the runs of {trained}: give both the same set"
+            )
+
+
 def _check_experiments(pipeline: Pipeline) -> None:
     for changes in [pipeline.set, *(row.set for row in pipeline.rows.values())]:
         for axis in AXES:
@@ -230,6 +248,7 @@ def _check_experiments(pipeline: Pipeline) -> None:
                 )
         if "seed" in changes:
             raise UserError("key 'set.seed': seeds 0, 1 … are counted by the key 'seeds'")
+    _check_calibrated(pipeline.rows)
     for name in pipeline.experiments:
         boxes_alone = experiment(name).axes.detector == "faster_rcnn"
         if boxes_alone and "boundary" in pipeline.layout.protocols:

@@ -271,11 +271,11 @@ def _shown_as(run: Run, scoring: str) -> Identity:
     if name is None or _other_strength(run, scoring):
         return who
     entry = experiment(name)
-    told = ("label", "compare", "published", "published_note")
-    axes = {**who.axes, "calibration": method}
-    return who.model_copy(
-        update={"experiment": name, "axes": axes, **{key: getattr(entry, key) for key in told}}
-    )
+    told = {key: getattr(entry, key) for key in ("compare", "published", "published_note")}
+    axes, label = {**who.axes, "calibration": method}, entry.label
+    if who.label != experiment(who.experiment).label:  # one of a pipeline's own
+        label = f"{who.label}, {_calibration([run], scoring)}"
+    return who.model_copy(update={"experiment": name, "axes": axes, "label": label, **told})
 
 
 def _label(runs: Sequence[Run], who: Identity, scoring: str) -> str:

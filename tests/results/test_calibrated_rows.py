@@ -5,7 +5,7 @@ import random
 
 import matplotlib
 import pytest
-from run_folders import bill, evaluation, make_run
+from run_folders import bill, edit, evaluation, make_run
 
 from gol.config.experiments import calibrated_as, trained_as
 from gol.config.layout import Layout
@@ -112,6 +112,47 @@ def test_a_pipeline_trains_a_calibrated_experiment_not_twice():
     assert trained_as("demo/gol_fracal") == "demo/gol" and trained_as("demo/gol") == "demo/gol"
     assert calibrated_as("demo/gol", "fracal") == "demo/gol_fracal"
     assert calibrated_as("demo/gol", "norcal") is None and calibrated_as("demo/gol", "") is None
+
+
+def test_calibrated_rows_of_a_pipeline_are_scored_on_the_rows_without():
+    names = ["demo/softmax", "demo/softmax_norcal"]
+    variants = {"slow": {"optimizer.lr": 0.02}, "fast": {"optimizer.lr": 0.08}}
+    pipeline = read_pipeline({"name": "p", "experiments": names, "variants": variants})
+    assert pipeline.trainings == ["demo/softmax@slow", "demo/softmax@fast"]
+    alone = {"name": "p", "experiments": [{"demo/softmax_norcal@x": {"set": variants["slow"]}}]}
+    pipeline = read_pipeline(alone)
+    assert pipeline.trainings == ["demo/softmax@x"]
+    assert pipeline.overrides("demo/softmax@x")["optimizer.lr"] == 0.02
+    assert pipeline.scorings("demo/softmax_norcal@x") == ["softmax+norcal"]
+    assert calibrated_as("demo/softmax@x", "norcal") == "demo/softmax_norcal@x"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"set": {"optimizer.lr": 0.03}}, "runs of demo/softmax@x: give both the same set"),
+        (
+            {"set": {"optimizer.lr": 0.02}, "label": "L"},
+            "of demo/softmax@x: give that one the label",
+        ),
+    ],
+)
+def test_a_calibrated_row_with_settings_of_its_own_is_refused(row, message):
+    plain = {"demo/softmax@x": {"set": {"optimizer.lr": 0.02}, "label": "Slow"}}
+    with pytest.raises(UserError, match=message):
+        read_pipeline({"name": "p", "experiments": [plain, {"demo/softmax_norcal@x": row}]})
+
+
+@pytest.mark.parametrize("label", ["Softmax, x", "Slow <b>"])
+def test_a_calibrated_row_is_called_as_its_training_and_the_calibration(run, label):
+    content = json.loads((run / "config.json").read_text())
+    edit(
+        run / "config.json", gol={**content["gol"], "experiment": "demo/softmax@x", "label": label}
+    )
+    row = next(row for row in collect([run]) if row.scoring == "softmax+norcal")
+    wanted = "Softmax, NorCal, x" if label == "Softmax, x" else "Slow <b>, NorCal"
+    assert (row.experiment, row.label) == ("demo/softmax_norcal@x", wanted)
+    assert row.trained_as == "demo/softmax@x" and row.primary
 
 
 def test_another_training_removes_what_was_calibrated_or_made_beside(run):
