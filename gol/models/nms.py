@@ -24,7 +24,7 @@ from functools import cached_property
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmcv.ops import nms
+from mmcv.ops.nms import NMSop
 from torch import Tensor
 
 from gol.errors import UserError
@@ -114,7 +114,7 @@ def choose(scores: Tensor, boxes: Boxes, score_thr: float, iou_thr: float, most:
     found, values = scores.new_empty(0, 4), scores.new_empty(0)
     largest = -math.inf
     for part in candidates.best_first(_FIRST * most):
-        pool = torch.cat([kept, part])
+        pool = torch.cat([kept, part]) if len(kept) else part
         rows, labels, values = candidates.at(pool)
         found = boxes.at(rows, labels)
         if largest == -math.inf:
@@ -142,7 +142,7 @@ def survivors(
     # In float32 as mmdet's, whose IoU is that of the coordinates as they are rounded here.
     offset = float(np.float32(largest) + np.float32(1))
     apart = boxes + (labels.to(boxes) * offset)[:, None]
-    return nms(apart, scores, iou_thr)[1]
+    return _suppressed(apart, scores, iou_thr)
 
 
 def detections_above(
@@ -175,7 +175,7 @@ def detections_above(
     kept = [labels.new_empty(0)]
     for start, end in _class_parts(labels):
         part = start + _by_score(values[start:end])
-        chosen = part[nms(apart[part], values[part], iou_thr)[1]]
+        chosen = part[_suppressed(apart[part], values[part], iou_thr)]
         kept.append(chosen[labels[chosen].sort(stable=True).indices])
     keep = torch.cat(kept)
     return torch.cat([found[keep], values[keep, None]], 1), labels[keep]
@@ -216,7 +216,7 @@ class _Candidates:
         self._parts = self._farthest_first()
         inputs = _inputs(scores, boxes)
         facts = [
-            (self._table >= self._least).sum(),
+            (self._table >= self._least).count_nonzero(),  # a sum would widen it first
             sum(values.sum() for values in inputs.values()),
             *([self._largest_of(next(self._parts))] if self._table.numel() > _SMALL else []),
         ]
@@ -231,7 +231,7 @@ class _Candidates:
         """(K,) proposals, classes and scores of K cells."""
         width = self._table.shape[1]
         rows = cells.div(width, rounding_mode="floor")
-        return rows, cells - rows * width, self._table.view(-1)[cells]
+        return rows, cells.remainder(width), self._table.view(-1)[cells]
 
     def best_first(self, size: int) -> Iterator[Tensor]:
         """Cells of all candidates in parts, the first of ``size``, then more and more."""
@@ -289,6 +289,11 @@ class _Candidates:
         count = boxes.shape[1]
         chosen = chosen[:, :count] if count > 1 else chosen.any(1, keepdim=True)
         return boxes.amax(2).masked_fill(~chosen, -math.inf).max()
+
+
+def _suppressed(boxes: Tensor, scores: Tensor, iou_thr: float) -> Tensor:
+    """Indices of what suppression leaves; mmcv's operator, whose function costs as much again."""
+    return NMSop.apply(boxes, scores, iou_thr, 0, 0.0, -1)
 
 
 def _by_score(scores: Tensor) -> Tensor:
