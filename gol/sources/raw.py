@@ -50,8 +50,9 @@ def download(names: Iterable[str], coco: str | Path | None = None) -> None:
 
 def _download(entries: dict[str, Mapping[str, Any]], coco: str | Path | None) -> None:
     missing = {name: entry for name, entry in entries.items() if not is_there(entry)}
-    for name in entries.keys() - missing.keys():
-        _say(f"{entries[name]['makes']}: already there")
+    for name, entry in entries.items():
+        if name not in missing:
+            _say(f"{entry['makes']}: already there")
     if coco is not None:
         for entry in missing.values():
             if "images" in entry:
