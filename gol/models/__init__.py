@@ -32,12 +32,14 @@ from gol.data.store import AnnotationStore  # noqa: E402
 from gol.errors import UserError  # noqa: E402
 from gol.losses import LOSSES  # noqa: E402
 from gol.models import foreign  # noqa: E402
+from gol.models.aglu import AGLUResNet  # noqa: E402
 from gol.models.gates import APAGate  # noqa: E402
 from gol.models.init import Start, load_init  # noqa: E402
 from gol.models.masks import lazy_masks  # noqa: E402
 from gol.models.weights import load_backbone  # noqa: E402
 
 __all__ = [
+    "AGLUResNet",
     "APAGate",
     "build_dataset",
     "build_detector",

@@ -41,8 +41,7 @@ class APAGate(nn.Module):
         ValueError: ``ratio`` leaves no channel.
 
     Source: Alexandridis et al., "Adaptive Parametric Activation", ECCV 2024; the layers' names are
-    those of its authors' code. Their best backbone has AGLU, x times APA of x, in place of ReLU
-    beside these gates; that is not here.
+    those of its authors' code.
     """
 
     _abbr_ = "se"  # by which mmcv names it in a block

@@ -13,6 +13,9 @@ from gol.errors import UserError
 from gol.models import APAGate
 from gol.models.weights import load_backbone
 
+#: The plain ResNet-50 with gates in GOL.
+GATED = ("longtail/apa_gol", {"backbone": "se_r50"})
+
 
 def gate(channels=32):
     torch.manual_seed(torch.seed())
@@ -87,7 +90,7 @@ def test_in_autocast_the_features_keep_their_dtype(dtype):
 
 @pytest.fixture(scope="module")
 def se_r50():
-    return dict(gol.load_experiment("longtail/apa_gol").model.backbone)
+    return dict(gol.load_experiment(*GATED).model.backbone)
 
 
 def authors(state):
@@ -138,7 +141,7 @@ def test_its_file_is_looked_for_and_said_where_to_get(tmp_path, monkeypatch, cap
     said = capsys.readouterr().err
     assert advice + str(tmp_path) in said and said.count("\n") == 1
     with pytest.raises(UserError, match=r"no file .* get it from .* name the file by .*--weights"):
-        gol.build_detector(gol.load_experiment("longtail/apa_gol"))
+        gol.build_detector(gol.load_experiment(*GATED))
     assert main(["weights"]) == 0
     line = next(row for row in capsys.readouterr().out.splitlines() if "se_r50" in row)
     name = line.rpartition("/")[2]
@@ -146,7 +149,7 @@ def test_its_file_is_looked_for_and_said_where_to_get(tmp_path, monkeypatch, cap
     torch.save(authors(build_backbone(se_r50).state_dict()), tmp_path / "hub/checkpoints" / name)
     assert main(["weights", "se_r50"]) == 0
     assert capsys.readouterr().out.strip().endswith(name)
-    config = gol.load_experiment("longtail/apa_gol")
+    config = gol.load_experiment(*GATED)
     with pytest.raises(UserError, match="se_r50 has no weights that mmdet's tools load: name"):
         python_config(config)
     detector = gol.build_detector(config)
