@@ -166,7 +166,8 @@ def invalid(model: type, error: Any, part: Collection[str] = ()) -> UserError:
     if place and (kind == "invalid_key" or place[-1] == "[key]"):
         *folders, name = [*part, *(name for name in place if name != "[key]")]
         where = f" in {'.'.join(map(str, folders))}" if folders else ""
-        return UserError(f"key {shown(name)}{where} must be a text")
+        phrase = _PHRASES.get(kind, "must be a text").format(**found.get("ctx", {}))
+        return UserError(f"key {shown(name)}{where} {phrase}")
     if kind == "literal_error":
         expected = found["ctx"]["expected"]
         return unknown(key, value, re.findall("'([^']*)'", expected) or [expected])

@@ -217,6 +217,10 @@ BAD = {
         "title 'Further experiments' is that of the table",
     ),
     "title that is no text": ({"tables": {1: ["demo/gumbel"]}}, "key 1 in tables must be a text"),
+    "variant that is no row": (
+        {"experiments": ["demo/gumbel"], "variants": {"a b": {"optimizer.lr": 1}}},
+        r"key 'a b' in variants must match ^[\w.=+-]+$",
+    ),
     "no config key": ({"set": {1: 5}}, "key 1 in set must be a text"),
     "axis in set": ({"set": {"backbone": "r50"}}, "key 'set.backbone': an axis belongs"),
     "seed in set": ({"set": {"seed": 3}}, "key 'set.seed': seeds 0, 1 … are counted by the key"),
