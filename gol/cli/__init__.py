@@ -55,8 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
         extra = VERBS[name].extra
         if _is_installed(extra):
             raise
-        text = f"needs {error.name}: pip install 'gol[{extra}]' (README, \"Installing elsewhere\")"
-        print(f"gol {name}: error: {text}", file=sys.stderr)
+        # Not by the name gol, which is another project's in the public index.
+        text = f"needs {error.name}: pip install '.[{extra}]' in the checkout"
+        where = '(README, "Installing elsewhere")'
+        print(f"gol {name}: error: {text} {where}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"gol {name}: interrupted", file=sys.stderr)

@@ -102,7 +102,9 @@ def _packages() -> Iterator[Check]:
             missing.append(name)
     yield Check(OK, "packages", ", ".join(found))
     if missing:
-        yield Check(MISSING, "packages", f"{', '.join(missing)}: pip install 'gol[all]'")
+        yield Check(
+            MISSING, "packages", f"{', '.join(missing)}: pip install '.[all]' in the checkout"
+        )
 
 
 def _operators() -> Check:

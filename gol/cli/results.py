@@ -275,6 +275,11 @@ def _calibrated(found: "Calibrated") -> tuple[dict[str, Any], str]:
         cells = ("-" if value is None else f"{100 * value:.1f}" for value in row.values())
         lines.append(f"{title:{width}}" + "".join(f"{cell:>7}" for cell in cells))
     lines.append(f"detections in {found.detections}")
+    if found.curve:
+        curve = found.detections.parent.parent / "calibration" / f"{found.scoring}.png"
+        lines.append(f"{chosen.parameter} fitted on training images; the curve is {curve}")
+    if found.replaced is not None and found.replaced != found.strength:
+        lines.append(f"in place of those of {chosen.parameter} {found.replaced:.3g}")
     if found.missing:
         count = found.after["detections"]
         lines.append(

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,6 +64,7 @@ class Calibrated:
         after: those of the calibrated ones.
         detections: the file of these.
         missing: about how many detections are missing since their masks were not kept.
+        replaced: strength of the detections whose place these take; None if there were none.
     """
 
     scoring: str
@@ -72,6 +74,7 @@ class Calibrated:
     after: dict[str, Any]
     detections: Path
     missing: int
+    replaced: float | None = None
 
 
 def calibrate(
@@ -145,6 +148,9 @@ def _apply(
         remove(folder.detections(scoring, per_class=True))
     missing = rescoring.write(out, calibration(method), value)
     after = evaluate_file(annotations, out, folder.evaluation(scoring))
+    replaced = None
+    with suppress(UserError, AttributeError):  # nothing, or no record of ours
+        replaced = read_json(folder.calibration(scoring)).get("strength")
     record = {
         "parameter": calibration(method).parameter,
         "strength": value,
@@ -155,7 +161,7 @@ def _apply(
     write_json(folder.calibration(scoring), record, indent=1, writer=_WRITER)
     for path in folder.fit_figures(scoring):  # of a fit before
         remove(path)
-    return Calibrated(scoring, value, curve, before, after, out, missing)
+    return Calibrated(scoring, value, curve, before, after, out, missing, replaced)
 
 
 def _weights(folder: RunFolder, kept: KeptFolder, config: Any) -> Path:

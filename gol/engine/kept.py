@@ -94,7 +94,7 @@ class KeptFolder:
         """
         if not self.exists:
             raise UserError(
-                f"{self.path} has no kept logits: `gol detect --keep-logits` writes them"
+                f"{self.path} has no kept logits: `gol detect RUN --keep-logits` writes them"
             )
         return read_model(self._index, KeptIndex)
 

@@ -34,7 +34,14 @@ def fetch_pretrained(name: str, out: str | Path | None = None) -> Path:
 
     entry = pick("checkpoint", name, pretrained())
     path = Path(out) if out else cache_path(f"{name}.pth")
-    return fetch(Source.of(entry), path / f"{name}.pth" if path.is_dir() else path)
+    source = Source.of(entry)
+    try:
+        return fetch(source, path / f"{name}.pth" if path.is_dir() else path)
+    except UserError as error:
+        advice = (
+            f"get {source.urls[0]} elsewhere and name it by `gol pretrained {name} --file FILE`"
+        )
+        raise UserError(f"{error}. Without network, {advice}") from error
 
 
 def prepare_run(

@@ -82,7 +82,7 @@ def result_drawings(runs: Sequence[Run], tables: Tables, classes: Sequence[Class
         "distribution": (
             lambda path: class_plots.plot_distribution(classes, path),
             "Bars: training images of each class, from the most frequent to the rarest",
-            "One bar per class; the vertical axis is logarithmic.",
+            "One bar per class; the vertical axis is logarithmic from 1 on.",
         ),
         "examples": (
             lambda path: plot_examples(runs, tables, path),

@@ -295,7 +295,7 @@ def _calibration(runs: Iterable[Run], scoring: str) -> str:
 
     chosen = calibration(scoring.partition("+")[2])
     found = sorted({value for run in runs if (value := _strength(run, scoring)) is not None})
-    if not chosen.parameter or not found:
+    if not chosen.parameter or set(found) <= {chosen.default}:
         return chosen.title
     ends = dict.fromkeys(f"{value:.3g}" for value in (found[0], found[-1]))
     return f"{chosen.title} {' to '.join(ends)}"

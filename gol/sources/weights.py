@@ -10,7 +10,7 @@ from gol.sources.download import Source, fetch
 
 #: How a file is named in the place of a download, by the option of ``gol config``.
 _NAMED = {
-    "--weights": "`gol config EXPERIMENT --weights FILE`",
+    "--weights": "`gol config EXPERIMENT --weights FILE` or gol.weights.file in a pipeline's set",
     "--init": "`gol config EXPERIMENT --init FILE` or the key init of the pipeline file",
 }
 

@@ -14,6 +14,7 @@ from filelock import FileLock
 from test_detect import prepare
 
 import gol
+from gol.cli import main
 from gol.config.resolve import fingerprint, save_config
 from gol.costs import read_attempts
 from gol.engine.calibrate import calibrate
@@ -93,6 +94,17 @@ def test_logn_and_a_fit_measure_on_half_of_the_training_images(run, capsys):
     assert strengths == sorted(strengths) and strengths[0] == 0 and strengths[-1] == 2
     best = max(found.curve, key=lambda point: (point.AP, -point.strength))
     assert found.strength == best.strength
+
+
+def test_another_strength_says_what_it_replaces_and_a_fit_where_its_curve_is(run, capsys):
+    for gamma, words in (("0.7", False), ("0.5", True)):
+        assert main(["calibrate", str(run), "norcal", "--gamma", gamma, "--device", "cpu"]) == 0
+        said = capsys.readouterr().out
+        assert ("in place of those of gamma 0.7" in said) == words
+    assert main(["calibrate", str(run), "norcal", "--fit", "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    figure = RunFolder(run).fit_figures("softmax+norcal")[0].with_suffix(".png")
+    assert f"gamma fitted on training images; the curve is {figure}" in said and figure.is_file()
 
 
 def test_the_bill_of_logn_has_its_detection_on_training_images(run):
@@ -202,7 +214,7 @@ def test_what_cannot_be_calibrated_is_named(run, tmp_path, tiny_data):
     with pytest.raises(UserError, match="of another configuration or other annotations"):
         calibrate(run, "norcal", device="cpu")
     shutil.rmtree(run / "kept")
-    with pytest.raises(UserError, match="has no kept logits: `gol detect --keep-logits` writes"):
+    with pytest.raises(UserError, match="has no kept logits: `gol detect RUN --keep-logits`"):
         calibrate(run, "norcal", device="cpu")
 
 

@@ -87,7 +87,7 @@ def test_what_the_base_lacks_is_one_line(base):
     for arguments, extra in needs.items():
         (line,) = base.run("gol", *arguments, code=2).splitlines()
         assert line.startswith(f"gol {arguments[0]}: error: needs "), line
-        assert f"pip install 'gol[{extra}]'" in line
+        assert f"pip install '.[{extra}]' in the checkout" in line
     assert not list(base.folder.iterdir())
 
 
@@ -99,7 +99,7 @@ def test_detection_without_the_pipeline(install, root, tiny_data):
     prepare(detection, tiny_data, "another")  # a finished run needs no job
     for verb, *arguments in (["launch", "another"], ["store", "--store", "mlflow.db"]):
         line = detection.run("gol", verb, *arguments, code=2).splitlines()[-1]
-        assert line.startswith(f"gol {verb}: error: needs ") and "pip install 'gol[all]'" in line
+        assert line.startswith(f"gol {verb}: error: needs ") and "pip install '.[all]'" in line
     assert not (detection.folder / "mlflow.db").exists()
 
 
