@@ -5,7 +5,7 @@ import math
 import shlex
 import statistics
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from gol.cli.epochs import EpochLength, epoch_length
 from gol.cli.spent import Spent, spent
 from gol.config.axes import axis_values
 from gol.config.datasets import load_dataset
+from gol.config.experiments import trained_as
 from gol.config.pipeline import Pipeline
 from gol.config.resolve import read_config
 from gol.costs import devices_of
@@ -89,6 +90,7 @@ class Plan:
         unprepared: files that the pipeline writes when it prepares the datasets that are missing.
         spent: what the runs that are done took.
         gpus: devices that work at once, or None.
+        shown: the trainings that the tables show, where these are not all.
     """
 
     costs: list[Cost]
@@ -97,6 +99,7 @@ class Plan:
     unprepared: list[str]
     spent: Spent
     gpus: int | None = None
+    shown: frozenset[str] = frozenset()
 
     @property
     def runs(self) -> int:
@@ -110,6 +113,12 @@ class Plan:
     def hours(self, bound: str = "least") -> float | None:
         """Hours of one device for all runs."""
         return _sum(cost.hours(bound) for cost in self.costs)
+
+    @property
+    def of_tables(self) -> "Plan | None":
+        """The same for what the tables show alone; None where that is all."""
+        costs = [cost for cost in self.costs if cost.experiment in self.shown]
+        return replace(self, costs=costs, shown=frozenset()) if costs else None
 
     @property
     def hours_of_done(self) -> float | None:
@@ -153,6 +162,8 @@ class Plan:
             "runs": self.runs,
             "images": _bounds(self.images),
             "gpu_hours": _bounds(self.hours),
+            "tables": (part := self.of_tables)
+            and {"runs": part.runs, "gpu_hours": _bounds(part.hours)},
             "gpus": self.gpus,
             "days": _bounds(self.days),
             "disk_bytes": self.disk,
@@ -197,7 +208,9 @@ def estimate(
     unsized += _missing_inits(pipeline)
     incomplete = [cost.experiment for cost in costs if cost.epoch is None or cost.disk is None]
     unprepared = dict.fromkeys(str(_prepared(pipeline, name).classes) for name in incomplete)
-    return Plan(costs, download, unsized, list(unprepared), spent(pipeline), gpus)
+    shown = frozenset(map(trained_as, pipeline.layout.experiments))
+    rest = shown if shown < set(pipeline.trainings) else frozenset()
+    return Plan(costs, download, unsized, list(unprepared), spent(pipeline), gpus, rest)
 
 
 def check_counted(pipeline: Pipeline, options: list[str]) -> None:

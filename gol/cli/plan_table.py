@@ -25,6 +25,7 @@ def format_plan(plan: Plan, options: list[str]) -> str:
         "runs": f"{plan.runs:,} ({factors})",
         "images": _at_least(plan.images(), exact),
         f"{unit}-hours": _span(plan.hours(), plan.hours("most"), digits=0),
+        **_tables(plan, unit),
         "disk": f"{_size(plan.disk)} of checkpoints and weights; data and detections come on top",
     }
     if plan.download or plan.unsized:
@@ -48,6 +49,15 @@ def format_plan(plan: Plan, options: list[str]) -> str:
             *_advice(plan, options),
         ]
     )
+
+
+def _tables(plan: Plan, unit: str) -> dict[str, str]:
+    """The part that `snakemake reproduce_table` trains."""
+    part = plan.of_tables
+    if part is None:
+        return {}
+    hours = _span(part.hours(), part.hours("most"), digits=0)
+    return {"of these": f"{plural(part.runs, 'run')}, {hours} {unit}-hours for the tables"}
 
 
 def _line(cost: Cost) -> list[str]:

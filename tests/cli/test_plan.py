@@ -94,6 +94,10 @@ def test_the_plan_equals_hand_reckoning(tmp_path, monkeypatch):
     assert rfs.images() == 3 * 24 * 56_740 < rfs.images("most")
     assert rfs.hours("most") == pytest.approx(rfs.images("most") / speed / 3600)
     assert (plain.throughput, plain.device) == (speed, None)
+    assert estimate(read_pipeline(content)).of_tables is None
+    apart = {"name": "mine", "tables": {"A": [RFS]}, "experiments": [R50], "seeds": 3}
+    tables = estimate(read_pipeline(apart), throughput=speed).of_tables
+    assert (tables.runs, tables.hours()) == (3, rfs.hours())
     changed = estimate(read_pipeline({**content, "set": {"runner.max_epochs": 5}})).costs
     assert [cost.epochs for cost in changed] == [5, 5]
     assert [cost.hours() for cost in changed] == [
@@ -211,6 +215,7 @@ def test_the_printed_plan(tmp_path, monkeypatch, capsys):
     assert all(name in lines for name in names) and "– " not in text
     assert lines[R50][:5] == ["99,388", "12", "74,544", "8", "41"]  # 1,192,656 / 8 / 3600 hours
     assert lines["runs"][0] == "55"
+    assert re.search(r"of these +14 runs, \d+ to \d+ GPU-hours for the tables", text)
     days = [float(word) for word in lines["on"] if word.replace(".", "").isdigit()][1:]
     hours = [float(lines["GPU-hours"][i].replace(",", "")) for i in (0, 2)]
     assert days == pytest.approx([value / 16 / 24 for value in hours], abs=0.06)
