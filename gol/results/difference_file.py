@@ -1,10 +1,12 @@
 """``differences.json``, as ``gol compare`` writes it, read by the report and by MLflow."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter
 
+from gol.config.experiments import trained_as
 from gol.config.model import Count, Model, Number, Text
 from gol.errors import UserError
 from gol.files import read_json
@@ -47,7 +49,7 @@ def read_differences(path: str | Path, experiments: Collection[str]) -> list[Com
 
     Args:
         path: the file.
-        experiments: the rows that it may be of.
+        experiments: the rows that it may be of, or the trainings of theirs.
 
     Raises:
         UserError: no such file, not one of ``gol compare``, or it compares others.
@@ -56,6 +58,12 @@ def read_differences(path: str | Path, experiments: Collection[str]) -> list[Com
         found = TypeAdapter(list[Compared]).validate_python(read_json(path))
     except ValueError as error:
         raise UserError(f"{path} is not a differences.json of `gol compare`") from error
-    if others := [row.experiment for row in found if row.experiment not in experiments]:
+    if others := [row.experiment for row in found if not _is_of(row.experiment, experiments)]:
         raise UserError(f"{path} compares {others[0]}, which is none of the rows here")
     return found
+
+
+def _is_of(name: str, experiments: Collection[str]) -> bool:
+    with suppress(UserError):  # no experiment
+        return name in experiments or trained_as(name) in experiments
+    return False

@@ -21,7 +21,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gol.config.experiments import experiments, trained_as
 from gol.config.layout import DIFFERENCES
 from gol.errors import UserError
 from gol.results import quoting
@@ -88,8 +87,7 @@ def log_pipeline(
     rows: dict[str, list[Run]] = {}
     for run in read_runs(run_folders):
         rows.setdefault(run.identity.experiment, []).append(run)
-    shown = {*rows, *(name for name in experiments() if trained_as(name) in rows)}
-    compared = read_differences(differences, shown) if differences else []
+    compared = read_differences(differences, rows) if differences else []
     ids = {
         name: [_logged(run, uri, experiment_name) for run in runs] for name, runs in rows.items()
     }

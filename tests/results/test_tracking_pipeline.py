@@ -94,6 +94,7 @@ def test_differences_from_a_baseline_are_in_the_row_and_beside_the_table(results
     assert {"differences.md", "differences.json"} <= {file.path for file in files}
     assert logged(row(), *others) == (parent, found)
     assert logged(row(experiment="demo/gumbel", difference=0.0))[1]["difference_segm_APr"] == 0
+    logged(row(), row(experiment="demo/softmax_norcal", scoring="softmax+norcal"))
     with pytest.raises(UserError, match="compares demo/gol, which is none of the rows here"):
         logged(row(experiment="demo/gol"))
     parent = _log(results, store)  # without them: those of an earlier time are not shown
