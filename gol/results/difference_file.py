@@ -43,6 +43,12 @@ class Compared(Model):
     p_corrected: Number | None
     real: bool
 
+    def is_of(self, experiments: Collection[str]) -> bool:
+        """Whether it is one of some experiments, or one that only calibrates one of them."""
+        with suppress(UserError):  # one of another version, or none
+            return self.experiment in experiments or trained_as(self.experiment) in experiments
+        return False
+
 
 def read_differences(path: str | Path, experiments: Collection[str]) -> list[Compared]:
     """The rows of a ``differences.json``.
@@ -58,12 +64,6 @@ def read_differences(path: str | Path, experiments: Collection[str]) -> list[Com
         found = TypeAdapter(list[Compared]).validate_python(read_json(path))
     except ValueError as error:
         raise UserError(f"{path} is not a differences.json of `gol compare`") from error
-    if others := [row.experiment for row in found if not _is_of(row.experiment, experiments)]:
+    if others := [row.experiment for row in found if not row.is_of(experiments)]:
         raise UserError(f"{path} compares {others[0]}, which is none of the rows here")
     return found
-
-
-def _is_of(name: str, experiments: Collection[str]) -> bool:
-    with suppress(UserError):  # no experiment
-        return name in experiments or trained_as(name) in experiments
-    return False

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gol.config.experiments import trained_as
 from gol.config.layout import Figure
 from gol.config.own import Identity
 from gol.config.protocols import PROTOCOLS
@@ -153,8 +152,11 @@ def difference_points(run: Run, compared: Iterable[Compared]) -> Iterator["Metri
 
     when, step = milliseconds(run.train.finished), run.train.iterations
     for row in compared:
-        own = run.identity.experiment in (row.experiment, trained_as(row.experiment))
-        if own and row.scoring in run.evaluations and row.difference is not None:
+        if (
+            row.is_of([run.identity.experiment])
+            and row.scoring in run.evaluations
+            and row.difference is not None
+        ):
             name = f"segm_{row.metric}{_suffix(run, row.scoring)}"
             yield Metric(f"difference_{name}", row.difference / 100, when, step)
             yield Metric(f"difference_p_{name}", row.p_corrected, when, step)

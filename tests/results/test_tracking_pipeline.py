@@ -107,6 +107,9 @@ def test_a_calibrated_row_s_difference_is_at_its_training(results):
     row = {"experiment": "demo/softmax_norcal", "scoring": run.primary, "label": "x", "seeds": 3}
     ends = {"difference_low": 0.5, "difference_high": 2.5, "p_corrected": 0.01, "real": True}
     compared = [Compared(**row, metric="AP", mean=9.0, difference=1.5, **ends)]
+    other = {**row, "experiment": "demo/of_another_version"}
+    compared.append(Compared(**other, metric="APr", mean=9.0, difference=1.5, **ends))
+    assert compared[-1].is_of(["demo/of_another_version"])
     names = {point.key for point in difference_points(run, compared)}
     assert names == {"difference_segm_AP", "difference_p_segm_AP"}
 
