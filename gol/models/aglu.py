@@ -14,7 +14,7 @@ _SERIES = 1e-2  # below it log1p(t) - t / (1 + t) is a difference of like number
 
 
 class _AGLU(torch.autograd.Function):
-    """``x * APA(x)``; what it keeps for backward is x, as much as ReLU does."""
+    """``x * APA(x)``; of its tensors only x is kept for backward."""
 
     @staticmethod
     def forward(
@@ -31,11 +31,12 @@ class _AGLU(torch.autograd.Function):
         x, lambda_, kappa = ctx.saved_tensors
         wide = _wide(x)
         p, t = _probability(wide, lambda_, kappa)
-        slope = torch.where(t < lambda_ * torch.e**_FARTHEST, p * t / (1 + t) / lambda_, 0)
+        inside = wide * -kappa <= _FARTHEST
+        slope = torch.where(inside, p * t / (1 + t) / lambda_, 0)  # of p by kappa x
         series = t * t * (0.5 - t * (2 / 3 - 0.75 * t))
         curve = torch.where(t < _SERIES, series, t.log1p() - t / (1 + t)) / lambda_**2
         pull = grad.to(wide) * wide
-        by_x = grad.to(wide) * p + kappa * pull * slope  # slope: of p by kappa x
+        by_x = grad.to(wide) * p + kappa * pull * slope
         return by_x.to(x.dtype), (pull * p * curve).sum(), (pull * wide * slope).sum()
 
 
