@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gol.losses import gumbel_cross_entropy
     from gol.models import build_detector
 
-__version__ = "0.8.0"
+__version__ = "0.9.0"
 __all__ = [
     "activations",
     "build_detector",

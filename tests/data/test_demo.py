@@ -16,7 +16,8 @@ from seeds import fresh_seed
 
 from gol.data.demo import scene
 from gol.data.demo.draw import draw_demo
-from gol.data.demo.shapes import COMBINATIONS, HUES, SHAPES, draw_object
+from gol.data.demo.outlines import OUTLINES
+from gol.data.demo.shapes import COMBINATIONS, HUES, combinations, draw_object
 from gol.errors import UserError
 
 SMALL = {"train_images": 60, "val_images": 20, "classes": 12}
@@ -144,16 +145,35 @@ def test_every_labelled_object_stays_visible(seed, monkeypatch):
 
 
 @pytest.mark.parametrize("seed", [fresh_seed()])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", OUTLINES)
 def test_shapes_have_the_stated_area_and_reach_no_border_of_their_patch(shape, seed):
     rng = np.random.default_rng(seed)
-    kinds = [kind for kind in COMBINATIONS if kind.shape == shape]
+    kinds = [kind for kind in combinations(1203) if kind.shape == shape]
+    assert len(kinds) == 88
     for kind in kinds:
         sprite = draw_object(kind, 30, rng)
         assert abs(sprite.alpha.sum() / 900 - 1) < 0.08
         edge = np.ones_like(sprite.mask)
         edge[1:-1, 1:-1] = False
         assert not sprite.alpha[edge].any()
+
+
+@pytest.mark.parametrize("seed", [fresh_seed()])
+def test_textures_show_two_colours_the_second_darker_or_paler(seed):
+    rng = np.random.default_rng(seed)
+    kinds = combinations(1203)
+    assert len({kind.name for kind in kinds}) == len(kinds) == 1232
+    for kind in (kinds[i] for i in rng.permutation(len(kinds))[:300]):
+        sprite = draw_object(kind, 34, rng)
+        pale = kind.texture.startswith("pale_")
+        pixels = sprite.colour[sprite.mask]
+        values = pixels.min(axis=1) if pale else pixels.max(axis=1)
+        low, high = np.quantile(values, [0.02, 0.98])
+        if kind.texture == "solid":
+            assert high < 1.7 * low, kind  # light alone
+            continue
+        share = (values > (low + high) / 2).mean()
+        assert 0.08 < share < 0.92 and high > 1.25 * low, kind
 
 
 @pytest.mark.parametrize("seed", [fresh_seed(10**6)])
@@ -169,7 +189,7 @@ def test_same_seed_same_files_other_seed_others(tmp_path, seed):
 
 @pytest.mark.parametrize("seed", [fresh_seed()])
 @pytest.mark.parametrize("size", [48, 130])
-@pytest.mark.parametrize(("classes", "images"), [(2, 3), (40, 24), (48, 29), (100, 60)])
+@pytest.mark.parametrize(("classes", "images"), [(2, 3), (40, 24), (48, 29), (100, 60), (150, 90)])
 def test_other_sizes(tmp_path, seed, size, classes, images):
     summary = draw_demo(tmp_path, seed, images, images, size, classes, thresholds=(4, 20))
     data = json.loads((tmp_path / "train.json").read_text())
@@ -181,7 +201,7 @@ def test_other_sizes(tmp_path, seed, size, classes, images):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"classes": 145}, "classes=145: .* 2 to 144"),
+        ({"classes": 1233}, "classes=1233: .* 2 to 1,232"),
         ({"classes": 1}, "classes=1"),
         ({"size": 20}, "size=20: .* at least 48"),
         ({"train_images": 23}, "train_images=23: 40 classes need at least 24"),

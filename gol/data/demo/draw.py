@@ -2,7 +2,7 @@
 
 It exists so that the whole chain can be seen at work without a download. It is not LVIS.
 
-Six shapes x four hues x {solid, striped} are 48 combinations, with more classes 144;
+Six shapes x four hues x {solid, striped} are 48 combinations, with more classes 144 or 1,232;
 ``classes`` of them are classes, the others appear as unlabelled distractors. Objects are
 rotated, vary in colour and light, cover each other (at least 45 % of a labelled one can be
 seen) and stand on a cluttered, noisy background. Which combination is rare is drawn at random,
@@ -71,7 +71,7 @@ def draw_demo(
         train_images: number of training images.
         val_images: number of validation images.
         size: width and height of an image in pixels; objects scale with it.
-        classes: number of classes, at most 144.
+        classes: number of classes, at most 1,232.
         thresholds: the most images that a rare and a common class have.
         steepness: above 1 image counts fall faster than exponentially at first, and more classes
             are rare.
@@ -216,7 +216,7 @@ def _categories(
             "id": c,
             "name": kinds[c].name,
             "synset": f"{kinds[c].name}.n.01",
-            "def": f"a {kinds[c].hue} {kinds[c].shape}, {kinds[c].texture}",
+            "def": f"a {kinds[c].hue} {kinds[c].shape}, {kinds[c].texture.replace('_', ' ')}",
             "synonyms": [kinds[c].name],
             "frequency": frequency_group(images[c], thresholds),
             "image_count": images[c],

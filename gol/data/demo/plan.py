@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gol.data.demo.shapes import COMBINATIONS, MORE_COMBINATIONS, Combination
+from gol.data.demo.shapes import MOST_CLASSES, Combination, combinations
 from gol.errors import UserError
 
 _LEAST = 3  # training images of the rarest class
@@ -24,8 +24,8 @@ def image_counts(
     Raises:
         UserError: no such demo can be drawn.
     """
-    if not 2 <= classes <= len(MORE_COMBINATIONS):
-        raise UserError(f"classes={classes}: the demo has 2 to {len(MORE_COMBINATIONS)} classes")
+    if not 2 <= classes <= MOST_CLASSES:
+        raise UserError(f"classes={classes}: the demo has 2 to {MOST_CLASSES:,} classes")
     if size < 48:
         raise UserError(f"size={size}: the demo's images need at least 48 pixels")
     for key, images in (("train_images", train_images), ("val_images", val_images)):
@@ -48,13 +48,13 @@ def _falling(most: int, classes: int, steepness: float) -> list[int]:
 
 
 def even_order(classes: int, rng: np.random.Generator) -> list[Combination]:
-    """The 48 combinations, or 144 for more classes, most frequent class first, distractors last.
+    """The combinations of a set of ``classes``, most frequent class first, distractors last.
 
     Of 300 random orders the one in which the mean rank of every shape, hue and texture is
     nearest to the mean rank of all classes.
     """
     best, least = [], np.inf
-    kinds = COMBINATIONS if classes <= len(COMBINATIONS) else MORE_COMBINATIONS
+    kinds = combinations(classes)
     for _ in range(300):
         order = [kinds[i] for i in rng.permutation(len(kinds))]
         ranks: dict[str, list[int]] = {}

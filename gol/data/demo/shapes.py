@@ -1,24 +1,33 @@
 """The demo's objects: six shapes in four hues, solid or striped, drawn with soft edges.
 
-A set of more classes than these combinations takes four more hues, and chequered objects.
+Sets of more classes take four more hues and chequered objects, then eight more shapes and eight
+more textures, which is as many classes as LVIS has.
 
 Letters: P is the side of the square patch of pixels that holds one object.
 """
 
 import colorsys
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from gol.data.demo.outlines import OUTLINES, rotate
+
 SHAPES = ("bar", "cross", "disc", "ring", "square", "triangle")
 HUES = {"red": 0.0, "lime": 0.25, "cyan": 0.5, "purple": 0.75}
 TEXTURES = ("solid", "striped")
 _MORE_HUES = {"orange": 0.1, "green": 0.375, "azure": 0.6, "pink": 0.875}
-_MORE_TEXTURES = ("chequered",)
+_MORE_TEXTURES = (*TEXTURES, "chequered")
+_MANY_SHAPES = ("arrow", "crescent", "ell", "half", "heart", "hourglass", "star", "tee")
+_PALE = "pale_"  # a pattern on top that is paler than the object, not darker
+_PATTERNS = ("striped", "chequered", "dotted", "halved", "cored")
+_MANY_TEXTURES = ("solid", *_PATTERNS, *(_PALE + pattern for pattern in _PATTERNS))
 
 _TILT = np.pi / 6  # most that an object is turned either way
+_CORE = 0.7  # size of a core to that of its object
 _FINE = 4  # sub-pixels per pixel and axis when an edge is drawn
 
 
@@ -36,14 +45,23 @@ class Combination:
         return f"{self.texture}_{self.hue}_{self.shape}"
 
 
-COMBINATIONS = tuple(
-    Combination(shape, hue, texture) for shape in SHAPES for hue in HUES for texture in TEXTURES
+def _combine(*traits: Iterable[str]) -> tuple[Combination, ...]:
+    return tuple(Combination(*each) for each in itertools.product(*traits))
+
+
+COMBINATIONS = _combine(SHAPES, HUES, TEXTURES)
+_ALL_HUES = HUES | _MORE_HUES
+_SETS = (
+    COMBINATIONS,
+    _combine(SHAPES, _ALL_HUES, _MORE_TEXTURES),
+    _combine((*SHAPES, *_MANY_SHAPES), _ALL_HUES, _MANY_TEXTURES),
 )
-ALL_HUES = HUES | _MORE_HUES
-MORE_COMBINATIONS = tuple(
-    Combination(*traits)
-    for traits in itertools.product(SHAPES, ALL_HUES, (*TEXTURES, *_MORE_TEXTURES))
-)
+MOST_CLASSES = len(_SETS[-1])
+
+
+def combinations(classes: int) -> tuple[Combination, ...]:
+    """The smallest set of combinations with at least ``classes``, at most MOST_CLASSES, of them."""
+    return next(each for each in _SETS if len(each) >= classes)
 
 
 @dataclass(frozen=True)
@@ -73,17 +91,19 @@ def draw_object(kind: Combination, size: float, rng: np.random.Generator) -> Spr
         rng: source of the randomness.
     """
     stretch = np.exp(rng.uniform(-0.12, 0.12))
-    outline = _OUTLINES[kind.shape] * size * (stretch, 1 / stretch)
-    base = _colour(ALL_HUES[kind.hue] + rng.uniform(-0.05, 0.05), rng)
+    outline = OUTLINES[kind.shape] * size * (stretch, 1 / stretch)
+    base = _colour(_ALL_HUES[kind.hue] + rng.uniform(-0.05, 0.05), rng)
     angle = rng.uniform(-_TILT, _TILT)
     if kind.texture == "solid":
-        return _render(_rotate(outline, angle), base, base, None, rng)
-    period = max(3.5, size * rng.uniform(0.22, 0.3))
-    stripes = _stripes(period, 2 * size)
-    if kind.texture == "chequered":  # what stripes of both directions cover is filled once
-        stripes = np.concatenate([stripes, _rotate(stripes, np.pi / 2)])
-    stripes = _rotate(stripes, rng.uniform(0, np.pi))
-    return _render(_rotate(outline, angle), base, base * rng.uniform(0.2, 0.4), stripes, rng)
+        return _render(rotate(outline, angle), base, base, None, rng)
+    pattern = kind.texture.removeprefix(_PALE)
+    if pattern == "cored":
+        inner = rotate(_CORE * outline[None], angle)
+    else:
+        inner = rotate(_draw_pattern(pattern, size, rng), rng.uniform(0, np.pi))
+    share = rng.uniform(0.2, 0.4)
+    second = base * share if pattern == kind.texture else 255 - (255 - base) * share
+    return _render(rotate(outline, angle), base, second, inner, rng)
 
 
 def draw_blob(size: float, rng: np.random.Generator) -> Sprite:
@@ -99,14 +119,14 @@ def _render(
     outline: np.ndarray,
     base: np.ndarray,
     second: np.ndarray,
-    stripes: np.ndarray | None,
+    inner: np.ndarray | None,
     rng: np.random.Generator,
 ) -> Sprite:
-    """``outline`` (n, 2) around the origin, ``stripes`` (m, 4, 2) where ``second`` shows."""
+    """``outline`` (n, 2) around the origin, ``inner`` (m, k, 2) where ``second`` shows."""
     side = 2 * int(np.ceil(np.abs(outline).max())) + 3
     centre = side / 2 + rng.uniform(-0.5, 0.5, 2)
     alpha = _cover(outline[None] + centre, side)
-    share = 0.0 if stripes is None else _cover(stripes + centre, side)[..., None]
+    share = 0.0 if inner is None else _cover(inner + centre, side)[..., None]
     slope = rng.uniform(-0.25, 0.25, 2) / side
     ramp = np.arange(side, dtype=np.float32) - side / 2
     light = 1 + slope[0] * ramp[:, None] + slope[1] * ramp
@@ -121,51 +141,32 @@ def _cover(polygons: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(fine, (side, side), interpolation=cv2.INTER_AREA) / np.float32(255)
 
 
+def _draw_pattern(pattern: str, size: float, rng: np.random.Generator) -> np.ndarray:
+    """Polygons (m, n, 2) around the origin that the second colour fills, not turned yet."""
+    reach = 2 * size
+    if pattern == "halved":
+        return _stripes(2 * reach, reach)  # a single one, up to the middle
+    period = max(3.5, size * rng.uniform(0.22, 0.3))
+    if pattern == "dotted":
+        return _dots(1.5 * period, reach)
+    stripes = _stripes(period, reach)
+    if pattern == "chequered":  # what stripes of both directions cover is filled once
+        stripes = np.concatenate([stripes, rotate(stripes, np.pi / 2)])
+    return stripes
+
+
 def _stripes(period: float, reach: float) -> np.ndarray:
     starts = np.arange(-reach, reach, period)
     corners = np.array([[0, -reach], [period / 2, -reach], [period / 2, reach], [0, reach]])
     return corners + starts[:, None, None] * (1, 0)
 
 
-def _rotate(points: np.ndarray, angle: float) -> np.ndarray:
-    cos, sin = np.cos(angle), np.sin(angle)
-    return points @ np.array([[cos, sin], [-sin, cos]])
+def _dots(period: float, reach: float) -> np.ndarray:
+    along = np.arange(-reach, reach, period)
+    centres = np.stack(np.meshgrid(along, along), axis=-1).reshape(-1, 1, 2)
+    return centres + OUTLINES["disc"] * period / 2
 
 
 def _colour(hue: float, rng: np.random.Generator) -> np.ndarray:
     red_green_blue = colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.55, 1), rng.uniform(0.6, 1))
     return np.array(red_green_blue[::-1]) * 255
-
-
-def _arc(start: float, stop: float, points: int, radius: float = 1.0) -> np.ndarray:
-    angles = np.linspace(start, stop, points)
-    return np.stack([np.cos(angles), np.sin(angles)], 1) * radius
-
-
-def _unit(points: np.ndarray) -> np.ndarray:
-    """The outline (n, 2) moved to its centre of gravity and scaled to area 1."""
-    x, y = points.T
-    cross = x * np.roll(y, -1) - np.roll(x, -1) * y
-    area = cross.sum() / 2
-    centre = ((points + np.roll(points, -1, 0)) * cross[:, None]).sum(0) / (6 * area)
-    return (points - centre) / np.sqrt(abs(area))
-
-
-def _ring() -> np.ndarray:
-    # out and back along one cut, so that the hole needs no second polygon
-    return np.concatenate([_arc(0, 2 * np.pi, 33), _arc(2 * np.pi, 0, 33, 0.55)])
-
-
-def _cross() -> np.ndarray:
-    arm = np.array([[1, -0.33], [1, 0.33], [0.33, 0.33]])
-    return np.concatenate([_rotate(arm, turn * np.pi / 2) for turn in range(4)])
-
-
-_OUTLINES = {
-    "bar": _unit(np.array([[-1.5, -0.5], [1.5, -0.5], [1.5, 0.5], [-1.5, 0.5]])),
-    "cross": _unit(_cross()),
-    "disc": _unit(_arc(0, 2 * np.pi, 33)[:-1]),
-    "ring": _unit(_ring()),
-    "square": _unit(_arc(0, 1.5 * np.pi, 4)),
-    "triangle": _unit(_arc(0, 4 / 3 * np.pi, 3)),
-}
