@@ -109,6 +109,18 @@ class ActivatedLoss(base.ClassificationLoss):
         """
         raise NotImplementedError(f"{type(self).__name__} has no elements")
 
+    def divisor(
+        self, target: Tensor, row_weight: Tensor, avg_factor: float | Tensor | None
+    ) -> float | Tensor:
+        """Returns what "mean" divides the sum by: ``avg_factor``, or else N.
+
+        Args:
+            target: as in :meth:`elements`.
+            row_weight: as in :meth:`elements`.
+            avg_factor: as in :meth:`forward`.
+        """
+        return max(len(target), 1) if avg_factor is None else avg_factor
+
     def forward(
         self,
         cls_score: Tensor,
@@ -143,8 +155,8 @@ class ActivatedLoss(base.ClassificationLoss):
         pred = pred.masked_fill((row_weight == 0)[:, None], 0)
         loss = self.elements(pred, target, row_weight)
         reduction = self._reduction(reduction_override)
-        if reduction == "mean" and avg_factor is None:
-            avg_factor = max(len(label), 1)
+        if reduction == "mean":
+            avg_factor = self.divisor(target, row_weight, avg_factor)
         return self.loss_weight * base.reduce_rows(loss, row_weight, reduction, avg_factor)
 
     def get_activation(self, cls_score: Tensor) -> Tensor:

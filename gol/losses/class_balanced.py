@@ -15,7 +15,7 @@ class ClassBalanced(ActivatedLoss):
     """Cross entropy with the RoIs weighted by ``(1 - beta) / (1 - beta ** n_c)`` of their label.
 
     n_c is the number of training images with the class; one without any counts as one image. The
-    weights have mean 1 over the classes, and the background weighs 1.
+    background, which the paper's tasks do not have, weighs 1.
 
     Args:
         beta: 0: all weigh the same; towards 1: inverse to n_c.
@@ -25,6 +25,8 @@ class ClassBalanced(ActivatedLoss):
         num_classes: C; 1203 and 1230 take the published counts of LVIS v1 and v0.5.
         mode: for gumbel; see :func:`gol.gumbel_cross_entropy`.
         class_statistics: a class-statistics file that replaces the published counts.
+        mean_over: "samples": the weights of all n_c together have mean 1, so that the objects keep
+            their share beside the background; "classes": those of the C classes, as published.
 
     Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019.
     """
@@ -38,14 +40,18 @@ class ClassBalanced(ActivatedLoss):
         num_classes: int = 1203,
         mode: str = "paper",
         class_statistics: str | Path | None = None,
+        mean_over: str = "samples",
     ) -> None:
         super().__init__(activation, reduction, loss_weight, num_classes, mode)
         if not 0 <= beta < 1:
             raise UserError(f"beta is {beta!r}; allowed: from 0 to below 1")
+        base.allowed("mean_over", mean_over, ("samples", "classes"))
         counts = base.load_statistics(None, class_statistics, num_classes).image_counts
-        raw = [(1 - beta) / (1 - beta ** max(count, 1)) for count in counts]
-        weight = torch.tensor(raw) * (num_classes / sum(raw))
-        self.register_buffer("weight", weight, persistent=False)
+        samples = torch.tensor(counts, dtype=torch.float64).clamp(min=1)
+        weight = (1 - beta) / (1 - beta**samples)
+        share = samples if mean_over == "samples" else torch.ones_like(samples)
+        weight *= share.sum() / (share * weight).sum()
+        self.register_buffer("weight", weight.float(), persistent=False)
 
     def elements(self, pred: Tensor, target: Tensor, row_weight: Tensor) -> Tensor:
         """Returns the loss per element, (N, K)."""

@@ -18,10 +18,12 @@ class Focal(ActivatedLoss):
         alpha: weight of the positives.
         gamma: how much less the well classified counts; 0 or at least 1.
         activation: "sigmoid", or another one of independent classes.
-        reduction: "mean" (the sum over N, or over ``avg_factor``), "sum" or "none".
+        reduction: "mean" (the sum over the number of positives), "sum" or "none".
         loss_weight: factor on the loss.
         num_classes: C.
         mode: for gumbel; see :func:`gol.gumbel_cross_entropy`.
+        average: "positives": "mean" divides by the RoIs with an object, as published, at least 1,
+            whatever ``avg_factor`` is; "all": by ``avg_factor``, which mmdet's heads set to N.
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
     """
@@ -38,13 +40,23 @@ class Focal(ActivatedLoss):
         loss_weight: float = 1.0,
         num_classes: int = 1203,
         mode: str = "paper",
+        average: str = "positives",
     ) -> None:
         super().__init__(activation, reduction, loss_weight, num_classes, mode)
         if not 0 <= alpha <= 1:
             raise UserError(f"alpha is {alpha!r}; allowed: from 0 to 1")
         self.alpha = alpha
+        self.average = base.allowed("average", average, ("positives", "all"))
         # Between 0 and 1 the derivative has no bound where p_t is 1.
         self.gamma = gamma if gamma == 0 else base.at_least(1, "gamma", gamma)
+
+    def divisor(
+        self, target: Tensor, row_weight: Tensor, avg_factor: float | Tensor | None
+    ) -> float | Tensor:
+        """Returns the number of positives, 0-d, or for "all" what other losses divide by."""
+        if self.average == "all":
+            return super().divisor(target, row_weight, avg_factor)
+        return ((target > 0).any(dim=1) & (row_weight > 0)).sum().clamp(min=1)
 
     def elements(self, pred: Tensor, target: Tensor, row_weight: Tensor) -> Tensor:
         """Returns the loss per element, (N, C)."""

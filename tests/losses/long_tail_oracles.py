@@ -106,9 +106,12 @@ def focal(x, labels, activation="sigmoid", alpha=0.25, gamma=2.0):
     return share * (1 - p) ** gamma * value, share * by_value * slope
 
 
-def class_balanced(x, labels, activation="softmax", beta=0.999):
+def class_balanced(x, labels, activation="softmax", beta=0.999, mean_over="samples"):
     raw = [(1 - beta) / (1 - beta**n) for n in IMAGE_COUNTS]
-    weight = torch.tensor([w * C / sum(raw) for w in raw] + [1], dtype=torch.float64)[labels]
+    mean = sum(raw) / C
+    if mean_over == "samples":
+        mean = sum(n * w for n, w in zip(IMAGE_COUNTS, raw, strict=True)) / sum(IMAGE_COUNTS)
+    weight = torch.tensor([w / mean for w in raw] + [1], dtype=torch.float64)[labels]
     value, slope = CROSS_ENTROPY[activation](x, one_hot(x, labels))
     return value * weight[:, None], slope * weight[:, None]
 

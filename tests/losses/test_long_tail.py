@@ -54,10 +54,10 @@ def cases(name, activations, **kwargs):
         *cases("Balanced", ("softmax", *INDEPENDENT)),
         *cases("Balanced", ("softmax", *INDEPENDENT), tau=0.5),
         *cases("ECM", ("sigmoid",)),
-        *cases("Focal", INDEPENDENT),
-        *cases("Focal", INDEPENDENT, alpha=0.4, gamma=1.5),
+        *cases("Focal", INDEPENDENT, average="all"),
+        *cases("Focal", INDEPENDENT, average="all", alpha=0.4, gamma=1.5),
         *cases("ClassBalanced", ("softmax", *INDEPENDENT)),
-        *cases("ClassBalanced", ("softmax",), beta=0.9),
+        *cases("ClassBalanced", ("softmax",), beta=0.9, mean_over="classes"),
         *[case for v in VARIANTS for case in cases("IIF", ("softmax",), variant=v)],
         *[case for v in VARIANTS for case in cases("IIF", ("softmax",), variant=f"{v}_obj")],
     ],
@@ -68,8 +68,26 @@ def test_losses_without_memory(name, activation, kwargs, avg_factor, build, rng)
     k = loss.get_cls_channels(C)
     logits, labels, weight = batch(rng, n=40, spread=1.5, channels=k)
     formula = getattr(oracles, {"ClassBalanced": "class_balanced"}.get(name, name.lower()))
-    given = kwargs if name in ("ECM", "IIF") else {**kwargs, "activation": activation}
+    given = {key: value for key, value in kwargs.items() if key != "average"}
+    given |= {} if name in ("ECM", "IIF") else {"activation": activation}
     compare(loss, logits, labels, weight, partial(formula, **given), avg_factor)
+
+
+@pytest.mark.parametrize("avg_factor", [None, 17.0])
+@pytest.mark.parametrize("activation", INDEPENDENT)
+def test_focal_divides_by_the_regions_with_an_object(activation, avg_factor, build, rng):
+    loss = build("Focal", activation=activation, loss_weight=0.5, **EXACT.get(activation, {}))
+    logits, labels, weight = batch(rng, n=40, spread=1.5, channels=C)
+    weight[labels == 3] = 0
+    objects = int(((labels >= 0) & (labels < C) & (weight > 0)).sum())
+    assert 0 < objects < 40
+    computed = loss(logits, labels, weight, avg_factor=avg_factor)
+    total = loss(logits, labels, weight, reduction_override="sum")
+    torch.testing.assert_close(computed, total / objects, rtol=1e-6, atol=0)
+    background = torch.full_like(labels, C)
+    computed = loss(logits, background, weight, avg_factor=avg_factor)
+    total = loss(logits, background, weight, reduction_override="sum")
+    torch.testing.assert_close(computed, total, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"p": 0.5, "q": 1.0, "eps": 0.2}, {"p": 0}, {"q": 0}])
@@ -296,7 +314,9 @@ def test_iif_refuses_a_class_that_is_everywhere(variant, build, statistics):
         ("Seesaw", {"p": math.inf}, "p is inf; allowed"),
         ("EQLv2", {"alpha": -1}, "alpha is -1; allowed"),
         ("Focal", {"alpha": 1.5}, "alpha is 1.5; allowed: from 0 to 1"),
+        ("Focal", {"average": "N"}, "average is 'N'; allowed: positives, all"),
         ("Focal", {"gamma": 0.5}, "gamma is 0.5; allowed: finite numbers from 1"),
+        ("ClassBalanced", {"mean_over": "N"}, "mean_over is 'N'; allowed: samples, classes"),
         ("ClassBalanced", {"beta": 1}, "beta is 1; allowed: from 0 to below 1"),
         ("IIF", {"variant": "base3"}, "unknown variant 'base3'; .*allowed: .*base2_obj"),
         ("Federated", {"sampled_classes": 0}, "sampled_classes is 0; allowed"),
