@@ -5,6 +5,7 @@ import json
 import hotcoco
 import numpy as np
 import pytest
+from coco_files import to_mask
 from lvis_oracle import flat, lvis_api, lvis_evaluation, random_dataset, random_detections, write
 from pycocotools import mask as rle
 from scipy.ndimage import minimum_filter
@@ -15,6 +16,7 @@ import gol
 from gol.cli import main
 from gol.config.protocols import PROTOCOLS
 from gol.config.resolve import save_config
+from gol.data.demo.draw import draw_demo
 from gol.errors import UserError
 from gol.evaluation.lvis import evaluate, load_pair, parameters
 from gol.evaluation.matches import groups
@@ -138,6 +140,44 @@ def test_boundary_ap_is_lvis_api_with_the_smaller_iou(case, monkeypatch):
     scores = result["scores"]["boundary"]
     assert scores == pytest.approx({name: expected[name] for name in scores}, abs=1e-9)
     assert 0 < scores["AP"] < evaluate(*files)["segm"]["AP"]
+
+
+def shifted_objects(dataset, rng):
+    """Detections of other pixels, some of another class, each with a score of its own."""
+    found = []
+    for each in dataset["annotations"]:
+        for _ in range(int(rng.integers(4))):
+            pixels = to_mask(each["segmentation"], 96, 96).astype(np.uint8)
+            moved = np.roll(pixels, rng.integers(-3, 4, 2), (0, 1))
+            mask = rle.encode(np.asfortranarray(moved))
+            own, other = each["category_id"], int(rng.choice(dataset["categories"])["id"])
+            found.append(
+                {
+                    "image_id": each["image_id"],
+                    "category_id": own if rng.random() < 0.7 else other,
+                    "score": float(rng.random()),
+                    "bbox": rle.toBbox(mask).tolist(),
+                    "segmentation": {**mask, "counts": mask["counts"].decode()},
+                }
+            )
+    return found
+
+
+@pytest.mark.parametrize("seed", [fresh_seed()])
+def test_boundary_ap_is_that_of_another_implementation(tmp_path, seed):
+    """Vernier's refuses or drops some awkward cases, so its are plain ones."""
+    instance = pytest.importorskip("vernier.instance")
+    draw_demo(tmp_path, seed, train_images=60, val_images=60, classes=12)
+    truth, file = tmp_path / "val.json", tmp_path / "detections.json"
+    found = shifted_objects(json.loads(truth.read_text()), np.random.default_rng(seed))
+    file.write_text(json.dumps(found))
+    theirs = instance.CocoDataset.from_lvis_json(truth.read_bytes())
+    evaluator = instance.Evaluator(iou=instance.Boundary(dilation_ratio=0.02))
+    expected = evaluator.evaluate(theirs, file.read_bytes()).stats
+    scores = evaluate_by(["boundary"], truth, file)["boundary"]["scores"]["boundary"]
+    for name, value in zip(("AP", "AP50", "AP75"), expected, strict=False):
+        assert scores[name] == pytest.approx(value, abs=1e-12)
+    assert 0 < scores["AP"] < 0.9
 
 
 @pytest.mark.parametrize("kind", ["segm", "bbox"])
