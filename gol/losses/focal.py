@@ -23,7 +23,8 @@ class Focal(ActivatedLoss):
         num_classes: C.
         mode: for gumbel; see :func:`gol.gumbel_cross_entropy`.
         average: "positives": "mean" divides by the RoIs with an object, as published, at least 1,
-            whatever ``avg_factor`` is; "all": by ``avg_factor``, which mmdet's heads set to N.
+            whatever ``avg_factor`` is, on each process by its own; "all": by ``avg_factor``, which
+            mmdet's heads set to N.
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
     """
