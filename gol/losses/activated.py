@@ -136,7 +136,7 @@ class ActivatedLoss(base.ClassificationLoss):
             cls_score: logits, (N, K).
             label: (N,) int64; negative ones and ``ignore_index`` are ignored.
             weight: RoI weights, (N,); of rows that weigh 0 not even NaN matters.
-            avg_factor: divisor of the sum for "mean", instead of N.
+            avg_factor: divisor of the sum for "mean", instead of N; see :meth:`divisor`.
             reduction_override: replaces the constructor's reduction.
             ignore_index: a further label to ignore.
 

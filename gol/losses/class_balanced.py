@@ -25,8 +25,9 @@ class ClassBalanced(ActivatedLoss):
         num_classes: C; 1203 and 1230 take the published counts of LVIS v1 and v0.5.
         mode: for gumbel; see :func:`gol.gumbel_cross_entropy`.
         class_statistics: a class-statistics file that replaces the published counts.
-        mean_over: "samples": the weights of all n_c together have mean 1, so that the objects keep
-            their share beside the background; "classes": those of the C classes, as published.
+        mean_over: "samples": the weights of all n_c together have mean 1, so that objects keep
+            about their share beside the background; "classes": those of the C classes, as
+            published.
 
     Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019.
     """

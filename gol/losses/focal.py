@@ -18,13 +18,12 @@ class Focal(ActivatedLoss):
         alpha: weight of the positives.
         gamma: how much less the well classified counts; 0 or at least 1.
         activation: "sigmoid", or another one of independent classes.
-        reduction: "mean" (the sum over the number of positives), "sum" or "none".
+        reduction: "mean" (the sum over what ``average`` says), "sum" or "none".
         loss_weight: factor on the loss.
         num_classes: C.
         mode: for gumbel; see :func:`gol.gumbel_cross_entropy`.
-        average: "positives": "mean" divides by the RoIs with an object, as published, at least 1,
-            whatever ``avg_factor`` is, on each process by its own; "all": by ``avg_factor``, which
-            mmdet's heads set to N.
+        average: "positives": the RoIs with an object, at least 1, as published; each micro-batch
+            counts its own, so that its size matters. "all": N, or ``avg_factor``.
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017.
     """
@@ -54,10 +53,10 @@ class Focal(ActivatedLoss):
     def divisor(
         self, target: Tensor, row_weight: Tensor, avg_factor: float | Tensor | None
     ) -> float | Tensor:
-        """Returns the number of positives, 0-d, or for "all" what other losses divide by."""
+        """Returns the number of positives, 0-d, or for "all" what the other losses divide by."""
         if self.average == "all":
             return super().divisor(target, row_weight, avg_factor)
-        return ((target > 0).any(dim=1) & (row_weight > 0)).sum().clamp(min=1)
+        return ((target.sum(dim=1) > 0) & (row_weight > 0)).sum().clamp(min=1)
 
     def elements(self, pred: Tensor, target: Tensor, row_weight: Tensor) -> Tensor:
         """Returns the loss per element, (N, C)."""

@@ -1,5 +1,6 @@
 """The built-in demo: its distribution, its masks, and that a killed run leaves no finished set."""
 
+import hashlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from seeds import fresh_seed
 from gol.data.demo import scene
 from gol.data.demo.draw import draw_demo
 from gol.data.demo.outlines import OUTLINES
+from gol.data.demo.plan import even_order
 from gol.data.demo.shapes import COMBINATIONS, HUES, combinations, draw_object
 from gol.errors import UserError
 
@@ -158,22 +160,52 @@ def test_shapes_have_the_stated_area_and_reach_no_border_of_their_patch(shape, s
         assert not sprite.alpha[edge].any()
 
 
+def read_texture(sprite):
+    """The texture of a large square or disc, from its pixels."""
+    inside = sprite.alpha >= 0.99
+    core = cv2.erode(inside.astype(np.uint8), np.ones((5, 5))) > 0
+    pale = np.quantile(sprite.colour[inside].min(axis=1), 0.98) > 148
+    values = sprite.colour.min(axis=2) if pale else sprite.colour.max(axis=2)
+    low, high = np.quantile(values[inside], [0.02, 0.98])
+    if low > 0.6 * high:
+        return "solid"
+    second = inside & ((values > (low + high) / 2) == pale)
+    x, y = (cv2.Sobel(second.astype(float), cv2.CV_64F, *axis)[core] for axis in ((1, 0), (0, 1)))
+    one_way = np.hypot((x**2 - y**2).sum(), 2 * (x * y).sum()) / (x**2 + y**2).sum()
+    parts = cv2.connectedComponentsWithStats(second.astype(np.uint8))[2][1:]
+    if second[inside].mean() < 0.42:
+        pattern = "dotted"
+    elif second[inside & ~core].mean() < 0.02:
+        pattern = "cored"
+    elif one_way < 0.5:
+        pattern = "chequered"
+    else:
+        pattern = "halved" if (parts[:, cv2.CC_STAT_AREA] > 12).sum() == 1 else "striped"
+    return f"pale_{pattern}" if pale else pattern
+
+
 @pytest.mark.parametrize("seed", [fresh_seed()])
-def test_textures_show_two_colours_the_second_darker_or_paler(seed):
+def test_textures_can_be_told_apart(seed):
     rng = np.random.default_rng(seed)
     kinds = combinations(1203)
     assert len({kind.name for kind in kinds}) == len(kinds) == 1232
-    for kind in (kinds[i] for i in rng.permutation(len(kinds))[:300]):
-        sprite = draw_object(kind, 34, rng)
-        pale = kind.texture.startswith("pale_")
-        pixels = sprite.colour[sprite.mask]
-        values = pixels.min(axis=1) if pale else pixels.max(axis=1)
-        low, high = np.quantile(values, [0.02, 0.98])
-        if kind.texture == "solid":
-            assert high < 1.7 * low, kind  # light alone
-            continue
-        share = (values > (low + high) / 2).mean()
-        assert 0.08 < share < 0.92 and high > 1.25 * low, kind
+    kinds = [kind for kind in kinds if kind.shape in ("disc", "square")]
+    assert len({kind.texture for kind in kinds}) == 11
+    for kind in kinds:
+        assert read_texture(draw_object(kind, 60, rng)) == kind.texture
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"), [(40, "f50b00b07f164245"), (100, "6dc55f19fd954a40")]
+)
+def test_what_is_drawn_by_a_seed_stays(classes, expected):
+    """The order of the classes, and what each object draws from the generator."""
+    rng = np.random.default_rng(7)
+    order = even_order(classes, rng)
+    for kind in order:
+        draw_object(kind, 20, rng)
+    text = " ".join(kind.name for kind in order) + f" {rng.random():.12f}"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == expected
 
 
 @pytest.mark.parametrize("seed", [fresh_seed(10**6)])

@@ -165,7 +165,7 @@ def shifted_objects(dataset, rng):
 
 @pytest.mark.parametrize("seed", [fresh_seed()])
 def test_boundary_ap_is_that_of_another_implementation(tmp_path, seed):
-    """Vernier's refuses or drops some awkward cases, so its are plain ones."""
+    """On plain cases: vernier refuses, or scores otherwise than lvis-api, some awkward ones."""
     instance = pytest.importorskip("vernier.instance")
     draw_demo(tmp_path, seed, train_images=60, val_images=60, classes=12)
     truth, file = tmp_path / "val.json", tmp_path / "detections.json"

@@ -1,7 +1,8 @@
-"""The demo's objects: six shapes in four hues, solid or striped, drawn with soft edges.
+"""The demo's objects: shapes of one hue, solid or with a pattern, drawn with soft edges.
 
-Sets of more classes take four more hues and chequered objects, then eight more shapes and eight
-more textures, which is as many classes as LVIS has.
+Six shapes in four hues, solid or striped, are the smallest set; the next one has four more hues
+and chequered objects, the largest eight more shapes and eight more textures: more than LVIS has
+classes.
 
 Letters: P is the side of the square patch of pixels that holds one object.
 """
@@ -19,12 +20,12 @@ from gol.data.demo.outlines import OUTLINES, rotate
 SHAPES = ("bar", "cross", "disc", "ring", "square", "triangle")
 HUES = {"red": 0.0, "lime": 0.25, "cyan": 0.5, "purple": 0.75}
 TEXTURES = ("solid", "striped")
-_MORE_HUES = {"orange": 0.1, "green": 0.375, "azure": 0.6, "pink": 0.875}
-_MORE_TEXTURES = (*TEXTURES, "chequered")
-_MANY_SHAPES = ("arrow", "crescent", "ell", "half", "heart", "hourglass", "star", "tee")
+_ADDED_HUES = {"orange": 0.1, "green": 0.375, "azure": 0.6, "pink": 0.875}
+_THREE_TEXTURES = (*TEXTURES, "chequered")
+_ADDED_SHAPES = ("arrow", "crescent", "ell", "half", "heart", "hourglass", "star", "tee")
 _PALE = "pale_"  # a pattern on top that is paler than the object, not darker
 _PATTERNS = ("striped", "chequered", "dotted", "halved", "cored")
-_MANY_TEXTURES = ("solid", *_PATTERNS, *(_PALE + pattern for pattern in _PATTERNS))
+_ALL_TEXTURES = ("solid", *_PATTERNS, *(_PALE + pattern for pattern in _PATTERNS))
 
 _TILT = np.pi / 6  # most that an object is turned either way
 _CORE = 0.7  # size of a core to that of its object
@@ -50,17 +51,17 @@ def _combine(*traits: Iterable[str]) -> tuple[Combination, ...]:
 
 
 COMBINATIONS = _combine(SHAPES, HUES, TEXTURES)
-_ALL_HUES = HUES | _MORE_HUES
+_ALL_HUES = HUES | _ADDED_HUES
 _SETS = (
     COMBINATIONS,
-    _combine(SHAPES, _ALL_HUES, _MORE_TEXTURES),
-    _combine((*SHAPES, *_MANY_SHAPES), _ALL_HUES, _MANY_TEXTURES),
+    _combine(SHAPES, _ALL_HUES, _THREE_TEXTURES),
+    _combine((*SHAPES, *_ADDED_SHAPES), _ALL_HUES, _ALL_TEXTURES),
 )
 MOST_CLASSES = len(_SETS[-1])
 
 
 def combinations(classes: int) -> tuple[Combination, ...]:
-    """The smallest set of combinations with at least ``classes``, at most MOST_CLASSES, of them."""
+    """Returns the smallest set that has combinations for ``classes``, at most MOST_CLASSES."""
     return next(each for each in _SETS if len(each) >= classes)
 
 
