@@ -230,6 +230,17 @@ class RunFolder:
         """A calibration's strength and how it was fitted; the figure of that lies beside it."""
         return self.path / "calibration" / f"{scoring}.json"
 
+    def strength(self, scoring: str) -> float | None:
+        """The strength of what ``gol calibrate`` scored; None where it scored nothing.
+
+        Raises:
+            UserError: its record is damaged.
+        """
+        path = self.calibration(scoring)
+        found = read_json(path) if path.is_file() else None
+        strength = found.get("strength") if isinstance(found, dict) else None
+        return strength if isinstance(strength, int | float) else None
+
     def fit_figures(self, scoring: str) -> list[Path]:
         """The figures of how a strength was fitted."""
         return [self.calibration(scoring).with_suffix(suffix) for suffix in (".png", ".pdf")]

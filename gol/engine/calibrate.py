@@ -144,13 +144,13 @@ def _apply(
     out = folder.detections(scoring)
     for name in PROTOCOLS:  # what was measured at another strength
         remove(folder.evaluation(scoring, name))
-    if value != calibration(method).default:  # at which `gol detect --per-class` finds them
+    replaced = None
+    with suppress(UserError):  # a damaged record says none
+        replaced = folder.strength(scoring)
+    if value != (calibration(method).default if replaced is None else replaced):
         remove(folder.detections(scoring, per_class=True))
     missing = rescoring.write(out, calibration(method), value)
     after = evaluate_file(annotations, out, folder.evaluation(scoring))
-    replaced = None
-    with suppress(UserError, AttributeError):  # nothing, or no record of ours
-        replaced = read_json(folder.calibration(scoring)).get("strength")
     record = {
         "parameter": calibration(method).parameter,
         "strength": value,

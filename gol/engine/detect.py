@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -84,15 +84,14 @@ def detect(
         if weights == folder.best and ranks.is_main:
             text = f"{own.experiment}  {_OPTIMISTIC.format(name=weights.name)}"
             print(text, file=sys.stderr, flush=True)
-        activation, _, method = scoring.partition("+")
+        activation = scoring.partition("+")[0]
         detection = Detecting(config, folder, weights, wanted, ranks, preemption)
-        known = detection.known(activation, method, Path(out)) if method else None
-        calibrated = known and (method, known)
+        calibrated = detection.calibrated(scoring, Path(out), per_class)
         with detection.alone(folder.kept(activation, "val")) if keep else nullcontext():
             count = detection.write(out, activation, "val", keep, calibrated, per_class)
-        if method and ranks.is_main and Path(out).resolve() == folder.detections(scoring).resolve():
-            for path in (folder.calibration(scoring), *folder.fit_figures(scoring)):
-                remove(path)  # they say another strength, perhaps
+        own_place = Path(out).resolve() == folder.detections(scoring).resolve()
+        if calibrated and own_place and ranks.is_main:
+            _forget_strength(folder, scoring, calibrated[2])
         return count
 
 
@@ -120,15 +119,32 @@ class Detecting:
         self.config, self.folder, self.weights, self.wanted = config, folder, weights, wanted
         self.ranks, self.preemption, self.name = ranks, preemption, own_part(config).experiment
 
-    def known(self, activation: str, method: str, out: Path) -> "Known":
-        """What a calibration needs to know; LogN measures logits on training images for it."""
+    def calibrated(
+        self, scoring: str, out: Path, per_class: int | None
+    ) -> "tuple[str, Known, float] | None":
+        """The calibration of a scoring, what it needs to know and its strength; None without one.
+
+        LogN measures logits on training images for it. The best of each class are measured beside
+        the run's own detections: at the strength that ``gol calibrate`` took for those.
+        """
+        from gol.calibration import calibration
         from gol.engine.known import read_known, say_empty_classes
 
+        activation, _, method = scoring.partition("+")
+        if not method:
+            return None
+        chosen, strength = calibration(method), 0.0
+        if chosen.parameter:
+            taken = self.folder.strength(scoring) if per_class else None
+            strength = chosen.strength(chosen.parameter, taken)
         measured = self.kept_half(activation, out).read_index() if method == "logn" else None
         known = read_known(self.config, method, measured)
         if self.ranks.is_main:
             say_empty_classes(known, method)
-        return known
+            if strength != chosen.default:
+                text = f"{scoring} at {chosen.parameter} {strength:.3g}, as `gol calibrate` took it"
+                print(text, file=sys.stderr, flush=True)
+        return method, known, strength
 
     def kept_half(self, activation: str, billed: Path | None = None) -> "KeptFolder":
         """The kept logits of half of the training images; detects there unless that was done.
@@ -170,7 +186,7 @@ class Detecting:
         activation: str,
         part: str,
         keep: bool = False,
-        calibrated: "tuple[str, Known] | None" = None,
+        calibrated: "tuple[str, Known, float] | None" = None,
         per_class: int | None = None,
         billed: Path | None = None,
     ) -> int:
@@ -226,7 +242,7 @@ def build_scorer(
     config: Any,
     scoring: str,
     device: torch.device,
-    calibrated: "tuple[str, Known] | None" = None,
+    calibrated: "tuple[str, Known, float] | None" = None,
     keeper: "Keeper | None" = None,
 ) -> torch.nn.Module:
     """The detector of a resolved config as it detects, without weights or precision yet.
@@ -235,7 +251,7 @@ def build_scorer(
         config: the resolved config.
         scoring: activation that turns logits into scores.
         device: where it is put.
-        calibrated: a calibration of the scores, with what it knows.
+        calibrated: a calibration of the scores, what it knows, its strength.
         keeper: takes what is to be kept of each image.
     """
     from gol.models import build_detector, lazy_masks, set_scoring
@@ -254,6 +270,15 @@ def build_scorer(
     at_once = batch_size(config.model) * max(config.model.test_cfg.rcnn.max_per_img, 0)
     lazy_masks(detector, at_once)  # before a precision makes float32 of the masks of all classes
     return detector.to(device).eval()
+
+
+def _forget_strength(folder: RunFolder, scoring: str, strength: float) -> None:
+    """Removes what says or has another strength than the run's detections now."""
+    with suppress(UserError):  # a damaged record says none
+        if folder.strength(scoring) not in (None, strength):
+            remove(folder.detections(scoring, per_class=True))
+    for path in (folder.calibration(scoring), *folder.fit_figures(scoring)):
+        remove(path)
 
 
 def _load(

@@ -71,8 +71,8 @@ def _dimensions(config: Any, statistics: ClassStatistics) -> list[float]:
     return fractal_dimensions(labels, centres, len(ids))
 
 
-def set_calibration(detector: torch.nn.Module, method: str, known: Known) -> None:
-    """Makes a detector's last box head score as calibrated, at the method's default strength.
+def set_calibration(detector: torch.nn.Module, method: str, known: Known, strength: float) -> None:
+    """Makes a detector's last box head score as calibrated.
 
     The stages of a cascade before the last, which only refine boxes, stay as they are.
 
@@ -80,11 +80,12 @@ def set_calibration(detector: torch.nn.Module, method: str, known: Known) -> Non
         detector: an mmdet two-stage detector.
         method: the calibration.
         known: what it needs to know.
+        strength: gamma, tau or lambda.
     """
     chosen, heads = calibration(method), detector.roi_head.bbox_head
     loss = (heads[-1] if isinstance(heads, torch.nn.ModuleList) else heads).loss_cls
     plain = loss.get_activation
-    loss.get_activation = lambda logits: chosen.function(logits, plain, known, chosen.default)
+    loss.get_activation = lambda logits: chosen.function(logits, plain, known, strength)
 
 
 def moments(count: int, total: Tensor, squares: Tensor) -> tuple[list[float], list[float]]:

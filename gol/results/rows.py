@@ -11,7 +11,6 @@ from gol.config.own import Identity
 from gol.config.protocols import PROTOCOLS
 from gol.costs import Cost
 from gol.errors import UserError, plural
-from gol.files import read_json
 from gol.groups import GROUP_METRICS
 from gol.results.runs import Evaluation, ProtocolScores, Run, read_protocol, read_runs
 
@@ -294,24 +293,16 @@ def _calibration(runs: Iterable[Run], scoring: str) -> str:
     from gol.calibration import calibration  # torch, which a table without one does not need
 
     chosen = calibration(scoring.partition("+")[2])
-    found = sorted({value for run in runs if (value := _strength(run, scoring)) is not None})
+    found = sorted({value for run in runs if (value := run.folder.strength(scoring)) is not None})
     if not chosen.parameter or set(found) <= {chosen.default}:
         return chosen.title
     ends = dict.fromkeys(f"{value:.3g}" for value in (found[0], found[-1]))
     return f"{chosen.title} {' to '.join(ends)}"
 
 
-def _strength(run: Run, scoring: str) -> float | None:
-    """The strength that `gol calibrate` took; None where it made none of these scores."""
-    path = run.folder.calibration(scoring)
-    found = read_json(path) if path.is_file() else {}
-    strength = found.get("strength") if isinstance(found, dict) else None
-    return strength if isinstance(strength, int | float) else None
-
-
 def _other_strength(run: Run, scoring: str) -> bool:
     """Whether `gol calibrate` took another strength than an experiment has."""
-    strength = _strength(run, scoring)
+    strength = run.folder.strength(scoring)
     if strength is None:
         return False
     from gol.calibration import calibration

@@ -107,6 +107,36 @@ def test_another_strength_says_what_it_replaces_and_a_fit_where_its_curve_is(run
     assert f"gamma fitted on training images; the curve is {figure}" in said and figure.is_file()
 
 
+def test_the_best_of_each_class_are_found_at_the_strength_that_was_taken(run, capsys):
+    """So that AP-fixed stands beside the AP of the same scores."""
+    scoring, folder = "softmax+norcal", RunFolder(run)
+    best = folder.detections(scoring, per_class=True)
+    by_box = lambda path: {  # noqa: E731
+        (e["image_id"], e["category_id"], *e["bbox"]): e["score"]
+        for e in json.loads(path.read_text())
+    }
+
+    def found():
+        detect(run, best, scoring, device="cpu", per_class=40)
+        return by_box(best)
+
+    default = found()
+    rescored = by_box(calibrate(run, "norcal", strength=("gamma", 1.5), device="cpu").detections)
+    assert not best.exists()
+    taken = found()
+    assert "softmax+norcal at gamma 1.5, as `gol calibrate` took it" in capsys.readouterr().err
+    for scores, same in ((taken, True), (default, False)):
+        shared = sorted(set(scores) & set(rescored))
+        assert len(shared) > 20
+        values = [[each[key] for key in shared] for each in (scores, rescored)]
+        assert np.allclose(*values, rtol=1e-4) == same
+    calibrate(run, "norcal", strength=("gamma", 1.5), device="cpu")
+    assert best.exists()
+    detect(run, folder.detections(scoring), scoring, device="cpu")
+    assert not best.exists() and folder.strength(scoring) is None
+    assert found() == default
+
+
 def test_the_bill_of_logn_has_its_detection_on_training_images(run):
     out = RunFolder(run).detections("softmax+logn")
     detect(run, out, "softmax+logn", device="cpu")
