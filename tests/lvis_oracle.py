@@ -65,6 +65,7 @@ def random_detections(rng, dataset: dict, false_positives=6, crowded=1) -> list[
     """
     images = {image["id"]: image for image in dataset["images"]}
     class_ids = [category["id"] for category in dataset["categories"]]
+    annotated = [annotation["category_id"] for annotation in dataset["annotations"]]
     detections = []
     for annotation in dataset["annotations"]:
         image, box = images[annotation["image_id"]], np.array(annotation["bbox"])
@@ -83,7 +84,7 @@ def random_detections(rng, dataset: dict, false_positives=6, crowded=1) -> list[
             )
     extra = dict.fromkeys(rng.choice(list(images), crowded, replace=False).tolist(), 700)
     for image_id, image in images.items():
-        favourite = int(rng.choice([a["category_id"] for a in dataset["annotations"]]))
+        favourite = int(rng.choice(annotated or class_ids))
         for k in range(int(rng.integers(0, 2 * false_positives + 1)) + extra.get(image_id, 0)):
             box, mask = _random_object(rng, image["height"], image["width"])
             chosen = favourite if k % 2 and image_id in extra else int(rng.choice(class_ids))
