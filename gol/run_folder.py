@@ -241,6 +241,12 @@ class RunFolder:
         strength = found.get("strength") if isinstance(found, dict) else None
         return strength if isinstance(strength, int | float) else None
 
+    def remove_protocols(self, scoring: str) -> None:
+        """Removes the scores by other protocols, and the best of each class that they want."""
+        for path in self.evaluation("*").parent.glob(f"{scoring}.*.json"):
+            remove(path)
+        remove(self.detections(scoring, per_class=True))
+
     def fit_figures(self, scoring: str) -> list[Path]:
         """The figures of how a strength was fitted."""
         return [self.calibration(scoring).with_suffix(suffix) for suffix in (".png", ".pdf")]

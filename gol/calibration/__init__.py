@@ -49,7 +49,7 @@ class Calibration:
     default: float = 0.0
     most: float = 0.0
 
-    def strength(self, name: str, value: float | None) -> float:
+    def strength(self, name: str | None, value: float | None) -> float:
         """The strength to use.
 
         Args:

@@ -1,5 +1,6 @@
 """Verbs that train and detect, here or as a job."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ from gol.cli.verbs import JSON, RUN, Option, Result, option, verb, whole
 from gol.errors import UserError, plural
 
 if TYPE_CHECKING:
-    from gol.run_folder import RunSummary
+    from gol.run_folder import RunFolder, RunSummary
 
 _DEVICE = option("--device", help="cpu, cuda, cuda:1 … (default: the GPU if there is one)")
 _SCORING = option(
@@ -125,6 +126,7 @@ def detect(
     from gol.engine.detect import detect
     from gol.run_folder import RunFolder
 
+    strength = None
     if out is None:
         folder = RunFolder(run)
         if checkpoint or (last and folder.best.exists()):
@@ -135,10 +137,29 @@ def detect(
             )
         scoring = own_part(read_config(run)).scoring(scoring)
         out = folder.detections(scoring, bool(per_class))
-    count = detect(run, out, scoring, checkpoint, device, last, per_class, keep)
+        strength = _taken(folder, scoring) if per_class else None
+    count = detect(run, out, scoring, checkpoint, device, last, per_class, keep, strength)
     if not _is_main():
         return None
     return Result({"out": str(out), "detections": count}, f"{plural(count, 'detection')} in {out}")
+
+
+def _taken(folder: "RunFolder", scoring: str) -> float | None:
+    """The strength that `gol calibrate` took, at which the run's own detections are."""
+    from gol.calibration import calibration
+
+    strength, method = folder.strength(scoring), scoring.partition("+")[2]
+    if strength is None:
+        return None
+    chosen = calibration(method)
+    try:
+        chosen.strength(chosen.parameter, strength)
+    except UserError as error:
+        raise UserError(f"{folder.calibration(scoring)}: {error}") from error
+    if strength != chosen.default and _is_main():
+        text = f"{scoring} at {chosen.parameter} {strength:.3g}, as `gol calibrate` took it"
+        print(text, file=sys.stderr, flush=True)
+    return strength
 
 
 def _trained(summary: "RunSummary") -> Result:

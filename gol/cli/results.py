@@ -282,10 +282,11 @@ def _calibrated(found: "Calibrated") -> tuple[dict[str, Any], str]:
         lines.append(f"in place of those of {chosen.parameter} {found.replaced:.3g}")
     if found.missing:
         count = found.after["detections"]
-        lines.append(
-            f"about {found.missing:,} of {count:,} detections are missing, since their masks "
-            f"were not kept; `gol detect RUN --scoring {found.scoring}` finds all"
-        )
+        text = f"about {found.missing:,} of {count:,} detections are missing, since their masks "
+        text += "were not kept"
+        if found.strength == chosen.default:
+            text += f"; `gol detect RUN --scoring {found.scoring}` finds all"
+        lines.append(text)
     value = {
         "scoring": found.scoring,
         "strength": found.strength,

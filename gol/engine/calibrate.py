@@ -13,7 +13,6 @@ import torch
 
 from gol.calibration import Calibration, Known, calibration
 from gol.config.own import own_part
-from gol.config.protocols import PROTOCOLS
 from gol.config.resolve import fingerprint, load_config, training_annotations
 from gol.engine.detect import Detecting, build_scorer
 from gol.engine.distributed import join
@@ -142,15 +141,12 @@ def _apply(
         rescoring.write(path, calibration("none"), 0.0)
         before = evaluate(annotations, path)
     out = folder.detections(scoring)
-    for name in PROTOCOLS:  # what was measured at another strength
-        remove(folder.evaluation(scoring, name))
     replaced = None
     with suppress(UserError):  # a damaged record says none
         replaced = folder.strength(scoring)
-    if value != (calibration(method).default if replaced is None else replaced):
-        remove(folder.detections(scoring, per_class=True))
     missing = rescoring.write(out, calibration(method), value)
-    after = evaluate_file(annotations, out, folder.evaluation(scoring))
+    remove(folder.evaluation(scoring))  # of another strength, as those by protocols
+    folder.remove_protocols(scoring)
     record = {
         "parameter": calibration(method).parameter,
         "strength": value,
@@ -161,6 +157,7 @@ def _apply(
     write_json(folder.calibration(scoring), record, indent=1, writer=_WRITER)
     for path in folder.fit_figures(scoring):  # of a fit before
         remove(path)
+    after = evaluate_file(annotations, out, folder.evaluation(scoring))
     return Calibrated(scoring, value, curve, before, after, out, missing, replaced)
 
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,7 @@ def detect(
     last: bool = False,
     per_class: int | None = None,
     keep: bool = False,
+    strength: float | None = None,
 ) -> int:
     """Detects on the test images of a run's dataset; called in every process of a job.
 
@@ -61,13 +62,14 @@ def detect(
         per_class: take the best so many of each class over all images instead of the best of each
             image, whatever their scores: what AP-fixed and AP-pool want. It takes two passes.
         keep: also keep what ``gol calibrate`` scores again, in the run folder.
+        strength: of the scoring's calibration; default the method's.
 
     Returns:
         The number of detections.
 
     Raises:
         UserError: no config or checkpoint, a checkpoint of other classes, unknown scoring, a
-            damaged image, a full disk, both ``checkpoint`` and ``last``.
+            damaged image, a full disk, a strength out of range, both ``checkpoint`` and ``last``.
         PeerError: another rank failed.
         Interrupted: SIGUSR2 came and no other handler took over.
     """
@@ -86,12 +88,12 @@ def detect(
             print(text, file=sys.stderr, flush=True)
         activation = scoring.partition("+")[0]
         detection = Detecting(config, folder, weights, wanted, ranks, preemption)
-        calibrated = detection.calibrated(scoring, Path(out), per_class)
+        calibrated = detection.calibrated(scoring, Path(out), strength)
         with detection.alone(folder.kept(activation, "val")) if keep else nullcontext():
             count = detection.write(out, activation, "val", keep, calibrated, per_class)
         own_place = Path(out).resolve() == folder.detections(scoring).resolve()
         if calibrated and own_place and ranks.is_main:
-            _forget_strength(folder, scoring, calibrated[2])
+            _forget_calibration(folder, scoring, calibrated[2])
         return count
 
 
@@ -120,12 +122,11 @@ class Detecting:
         self.ranks, self.preemption, self.name = ranks, preemption, own_part(config).experiment
 
     def calibrated(
-        self, scoring: str, out: Path, per_class: int | None
+        self, scoring: str, out: Path, strength: float | None
     ) -> "tuple[str, Known, float] | None":
         """The calibration of a scoring, what it needs to know and its strength; None without one.
 
-        LogN measures logits on training images for it. The best of each class are measured beside
-        the run's own detections: at the strength that ``gol calibrate`` took for those.
+        LogN measures logits on training images for it.
         """
         from gol.calibration import calibration
         from gol.engine.known import read_known, say_empty_classes
@@ -133,18 +134,13 @@ class Detecting:
         activation, _, method = scoring.partition("+")
         if not method:
             return None
-        chosen, strength = calibration(method), 0.0
-        if chosen.parameter:
-            taken = self.folder.strength(scoring) if per_class else None
-            strength = chosen.strength(chosen.parameter, taken)
+        chosen = calibration(method)
+        value = chosen.strength(chosen.parameter, self.ranks.broadcast(strength))
         measured = self.kept_half(activation, out).read_index() if method == "logn" else None
         known = read_known(self.config, method, measured)
         if self.ranks.is_main:
             say_empty_classes(known, method)
-            if strength != chosen.default:
-                text = f"{scoring} at {chosen.parameter} {strength:.3g}, as `gol calibrate` took it"
-                print(text, file=sys.stderr, flush=True)
-        return method, known, strength
+        return method, known, value
 
     def kept_half(self, activation: str, billed: Path | None = None) -> "KeptFolder":
         """The kept logits of half of the training images; detects there unless that was done.
@@ -272,11 +268,14 @@ def build_scorer(
     return detector.to(device).eval()
 
 
-def _forget_strength(folder: RunFolder, scoring: str, strength: float) -> None:
-    """Removes what says or has another strength than the run's detections now."""
-    with suppress(UserError):  # a damaged record says none
-        if folder.strength(scoring) not in (None, strength):
-            remove(folder.detections(scoring, per_class=True))
+def _forget_calibration(folder: RunFolder, scoring: str, strength: float) -> None:
+    """Removes what ``gol calibrate`` left, and what has another strength than detections now."""
+    try:
+        other = folder.strength(scoring) not in (None, strength)
+    except UserError:  # a damaged record, which may have said any
+        other = True
+    if other:
+        folder.remove_protocols(scoring)
     for path in (folder.calibration(scoring), *folder.fit_figures(scoring)):
         remove(path)
 

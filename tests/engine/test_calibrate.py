@@ -88,7 +88,7 @@ def test_logn_and_a_fit_measure_on_half_of_the_training_images(run, capsys):
         path.parent.mkdir(exist_ok=True)
         path.write_text("[]")
     found = calibrate(run, "logit_adjust", fit=True, device="cpu")
-    assert [path.exists() for path in old] == [found.strength == 1, False, True]
+    assert [path.exists() for path in old] == [False, False, True]
     assert "classes have no object in the half" in capsys.readouterr().err
     strengths = [point.strength for point in found.curve]
     assert strengths == sorted(strengths) and strengths[0] == 0 and strengths[-1] == 2
@@ -110,14 +110,16 @@ def test_another_strength_says_what_it_replaces_and_a_fit_where_its_curve_is(run
 def test_the_best_of_each_class_are_found_at_the_strength_that_was_taken(run, capsys):
     """So that AP-fixed stands beside the AP of the same scores."""
     scoring, folder = "softmax+norcal", RunFolder(run)
-    best = folder.detections(scoring, per_class=True)
+    best, record = folder.detections(scoring, per_class=True), folder.calibration(scoring)
+    by_protocol = folder.evaluation(scoring, "fixed")
     by_box = lambda path: {  # noqa: E731
         (e["image_id"], e["category_id"], *e["bbox"]): e["score"]
         for e in json.loads(path.read_text())
     }
 
     def found():
-        detect(run, best, scoring, device="cpu", per_class=40)
+        command = ["detect", run, "--scoring", scoring, "--per-class", "40", "--device", "cpu"]
+        assert main([*map(str, command)]) == 0
         return by_box(best)
 
     default = found()
@@ -130,11 +132,18 @@ def test_the_best_of_each_class_are_found_at_the_strength_that_was_taken(run, ca
         assert len(shared) > 20
         values = [[each[key] for key in shared] for each in (scores, rescored)]
         assert np.allclose(*values, rtol=1e-4) == same
-    calibrate(run, "norcal", strength=("gamma", 1.5), device="cpu")
-    assert best.exists()
-    detect(run, folder.detections(scoring), scoring, device="cpu")
-    assert not best.exists() and folder.strength(scoring) is None
+    written = record.read_text()
+    for content in (written, "{"):
+        record.write_text(content)
+        best.touch()
+        by_protocol.write_text("{}")
+        detect(run, folder.detections(scoring), scoring, device="cpu")
+        assert not any(path.exists() for path in (best, by_protocol, record))
     assert found() == default
+    record.write_text(written.replace("1.5", "7.5"))
+    command = ["detect", str(run), "--scoring", scoring, "--per-class", "40"]
+    assert main(command) == 2
+    assert f"{record}: gamma is 7.5; allowed: numbers from 0 to 2" in capsys.readouterr().err
 
 
 def test_the_bill_of_logn_has_its_detection_on_training_images(run):
